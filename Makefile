@@ -1,0 +1,48 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+.DEFAULT_GOAL := help
+N ?= 1
+TESTS ?=
+
+.PHONY: help setup test lint sanity unit integration fleet fleet-down demo demo-clean bench clean
+
+help: ## Say what there is to make
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
+
+setup: ## Install what is missing (Debian 12 or 13, as root)
+	@tests/tools/setup.sh
+
+test: setup ## Everything, with both pairs of ansible-core and Nix
+	@tests/tools/test.sh
+
+lint: setup ## ruff, mypy, shellcheck, yamllint, ansible-lint, antsibull
+	@tests/tools/lint.sh
+
+sanity: setup ## ansible-test sanity
+	@tests/tools/sanity.sh
+
+unit: setup ## The unit tests, with this Debian's pair; TESTS='-k name' chooses
+	@tests/tools/pytest.sh tests/unit $(TESTS)
+
+integration: setup ## The tests against live machines, with this Debian's pair
+	@tests/tools/pytest.sh tests/integration $(TESTS)
+
+fleet: setup ## Start N live machines
+	@tests/fleet/fleet up $$(seq -f machine%g $(N))
+
+fleet-down: ## Stop them all
+	@tests/fleet/fleet down --all
+
+demo: setup ## Deploy examples/ to a live machine, as a user would
+	@examples/demo.sh
+
+demo-clean: ## Remove every trace of the demo
+	@examples/demo.sh clean
+
+bench: setup ## Compare the deploy with the bare commands
+	@tests/bench/run
+
+clean: ## Remove what the tests keep in the checkout
+	@rm -rf .ansible .cache .venv tests/output nix-ops-*.tar.gz

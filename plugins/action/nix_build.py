@@ -1,0 +1,128 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Builds a network's machines, or a plain Nix expression."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIX_BUILD
+from ansible_collections.nix.ops.plugins.plugin_utils import closure, evaluation, network_source, realisation
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Derivation, Expression, Network, Remembered
+from ansible_collections.nix.ops.plugins.plugin_utils.ops_action import OpsAction
+from ansible_collections.nix.ops.plugins.plugin_utils.realisation import Built, Manner
+from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is to be built.
+
+    :param derivations: what was evaluated.
+    :param roots: the link for each output; none where no link is wanted.
+    :param say: where lines about it go.
+    """
+
+    derivations: Sequence[Derivation]
+    roots: Sequence[str]
+    say: LineSink
+
+
+class ActionModule(OpsAction):
+    """The action behind ``nix.ops.nix_build``."""
+
+    SPECIFICATION = NIX_BUILD
+
+    def perform(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Evaluate on the controller, build on the task's host."""
+        if options["network"]:
+            return self._network(options)
+        derivations = evaluation.instantiate_expression(
+            _expression(options), env=self.environment, on_line=self.live(), cwd=self._loader.get_basedir()
+        )
+        link = options["out_link"]
+        roots = [link if number == 0 else f"{link}-{number + 1}" for number in range(len(derivations))] if link else []
+        return self._realise(_Wanted(derivations, roots, self.live()), options)
+
+    def _network(self, options: dict[str, Any]) -> dict[str, Any]:
+        network = _network(options, self._loader.get_basedir())
+        say = self.live(network.name)
+        say("building all machine configurations...")
+        remembered = {name: Remembered(**inputs) for name, inputs in options["remembered"].items()}
+        names = options["machines"]
+        if names is None:
+            names = list(
+                evaluation.evaluate(network, remembered=remembered, env=self.environment, on_line=say).definitions
+            )
+        found = evaluation.instantiate(network, names, remembered=remembered, env=self.environment, on_line=say)
+        if len(found) == 1:
+            say = self.live(next(iter(found)))
+        roots = [os.path.join(options["out_link"], name) for name in found] if options["out_link"] else []
+        result = self._realise(_Wanted(list(found.values()), roots, say), options)
+        return {**result, "machines": {name: _answer(derivation) for name, derivation in found.items()}}
+
+    def _realise(self, wanted: _Wanted, options: dict[str, Any]) -> dict[str, Any]:
+        # In check mode the controller builds, since a preview needs the result: that adds to its
+        # store and to nothing else. A host is asked what it would do.
+        dry_run = options["dry_run"] or (self.check and not self.here)
+        manner = Manner(options["options"], dry_run, self.environment)
+        roots = () if self.check or dry_run else wanted.roots
+        before = [os.path.realpath(root) for root in roots]
+        drv_paths = [derivation.drv_path for derivation in wanted.derivations]
+        if self.here:
+            built = realisation.realise_here(drv_paths, manner=manner, roots=roots, on_line=wanted.say)
+            relinked = before != [os.path.realpath(root) for root in roots]
+        else:
+            built, relinked = self._realise_on_host(drv_paths, manner, roots, options["reconnect_timeout"], wanted.say)
+        return {
+            "changed": bool(built.built or built.fetched or relinked),
+            "derivations": [_answer(derivation) for derivation in wanted.derivations],
+            "outputs": [derivation.out_path for derivation in wanted.derivations],
+            "built": list(built.built),
+            "fetched": list(built.fetched),
+        }
+
+    def _realise_on_host(
+        self, drv_paths: Sequence[str], manner: Manner, roots: Sequence[str], patience: float, say: LineSink
+    ) -> tuple[Built, bool]:
+        machine = self.machine()
+        if self.check and closure.missing(machine, drv_paths):
+            say("the derivations are not on this host yet; what it would fetch instead of building is not known")
+            return Built(tuple(drv_paths), ()), False
+        closure.push(self.road(machine), drv_paths, manner=closure.Manner(), gc_root=None, on_line=say)
+        built = realisation.realise_on(machine, drv_paths, manner=manner, on_line=say, patience=patience)
+        return built, realisation.root_on(machine, drv_paths, roots)
+
+
+def _network(options: Mapping[str, Any], directory: str) -> Network:
+    files = [os.path.abspath(os.path.join(directory, file)) for file in options["network"]]
+    given = {"arguments": options["arguments"], "nix_path": tuple(options["nix_path"]), "options": options["options"]}
+    if len(files) == 1 and network_source.is_source(files[0]):
+        if any(given.values()) or options["deployment"] or options["uuid"]:
+            raise OpsError(
+                f"{files[0]} says all of a deployment by itself",
+                next_step="Write 'deployment', 'uuid', 'arguments', 'nix_path' and 'options' there, not in the task.",
+            )
+        return network_source.read_source(files[0])
+    return network_source.of_files(files, name=options["deployment"], uuid=options["uuid"], **given)
+
+
+def _expression(options: Mapping[str, Any]) -> Expression:
+    return Expression(
+        expression=options["expression"],
+        file=options["file"],
+        flake=options["flake"],
+        attribute=tuple(options["attribute"] or ()),
+        arguments=options["arguments"],
+        nix_path=tuple(options["nix_path"]),
+        options=options["options"],
+    )
+
+
+def _answer(derivation: Derivation) -> dict[str, str]:
+    return {"drv_path": derivation.drv_path, "out_path": derivation.out_path}

@@ -1,0 +1,41 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Copies closures between the controller and a host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIX_COPY_CLOSURE
+from ansible_collections.nix.ops.plugins.plugin_utils import closure
+from ansible_collections.nix.ops.plugins.plugin_utils.ops_action import OpsAction
+
+
+class ActionModule(OpsAction):
+    """The action behind ``nix.ops.nix_copy_closure``."""
+
+    SPECIFICATION = NIX_COPY_CLOSURE
+
+    def perform(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Copy what the receiving store lacks."""
+        paths = options["paths"]
+        road = self.road(self.machine())
+        if self.check:
+            would = closure.would_push if options["direction"] == "to" else closure.would_pull
+            return _answer(would(road, paths))
+        if options["sign_key_file"]:
+            closure.sign(paths, options["sign_key_file"], environment=self.environment)
+        say = self.live()
+        manner = closure.Manner(options["substitutes"], options["compress"])
+        if options["direction"] == "to":
+            copied = closure.push(road, paths, manner=manner, gc_root=options["gc_root"], on_line=say)
+        else:
+            copied = closure.pull(road, paths, manner=manner, on_line=say)
+        if copied.paths:
+            say("closures copied successfully")
+        return _answer(copied)
+
+
+def _answer(copied: closure.Copied) -> dict[str, Any]:
+    return {"changed": bool(copied.paths), "paths": list(copied.paths), "bytes": copied.size}

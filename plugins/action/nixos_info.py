@@ -1,0 +1,35 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tells what a NixOS machine runs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIXOS_INFO
+from ansible_collections.nix.ops.plugins.plugin_utils import activation, generations
+from ansible_collections.nix.ops.plugins.plugin_utils.ops_action import OpsAction
+
+
+class ActionModule(OpsAction):
+    """The action behind ``nix.ops.nixos_info``."""
+
+    SPECIFICATION = NIXOS_INFO
+
+    def perform(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Ask the machine once."""
+        activation.check_profile(options["profile"])
+        found = generations.describe(self.machine(), profile=options["profile"])
+        return {
+            "changed": False,
+            **asdict(found.standing),
+            "nixos_version": found.nixos_version,
+            "system_state": found.system_state,
+            "boot_id": found.boot_id,
+            "has_nix": found.has_nix,
+            "generations": [asdict(generation) for generation in found.generations],
+            "reboot_needed": bool(found.reboot_parts),
+            "reboot_parts": list(found.reboot_parts),
+        }

@@ -1,0 +1,304 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The entrance: a network becomes an inventory."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: network
+short_description: Machines of a NixOps network
+description:
+  - Evaluates a NixOps network, or the C(nixosConfigurations) of a flake, and makes a host of each machine.
+  - A source is a YAML file whose name ends in C(.network.yml), or a single C(.nix) file that is the whole network.
+    The latter needs this plugin in C(enable_plugins) of the section C([inventory]) of C(ansible.cfg),
+    before C(ansible.builtin.ini).
+    In a directory of sources only files that end in C(.network.yml) count.
+  - Every machine is in the groups C(nixos), C(deployment_NAME), and C(tag_TAG) for each of its C(deployment.tags).
+  - How to connect comes from C(deployment.targetHost), C(deployment.targetPort), C(deployment.targetUser),
+    C(deployment.sshOptions) and C(deployment.privilegeEscalationCommand).
+  - A network that does not evaluate ends the run with Nix's own message. It is never an empty inventory.
+author:
+  - nix.ops contributors (@nix-ops)
+version_added: 0.1.0
+extends_documentation_fragment:
+  - ansible.builtin.constructed
+options:
+  plugin:
+    description: Marks a source of this plugin.
+    type: str
+    required: true
+    choices:
+      - nix.ops.network
+  name:
+    description:
+      - Name of the deployment.
+      - By default the file's name without its suffix.
+    type: str
+  uuid:
+    description:
+      - UUID of the deployment.
+      - By default derived from O(name), and so the same wherever the source is read.
+    type: str
+  files:
+    description:
+      - Network files, merged as NixOps merges them. Relative paths start from the source.
+      - Exactly one of O(files) and O(flake) is needed.
+    type: list
+    elements: str
+    default: []
+  flake:
+    description:
+      - Reference of a flake whose C(nixosConfigurations) are the machines.
+      - What starts with C(.) is a path that starts from the source.
+    type: str
+  arguments:
+    description:
+      - Arguments for network files that are functions. Any value that JSON has.
+      - They reach Nix in a file that only you can read, never on a command line.
+    type: dict
+    default: {}
+  nix_path:
+    description:
+      - Entries of the Nix search path that come before E(NIX_PATH), such as V(nixpkgs=./nixpkgs).
+      - Relative paths start from the source.
+    type: list
+    elements: str
+    default: []
+  options:
+    description: Settings of Nix, as in C(nix.conf), by name.
+    type: dict
+    default: {}
+  hostname:
+    description:
+      - Jinja2 template of a host's name. It can use the host's variables, above all C(nix_machine).
+      - By default a host is called as its machine.
+    type: str
+  remember:
+    description:
+      - Whether to remember what the network evaluated to as long as nothing that Nix read has changed.
+      - C(--flush-cache) evaluates anew in any case.
+    type: bool
+    default: true
+notes:
+  - Values that come from Nix are never templated.
+seealso:
+  - plugin: nix.ops.command
+    plugin_type: become
+    description: Becomes root by any command.
+"""
+
+EXAMPLES = r"""
+# example.network.yml
+plugin: nix.ops.network
+name: example
+files:
+  - target.nix
+  - config.nix
+
+---
+# A network that is a function, a pinned nixpkgs, and groups of your own.
+plugin: nix.ops.network
+name: production
+uuid: 9e8652aa-e64a-11f1-b7ab-02fc00000001
+files:
+  - network.nix
+arguments:
+  domain: example.org
+nix_path:
+  - nixpkgs=./nixpkgs
+hostname: "{{ nix_machine }}.{{ nix_deployment }}"
+keyed_groups:
+  - key: nix_tags
+    prefix: role
+
+---
+# The nixosConfigurations of a flake.
+plugin: nix.ops.network
+name: fleet
+flake: .
+"""
+
+import shlex
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ansible import constants, context
+from ansible.inventory.group import to_safe_group_name
+from ansible.plugins.inventory import BaseInventoryPlugin, Constructable
+from ansible.template import trust_as_template
+from ansible.utils.path import unfrackpath
+
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import (
+    Definition,
+    Network,
+    check_name,
+    evaluate,
+)
+from ansible_collections.nix.ops.plugins.plugin_utils.network_source import (
+    FILE_SUFFIX,
+    SOURCE_SUFFIX,
+    network_of_file,
+    network_of_source,
+)
+
+# What ansible-core itself exits with where it can not parse.
+_PARSER_ERROR = 4
+
+# Options of sudo that take no value, so that Ansible's own plugin can take them over.
+_PLAIN_SUDO_OPTIONS = frozenset(
+    {"-H", "--set-home", "-E", "--preserve-env", "-n", "--non-interactive", "-S", "--stdin", "-k", "-P", "-B"}
+)
+
+
+class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
+    """Machines of a network as hosts."""
+
+    NAME = "nix.ops.network"
+
+    def verify_file(self, path: str) -> bool:
+        """Tell whether a source is a network."""
+        return bool(super().verify_file(path)) and path.endswith((SOURCE_SUFFIX, FILE_SUFFIX))
+
+    def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:
+        """Evaluate the network of a source and add its machines.
+
+        ansible-core turns an inventory plugin's exception into a warning, lets other plugins
+        misread the file and goes on with the hosts that are left. Nothing may be deployed
+        then, so an error ends the run here.
+        """
+        super().parse(inventory, loader, path)
+        # Claimed without a word: left to others, the ini plugin would read hosts into it.
+        if path.endswith(FILE_SUFFIX) and not _is_given_itself(path):
+            return
+        try:
+            network = self._network(path)
+            self._populate(network, str(Path(path).absolute()), cache)
+        except Exception as error:
+            self._end_run(path, error)
+
+    def _end_run(self, path: str, error: Exception) -> NoReturn:
+        self.display.error(f"The network {path} is no inventory: {error}", wrap_text=False)
+        raise SystemExit(_PARSER_ERROR) from error
+
+    def _network(self, path: str) -> Network:
+        if path.endswith(FILE_SUFFIX):
+            self.set_options(direct={"plugin": self.NAME})
+            return network_of_file(path)
+        config = self._read_config_data(path)
+        known = ("name", "uuid", "files", "flake", "arguments", "nix_path", "options")
+        documented = {*known, "plugin", "hostname", "remember", *self._constructed_options()}
+        if unknown := sorted(set(config) - documented):
+            raise OpsError(f"there is no option {', '.join(map(repr, unknown))}")
+        return network_of_source(path, {option: self.get_option(option) for option in known})
+
+    @staticmethod
+    def _constructed_options() -> tuple[str, ...]:
+        return ("strict", "compose", "groups", "keyed_groups", "use_extra_vars", "leading_separator")
+
+    def _populate(self, network: Network, source: str, cache: bool) -> None:
+        def show(line: str) -> None:
+            self.display.display(line, stderr=True)
+
+        evaluation = evaluate(network, on_line=show, remember=cache and self.get_option("remember"))
+        hosts: dict[str, tuple[str, ...]] = {}
+        for definition in evaluation.definitions.values():
+            variables = _variables(definition, network, source)
+            host = self._host_name(definition, variables)
+            self._claim(host, definition)
+            self.inventory.add_host(host)
+            for name, value in variables.items():
+                self.inventory.set_variable(host, name, _trusted(value))
+            hosts[host] = definition.tags
+        self._group(hosts, network)
+        for host in hosts:
+            self._construct(host)
+
+    def _host_name(self, definition: Definition, variables: dict[str, Any]) -> str:
+        template = self.get_option("hostname")
+        if not template:
+            return definition.name
+        self.templar.available_variables = variables
+        host = str(self.templar.template(template))
+        check_name(host, "a host's name")
+        return host
+
+    def _claim(self, host: str, definition: Definition) -> None:
+        if host in self.inventory.hosts:
+            source = self.inventory.get_host(host).vars.get("inventory_file")
+            raise OpsError(
+                f"the host name {host!r} of machine {definition.name!r} is already taken, by {source}",
+                next_step="give the sources different host names, for example by the option 'hostname'",
+            )
+
+    def _group(self, hosts: dict[str, tuple[str, ...]], network: Network) -> None:
+        for host, tags in hosts.items():
+            names = ["nixos", f"deployment_{network.name}", *(f"tag_{tag}" for tag in tags)]
+            for group in (to_safe_group_name(name, force=True, silent=True) for name in names):
+                if group in self.inventory.hosts:
+                    raise OpsError(
+                        f"{group!r} is a host's name and a group's",
+                        next_step="rename the machine, or give its host another name by the option 'hostname'",
+                    )
+                self.inventory.add_group(group)
+                self.inventory.add_child(group, host)
+
+    def _construct(self, host: str) -> None:
+        strict = self.get_option("strict")
+        variables = self.inventory.get_host(host).get_vars()
+        self._set_composite_vars(self.get_option("compose"), variables, host, strict=strict)
+        self._add_host_to_composed_groups(self.get_option("groups"), variables, host, strict=strict)
+        self._add_host_to_keyed_groups(self.get_option("keyed_groups"), variables, host, strict=strict)
+
+
+def _is_given_itself(path: str) -> bool:
+    """Tell a source that the user named from one that lies in a directory he named."""
+    sources = context.CLIARGS.get("inventory") or constants.DEFAULT_HOST_LIST or ()
+    given = [unfrackpath(source, follow=False) for source in sources if "," not in source]
+    return path in given or not any(Path(one).is_dir() and path.startswith(one + "/") for one in given)
+
+
+def _variables(definition: Definition, network: Network, source: str) -> dict[str, Any]:
+    variables: dict[str, Any] = {
+        "ansible_host": definition.target_host,
+        "ansible_port": definition.target_port,
+        "ansible_user": definition.target_user,
+        "nix_machine": definition.name,
+        "nix_deployment": network.name,
+        "nix_deployment_uuid": network.uuid,
+        "nix_network": source,
+        "nix_tags": list(definition.tags),
+    }
+    if definition.ssh_options:
+        variables["ansible_ssh_common_args"] = shlex.join(definition.ssh_options)
+    if definition.target_user != "root":
+        variables.update(_become(definition.privilege_escalation_command))
+    return variables
+
+
+def _trusted(value: Any) -> Any:
+    """Mark what can be no template as trusted, since ansible-inventory wraps all other strings when it lists them."""
+    if isinstance(value, list):
+        return [_trusted(one) for one in value]
+    if isinstance(value, str) and "{" not in value and "#" not in value:
+        return trust_as_template(value)
+    return value
+
+
+def _become(command: tuple[str, ...]) -> dict[str, Any]:
+    program, *words = command
+    plain = words[:-1] if words[-1:] == ["--"] else words
+    if program != "sudo" or not _PLAIN_SUDO_OPTIONS.issuperset(plain):
+        return {
+            "ansible_become": True,
+            "ansible_become_method": "nix.ops.command",
+            "nix_privilege_escalation_command": list(command),
+        }
+    # Without these sudo would wait for a terminal that is not there.
+    unattended = [flag for flag in ("-S", "-n") if flag not in plain]
+    return {
+        "ansible_become": True,
+        "ansible_become_method": "sudo",
+        "ansible_become_flags": shlex.join([*plain, *unattended]),
+    }

@@ -1,0 +1,62 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The options of each module, shared by its documentation and its action."""
+
+from __future__ import annotations
+
+SYSTEM_PROFILE = "/nix/var/nix/profiles/system"
+
+_NIX = {
+    "options": {"type": "dict", "default": {}},
+}
+
+NIX_BUILD = {
+    "argument_spec": {
+        "network": {"type": "list", "elements": "path"},
+        "deployment": {"type": "str"},
+        "uuid": {"type": "str"},
+        "machines": {"type": "list", "elements": "str"},
+        "remembered": {"type": "dict", "default": {}},
+        "expression": {"type": "str"},
+        "file": {"type": "path"},
+        "flake": {"type": "str"},
+        "attribute": {"type": "list", "elements": "str", "aliases": ["attributes"]},
+        "arguments": {"type": "dict", "default": {}},
+        "nix_path": {"type": "list", "elements": "str", "default": []},
+        "out_link": {"type": "path"},
+        "dry_run": {"type": "bool", "default": False},
+        "reconnect_timeout": {"type": "int", "default": 300},
+        **_NIX,
+    },
+    "mutually_exclusive": [["network", "expression", "file", "flake"]],
+    "required_one_of": [["network", "expression", "file", "flake"]],
+    "required_by": {"deployment": "network", "uuid": "network", "machines": "network"},
+}
+
+NIX_COPY_CLOSURE = {
+    "argument_spec": {
+        "paths": {"type": "list", "elements": "path", "required": True, "aliases": ["path"]},
+        "direction": {"type": "str", "choices": ["to", "from"], "default": "to"},
+        "substitutes": {"type": "bool", "default": False},
+        "compress": {"type": "bool", "default": False},
+        "sign_key_file": {"type": "path"},
+        "gc_root": {"type": "path"},
+    },
+}
+
+NIXOS_ACTIVATE = {
+    "argument_spec": {
+        "toplevel": {"type": "path", "required": True},
+        "action": {"type": "str", "choices": ["switch", "boot", "test", "dry-activate"], "default": "switch"},
+        "profile": {"type": "path", "default": SYSTEM_PROFILE},
+        "force": {"type": "bool", "default": False},
+        "reconnect_timeout": {"type": "int", "default": 300},
+    },
+}
+
+NIXOS_INFO = {
+    "argument_spec": {
+        "profile": {"type": "path", "default": SYSTEM_PROFILE},
+    },
+}

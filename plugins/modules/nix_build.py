@@ -1,0 +1,181 @@
+#!/usr/bin/python
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of nix.ops.nix_build; the work is done by the action plugin of the same name."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nix_build
+short_description: Build the machines of a network, or any Nix expression
+version_added: 0.1.0
+author: nix.ops contributors (@nix-ops)
+description:
+  - Evaluates on the controller and builds on the task's host, which is the controller with C(delegate_to=localhost) or
+    C(connection=local), and a build host otherwise. Derivations are copied to a build host first; what it builds stays
+    in its store.
+  - All derivations are built by one call, so that Nix builds side by side what does not depend on each other.
+  - What Nix says is shown while it says it.
+extends_documentation_fragment: [nix.ops.attributes]
+attributes:
+  platform:
+    platforms: posix
+options:
+  network:
+    description:
+      - The network whose machines are built, either one C(*.network.yml) or the C(.nix) files of the network.
+      - Relative paths start at the playbook's directory.
+    type: list
+    elements: path
+  deployment:
+    description: The deployment's name. By default that of the first file of O(network). Not with a C(*.network.yml).
+    type: str
+  uuid:
+    description: The deployment's UUID. By default derived from its name. Not with a C(*.network.yml).
+    type: str
+  machines:
+    description: The machines to build. By default all of the network.
+    type: list
+    elements: str
+  remembered:
+    description:
+      - For each machine what is remembered of it and goes into its system.
+      - A dictionary by machine with the keys C(state_version) and C(ssh_public_key), both optional.
+    type: dict
+    default: {}
+  expression:
+    description: The text of a Nix expression.
+    type: str
+  file:
+    description: A file with a Nix expression. A relative path starts at the playbook's directory.
+    type: path
+  flake:
+    description: A reference to a flake, such as V(path:/srv/infra) or V(github:owner/name).
+    type: str
+  attribute:
+    description: The path of the attribute to build, one element each, in O(expression), O(file) or O(flake).
+    type: list
+    elements: str
+    aliases: [attributes]
+  arguments:
+    description: Values for the arguments of an expression or of network files that are functions.
+    type: dict
+    default: {}
+  nix_path:
+    description: Entries of Nix's search path that come before C(NIX_PATH), such as V(nixpkgs=/srv/nixpkgs).
+    type: list
+    elements: str
+    default: []
+  options:
+    description: Settings of Nix, as in C(nix.conf).
+    type: dict
+    default: {}
+  out_link:
+    description:
+      - A link to the output on the host that builds, which keeps it from being collected as garbage.
+      - With O(network), a directory that gets a link for each machine. With several derivations, the links are numbered
+        from the second on.
+    type: path
+  dry_run:
+    description: Only tell what would be built and fetched.
+    type: bool
+    default: false
+  reconnect_timeout:
+    description: For how many seconds in a row a build host may be out of reach before the task gives up following it.
+    type: int
+    default: 300
+notes:
+  - In check mode a build on the controller is made, without O(out_link), since a preview of a deployment needs its
+    result. On a build host check mode is a dry run.
+seealso:
+  - module: nix.ops.nix_copy_closure
+  - module: nix.ops.nixos_activate
+"""
+
+EXAMPLES = r"""
+- name: Build the machines of a network on the controller
+  nix.ops.nix_build:
+    network: [target.nix, config.nix]
+  delegate_to: localhost
+  run_once: true
+  register: built
+
+- name: Build a package from a file
+  nix.ops.nix_build:
+    file: default.nix
+    attribute: [tools, backup]
+    arguments:
+      verbose: true
+    out_link: /srv/tools/backup
+  delegate_to: localhost
+
+- name: Tell what a build would do
+  nix.ops.nix_build:
+    expression: (import <nixpkgs> { }).hello
+    dry_run: true
+  delegate_to: localhost
+
+- name: Build a flake's package on the build host
+  nix.ops.nix_build:
+    flake: path:/srv/infra
+    attribute: [packages, x86_64-linux, default]
+  delegate_to: builder
+"""
+
+RETURN = r"""
+machines:
+  description: For each machine its derivation and its toplevel.
+  type: dict
+  returned: with O(network)
+  sample:
+    target:
+      drv_path: /nix/store/3y2cd7v3r7hgvdl0zyqdmyj4qwpslpl1-nixos-system-target-24.05.drv
+      out_path: /nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05
+derivations:
+  description: Each derivation with its output.
+  type: list
+  elements: dict
+  returned: success
+  contains:
+    drv_path:
+      description: The derivation.
+      type: str
+      sample: /nix/store/3y2cd7v3r7hgvdl0zyqdmyj4qwpslpl1-hello-2.12.drv
+    out_path:
+      description: Its output.
+      type: str
+      sample: /nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-hello-2.12
+outputs:
+  description: The outputs alone.
+  type: list
+  elements: str
+  returned: success
+  sample: [/nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-hello-2.12]
+built:
+  description: Derivations that were built, or would be.
+  type: list
+  elements: str
+  returned: success
+  sample: [/nix/store/3y2cd7v3r7hgvdl0zyqdmyj4qwpslpl1-hello-2.12.drv]
+fetched:
+  description: Paths that came from a cache, or would.
+  type: list
+  elements: str
+  returned: success
+  sample: []
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIX_BUILD
+
+
+def main() -> None:
+    """Refuse to run on a host: the action plugin does the work from the controller."""
+    module = AnsibleModule(supports_check_mode=True, **NIX_BUILD)
+    module.fail_json(msg="nix_build runs as an action plugin on the controller")
+
+
+if __name__ == "__main__":
+    main()

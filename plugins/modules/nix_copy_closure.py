@@ -1,0 +1,107 @@
+#!/usr/bin/python
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of nix.ops.nix_copy_closure; the work is done by the action plugin of the same name."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nix_copy_closure
+short_description: Copy closures to or from a machine's Nix store
+version_added: 0.1.0
+author: nix.ops contributors (@nix-ops)
+description:
+  - Brings store paths with all they reference to the host's Nix store, or from there to the controller's.
+  - Only what the receiving store lacks is copied; when it has it all, that takes one round trip.
+  - Over C(ssh), Nix's own commands copy, with exactly the options of the host's Ansible connection. Over any other
+    connection, and where become needs a password, the paths travel as one file.
+extends_documentation_fragment: [nix.ops.attributes]
+options:
+  paths:
+    description: The store paths whose closures are copied.
+    type: list
+    elements: path
+    required: true
+    aliases: [path]
+  direction:
+    description: Whether the paths go V(to) the host or come V(from) it.
+    type: str
+    choices: [to, from]
+    default: to
+  substitutes:
+    description:
+      - Let the receiving store fetch what it can from its own caches first.
+      - A machine that can't reach its caches loses some seconds with each copy.
+    type: bool
+    default: false
+  compress:
+    description: Compress what goes over the connection. Has no effect where paths travel as a file.
+    type: bool
+    default: false
+  sign_key_file:
+    description:
+      - A file on the controller with a secret key; the closures are signed with it in the controller's store before
+        they are copied.
+      - Needed where the user on the receiving side is not trusted by its Nix daemon.
+    type: path
+  gc_root:
+    description:
+      - A link on the host, below C(/nix/var/nix/gcroots), that keeps the first of O(paths) from being collected from its
+        arrival on.
+      - Only with O(direction=to).
+    type: path
+notes:
+  - In check mode the host is asked what it lacks, and nothing is written there.
+seealso:
+  - module: nix.ops.nix_build
+  - module: nix.ops.nixos_activate
+"""
+
+EXAMPLES = r"""
+- name: Copy a system to the machine
+  nix.ops.nix_copy_closure:
+    paths: ["{{ toplevel }}"]
+
+- name: Copy a system to a machine with a slow line and a cache nearby
+  nix.ops.nix_copy_closure:
+    paths: ["{{ toplevel }}"]
+    substitutes: true
+    compress: true
+
+- name: Bring what the build host has built to the controller
+  nix.ops.nix_copy_closure:
+    paths: ["{{ toplevel }}"]
+    direction: from
+  delegate_to: builder
+"""
+
+RETURN = r"""
+paths:
+  description: The store paths that were lacking on the receiving side.
+  type: list
+  elements: str
+  returned: success
+  sample: [/nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05]
+bytes:
+  description:
+    - Their size in bytes, unpacked.
+    - In check mode with O(direction=from) it is not known and V(0).
+  type: int
+  returned: success
+  sample: 48213
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIX_COPY_CLOSURE
+
+
+def main() -> None:
+    """Refuse to run on a host: the action plugin does the work from the controller."""
+    module = AnsibleModule(supports_check_mode=True, **NIX_COPY_CLOSURE)
+    module.fail_json(msg="nix_copy_closure runs as an action plugin on the controller")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+#!/usr/bin/python
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of nix.ops.nixos_activate; the work is done by the action plugin of the same name."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nixos_activate
+short_description: Activate a NixOS system on a machine
+version_added: 0.1.0
+author: nix.ops contributors (@nix-ops)
+description:
+  - Activates a toplevel that is in the machine's store, with its own C(switch-to-configuration).
+  - The activation runs in a systemd unit of its own, detached from the connection. A dropped connection, a restarted
+    C(sshd) or a killed controller does not stop it half way; the output is followed live, over a new connection where
+    the old one is lost.
+  - V(switch) is done as test, profile, boot entry, so that a machine on which the activation fails still boots what it
+    ran before.
+  - A machine that stands at the toplevel already is left alone.
+  - Two activations never run at the same time on one machine.
+extends_documentation_fragment: [nix.ops.attributes]
+attributes:
+  diff_mode:
+    support: full
+    details:
+      - Shows which packages change their version and which unit files differ. In check mode this compares the system
+        that runs with the one in the controller's store; which units would be restarted is an estimate then.
+options:
+  toplevel:
+    description: The store path of the system.
+    type: path
+    required: true
+  action:
+    description:
+      - V(switch) makes it the running system and the one that boots.
+      - V(boot) makes it the one that boots.
+      - V(test) makes it the running system until the next reboot.
+      - V(dry-activate) only tells what would be done, also in check mode.
+    type: str
+    choices: [switch, boot, test, dry-activate]
+    default: switch
+  profile:
+    description: The profile that becomes the toplevel, with O(action=switch) and O(action=boot).
+    type: path
+    default: /nix/var/nix/profiles/system
+  force:
+    description: Activate also when the machine stands at the toplevel already.
+    type: bool
+    default: false
+  reconnect_timeout:
+    description: For how many seconds in a row the machine may be out of reach before the task gives up following it.
+    type: int
+    default: 300
+notes:
+  - Needs root on the machine, and systemd.
+  - C(timeout) of the task ends the following, not the activation.
+seealso:
+  - module: nix.ops.nix_build
+  - module: nix.ops.nix_copy_closure
+"""
+
+EXAMPLES = r"""
+- name: Switch to a system
+  nix.ops.nixos_activate:
+    toplevel: "{{ toplevel }}"
+
+- name: Ask the machine what a switch would do
+  nix.ops.nixos_activate:
+    toplevel: "{{ toplevel }}"
+    action: dry-activate
+
+- name: Take a new kernel with the next reboot
+  nix.ops.nixos_activate:
+    toplevel: "{{ toplevel }}"
+    action: boot
+"""
+
+RETURN = r"""
+toplevel:
+  description: The toplevel that was to be activated.
+  type: str
+  returned: always
+  sample: /nix/store/7nwlqk9c9q8fyhr0ycbz5ha4kny4dmsb-nixos-system-target-24.05
+old_toplevel:
+  description: The toplevel that ran before.
+  type: str
+  returned: always
+  sample: /nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05
+generation:
+  description: The number that the profile stands at now.
+  type: int
+  returned: always
+  sample: 13
+old_generation:
+  description: The number that it stood at before.
+  type: int
+  returned: always
+  sample: 12
+running:
+  description: The toplevel that runs now, asked from the machine.
+  type: str
+  returned: when something was activated
+  sample: /nix/store/7nwlqk9c9q8fyhr0ycbz5ha4kny4dmsb-nixos-system-target-24.05
+boots:
+  description: The toplevel that boots now, asked from the machine.
+  type: str
+  returned: when something was activated
+  sample: /nix/store/7nwlqk9c9q8fyhr0ycbz5ha4kny4dmsb-nixos-system-target-24.05
+exit_code:
+  description: The exit code of C(switch-to-configuration), or of the step that failed.
+  type: int
+  returned: when something was activated
+  sample: 0
+step:
+  description: The last step that was begun.
+  type: str
+  choices: [activate, profile, boot]
+  returned: when something was activated
+  sample: boot
+units:
+  description: What was done with units, as C(switch-to-configuration) said it.
+  type: dict
+  returned: when something was activated
+  contains:
+    stopped:
+      description: Units that were stopped and not started again.
+      type: list
+      elements: str
+      sample: [old.service]
+    started:
+      description: Units that were started.
+      type: list
+      elements: str
+      sample: [new.service]
+    restarted:
+      description: Units that were restarted.
+      type: list
+      elements: str
+      sample: [web.service]
+    reloaded:
+      description: Units that were reloaded.
+      type: list
+      elements: str
+      sample: [dbus.service]
+    not_restarted:
+      description: Units that changed and were left running, as their definition says.
+      type: list
+      elements: str
+      sample: [getty@tty1.service]
+    failed:
+      description: Units that failed.
+      type: list
+      elements: str
+      sample: []
+failed_units:
+  description: Units in the state C(failed) after the activation, whatever the reason.
+  type: list
+  elements: str
+  returned: when something was activated
+  sample: []
+output:
+  description: All that was said.
+  type: str
+  returned: when something was activated
+  sample: "stopping the following units: web.service\nactivating the configuration...\n"
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIXOS_ACTIVATE
+
+
+def main() -> None:
+    """Refuse to run on a host: the action plugin does the work from the controller."""
+    module = AnsibleModule(supports_check_mode=True, **NIXOS_ACTIVATE)
+    module.fail_json(msg="nixos_activate runs as an action plugin on the controller")
+
+
+if __name__ == "__main__":
+    main()

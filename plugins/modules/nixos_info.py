@@ -1,0 +1,135 @@
+#!/usr/bin/python
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of nix.ops.nixos_info; the work is done by the action plugin of the same name."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nixos_info
+short_description: Tell what a NixOS machine runs and boots
+version_added: 0.1.0
+author: nix.ops contributors (@nix-ops)
+description:
+  - Asks a NixOS machine, in one round trip, what it runs, what it boots, which generations it has kept,
+    which units have failed, and whether a reboot is needed.
+  - Nothing on the machine is changed.
+extends_documentation_fragment: [nix.ops.attributes]
+options:
+  profile:
+    description: The profile whose generations are told.
+    type: path
+    default: /nix/var/nix/profiles/system
+notes:
+  - The boot menu can be read where C(systemd-boot), GRUB or extlinux wrote it, and often by root alone.
+seealso:
+  - module: nix.ops.nixos_activate
+"""
+
+EXAMPLES = r"""
+- name: Ask a machine what it runs
+  nix.ops.nixos_info:
+  register: machine
+
+- name: Tell whether it needs a reboot
+  ansible.builtin.debug:
+    msg: "{{ machine.running }} runs; reboot needed: {{ machine.reboot_needed }} {{ machine.reboot_parts }}"
+"""
+
+RETURN = r"""
+running:
+  description: The toplevel that runs; V(null) where the host is no NixOS machine.
+  type: str
+  returned: success
+  sample: /nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05
+booted:
+  description: The toplevel that was booted.
+  type: str
+  returned: success
+  sample: /nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05
+profile:
+  description: The toplevel that the profile names.
+  type: str
+  returned: success
+  sample: /nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05
+generation:
+  description: The number that the profile stands at.
+  type: int
+  returned: success
+  sample: 12
+boot_default:
+  description: The toplevel that the boot menu starts by itself; V(null) where the menu can't be read.
+  type: str
+  returned: success
+  sample: /nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05
+failed_units:
+  description: Units in the state C(failed).
+  type: list
+  elements: str
+  returned: success
+  sample: [backup.service]
+nixos_version:
+  description: The version of NixOS that runs.
+  type: str
+  returned: success
+  sample: "24.05"
+system_state:
+  description: What C(systemctl is-system-running) says.
+  type: str
+  returned: success
+  sample: running
+boot_id:
+  description: The kernel's identifier of this boot.
+  type: str
+  returned: success
+  sample: 2e7bd76b-6b5c-4b0b-8ff7-0ad38ac39e5b
+has_nix:
+  description: Whether C(nix-store) is on the PATH.
+  type: bool
+  returned: success
+  sample: true
+generations:
+  description: The generations that are kept.
+  type: list
+  elements: dict
+  returned: success
+  contains:
+    number:
+      description: The generation's number.
+      type: int
+      sample: 12
+    toplevel:
+      description: Its toplevel.
+      type: str
+      sample: /nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05
+    created:
+      description: When it was made, in seconds since 1970.
+      type: int
+      sample: 1767225600
+reboot_needed:
+  description: Whether the profile has another kernel, initrd, set of kernel modules or systemd than what was booted.
+  type: bool
+  returned: success
+  sample: false
+reboot_parts:
+  description: Which of these parts differ.
+  type: list
+  elements: str
+  returned: success
+  sample: [kernel, initrd]
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIXOS_INFO
+
+
+def main() -> None:
+    """Refuse to run on a host: the action plugin does the work from the controller."""
+    module = AnsibleModule(supports_check_mode=True, **NIXOS_INFO)
+    module.fail_json(msg="nixos_info runs as an action plugin on the controller")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,237 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The switching protocol: an activation runs detached on the machine and is followed live.
+
+It knows nothing of how a toplevel was built or copied.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass
+
+from ansible_collections.nix.ops.plugins.plugin_utils import generations, job, nix_cli
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.generations import Standing
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import Machine, facts, script
+from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
+
+# How many lines of a failed unit's journal are shown.
+_JOURNAL_LINES = 10
+
+_PROFILE = re.compile(r"/nix/var/nix/profiles/(?:[A-Za-z0-9_][A-Za-z0-9+._-]*/)*[A-Za-z0-9_][A-Za-z0-9+._-]*")
+
+# What each exit code of switch-to-configuration means for a user
+# (nixpkgs: switch-to-configuration.pl and switch-to-configuration-ng).
+_EXIT_CODES = {
+    1: "a check before the switch refused it, or the boot loader could not be installed",
+    2: "the activation script failed",
+    3: "systemd could not be reloaded",
+    4: "units failed",
+    11: "another switch-to-configuration is at work",
+    100: "the new system can't be switched to while this one runs: it needs a reboot",
+    101: "switch-to-configuration itself broke down",
+    126: "switch-to-configuration can't be run on this machine",
+    127: "switch-to-configuration is missing or can't be run on this machine",
+}
+_NEXT_STEPS = {
+    1: "Read the lines above: they name the check, or what the boot loader said.",
+    4: "Look at the units named above; correct them and deploy again.",
+    11: "Wait for the other switch to end, then run the same again.",
+    100: "Use the action 'boot', then reboot the machine.",
+    126: "Check that the system was built for this machine's kind of processor.",
+    127: "Check that the system was built for this machine's kind of processor.",
+}
+
+
+@dataclass(frozen=True)
+class Units:
+    """What an activation did with units, as it said it."""
+
+    stopped: tuple[str, ...] = ()
+    started: tuple[str, ...] = ()
+    restarted: tuple[str, ...] = ()
+    reloaded: tuple[str, ...] = ()
+    not_restarted: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation that ended.
+
+    :param before: what ran and booted before it.
+    :param after: what runs and boots now, asked from the machine.
+    :param exit_code: that of the step that ended it.
+    :param step: the step it came to: ``activate``, ``profile`` or ``boot``.
+    :param output: all that was said.
+    """
+
+    before: Standing
+    after: Standing
+    exit_code: int
+    step: str
+    units: Units
+    output: str
+
+
+def check_names(toplevel: str, profile: str) -> None:
+    """Refuse what is no toplevel or profile before anything is touched.
+
+    :raises OpsError: naming the value.
+    """
+    if not nix_cli.STORE_PATH.fullmatch(toplevel):
+        raise OpsError(
+            f"{toplevel!r} is no path of a system in the Nix store",
+            next_step="Give the toplevel that nix_build returned.",
+        )
+    check_profile(profile)
+
+
+def check_profile(profile: str) -> None:
+    """Refuse what is no profile.
+
+    :raises OpsError: naming the value.
+    """
+    if not _PROFILE.fullmatch(profile):
+        raise OpsError(
+            f"{profile!r} is no profile", next_step="Give a path below /nix/var/nix/profiles, or leave it out."
+        )
+
+
+def activate(
+    machine: Machine,
+    toplevel: str,
+    action: str,
+    *,
+    profile: str,
+    holder: str,
+    on_line: LineSink,
+    patience: float,
+) -> Activation:
+    """Activate a toplevel that is in the machine's store.
+
+    The activation goes on whatever becomes of the connection or of the caller.
+
+    :param action: ``switch``, ``boot``, ``test`` or ``dry-activate``.
+    :param profile: the profile that becomes the toplevel, for ``switch`` and ``boot``.
+    :param holder: who activates, shown to others who find the machine busy.
+    :param on_line: called with each line that is said, while it happens.
+    :param patience: for how many seconds in a row the machine may be out of reach.
+    :raises OpsError: where it does not succeed, with what runs and what boots.
+    """
+    check_names(toplevel, profile)
+    before, directory = _begin(machine, toplevel, action, profile, holder)
+    ended = job.follow(machine, directory, on_line=on_line, patience=patience)
+    answer = facts(machine.ask("activation_outcome", directory, profile, str(_JOURNAL_LINES)))
+    after = generations.standing(answer)
+    step = (answer.get("step") or ["activate"])[0]
+    if ended.exit_code is None:
+        raise OpsError(
+            "the activation was killed" if ended.state == "killed" else "the machine was rebooted during the activation",
+            machine=machine.name,
+            state=f"it {after.sentence()}",
+            next_step="Run the same again.",
+            output=ended.log,
+        )
+    activation = Activation(before, after, ended.exit_code, step, read_units(ended.log), ended.log)
+    if ended.exit_code != 0:
+        raise _failure(machine, activation, action, answer.get("journal", []))
+    return activation
+
+
+def _begin(machine: Machine, toplevel: str, action: str, profile: str, holder: str) -> tuple[Standing, str]:
+    words = (secrets.token_hex(8), action, toplevel, profile, holder, " ".join(machine.environment))
+    done = machine.run("activation", *words, data=script("activation_job"))
+    answer = facts(done.stdout)
+    if "started" in answer:
+        return generations.standing(answer), answer["started"][0]
+    reason = (answer.get("refused") or ["start"])[0]
+    said = done.stderr.strip() or done.stdout.strip()
+    if reason == "busy":
+        raise OpsError(
+            "another activation is at work on the machine",
+            machine=machine.name,
+            state=f"{said}; this run has changed nothing there",
+            next_step="Wait for it to end, then run the same again.",
+        )
+    raise OpsError(
+        "the activation could not be started",
+        machine=machine.name,
+        output=said,
+        state="nothing was activated",
+        exit_code=done.exit_code,
+    )
+
+
+def _failure(machine: Machine, activation: Activation, action: str, journal: list[str]) -> OpsError:
+    code = activation.exit_code
+    if activation.step == "profile":
+        what = f"the profile could not be set (exit code {code})"
+    elif activation.step == "boot" and action == "switch":
+        what = f"the new system runs, but its boot entry could not be written (exit code {code})"
+    else:
+        what = f"{_EXIT_CODES.get(code, 'the activation failed')} (exit code {code} of switch-to-configuration {action})"
+    failed = ", ".join(activation.units.failed or activation.after.failed_units)
+    if code == 4 and failed:
+        what += f": {failed}"
+    return ActivationFailed(
+        what,
+        activation,
+        machine=machine.name,
+        output="\n".join([activation.output.rstrip(), *journal]),
+        state=f"it {activation.after.sentence()}",
+        next_step=_NEXT_STEPS.get(code, "Read the lines above, correct the configuration and deploy again."),
+        exit_code=code,
+    )
+
+
+class ActivationFailed(OpsError):
+    """An activation that ended with an exit code other than 0; it carries all that is known of it."""
+
+    def __init__(
+        self,
+        what: str,
+        activation: Activation,
+        *,
+        machine: str,
+        output: str,
+        state: str,
+        next_step: str,
+        exit_code: int,
+    ) -> None:
+        super().__init__(
+            what, machine=machine, output=output, state=state, next_step=next_step, exit_code=exit_code
+        )
+        self.activation = activation
+
+
+_SAID = {
+    "stopped": re.compile(r"^(?:would stop|stopping) the following units: (.*)$", re.MULTILINE),
+    "started": re.compile(
+        r"^(?:(?:would start|starting) the following units|the following new units were started): (.*)$", re.MULTILINE
+    ),
+    "restarted": re.compile(r"^(?:would restart|restarting) the following units: (.*)$", re.MULTILINE),
+    "reloaded": re.compile(r"^(?:would reload|reloading) the following units: (.*)$", re.MULTILINE),
+    "not_restarted": re.compile(r"^(?:would NOT restart|NOT restarting) the following changed units: (.*)$", re.MULTILINE),
+    "failed": re.compile(r"^warning: the following units failed: (.*)$", re.MULTILINE),
+}
+
+
+def read_units(output: str) -> Units:
+    """Read from what ``switch-to-configuration`` said which units it stopped, started and so on.
+
+    A unit that is stopped and started again was restarted: that is how units are restarted
+    whose definition says nothing else (``stopIfChanged``).
+    """
+    said = {
+        kind: {unit for line in pattern.findall(output) for unit in line.split(", ") if unit}
+        for kind, pattern in _SAID.items()
+    }
+    both = said["stopped"] & said["started"]
+    said["restarted"] |= both
+    said["stopped"] -= both
+    said["started"] -= said["restarted"]
+    return Units(**{kind: tuple(sorted(units)) for kind, units in said.items()})

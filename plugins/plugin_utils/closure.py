@@ -1,0 +1,237 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host's store lacks of a closure, and bringing it there or back."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ansible_collections.nix.ops.plugins.plugin_utils import nix_cli
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.nix_cli import Progress
+from ansible_collections.nix.ops.plugins.plugin_utils.runner import Completed, LineSink
+from ansible_collections.nix.ops.plugins.plugin_utils.ssh_route import SshRoute
+
+_UNSIGNED = "lacks a valid signature"
+_UNSIGNED_NEXT = (
+    "Let the copy run as root (become with a sudo that asks for no password), add the user to"
+    " 'trusted-users' of the receiving store, or sign the paths ('sign_key_file') with a key it trusts."
+)
+_NO_ROOM_NEXT = "Free room in the machine's store (nix-collect-garbage), then run the same again."
+
+
+@dataclass(frozen=True)
+class Files:
+    """Carries single files over a connection that Nix itself can't use.
+
+    :param put: brings a file of the controller to a path on the host.
+    :param fetch: brings a file of the host to a path on the controller.
+    """
+
+    put: Callable[[str, str], None]
+    fetch: Callable[[str, str], None]
+
+
+@dataclass(frozen=True)
+class Road:
+    """How store paths travel between the controller and a host.
+
+    :param machine: the host.
+    :param route: the way Nix's own ssh takes; None where it can't, and paths travel as a file.
+    :param files: carries that file.
+    :param user: the user of the connection, who brings and fetches files.
+    :param environment: variables for Nix on the controller.
+    """
+
+    machine: Machine
+    route: SshRoute | None
+    files: Files
+    user: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What a copy brought to the other store.
+
+    :param paths: the store paths that were lacking there.
+    :param size: their size in bytes, unpacked.
+    """
+
+    paths: tuple[str, ...]
+    size: int
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How to copy.
+
+    :param substitutes: let the receiving store ask its own caches first.
+    :param compress: compress what goes over the connection.
+    """
+
+    substitutes: bool = False
+    compress: bool = False
+
+    def words(self) -> list[str]:
+        """As words of ``nix-copy-closure``."""
+        return [
+            *(["--use-substitutes"] if self.substitutes else []),
+            *(["--gzip"] if self.compress else []),
+        ]
+
+
+def sign(paths: Sequence[str], key_file: str, *, environment: Mapping[str, str] | None = None) -> None:
+    """Sign closures in the controller's store with a secret key.
+
+    :param key_file: a file that ``nix-store --generate-binary-cache-key`` made.
+    :raises OpsError: where that fails.
+    """
+    argv = ["nix", "--extra-experimental-features", "nix-command", "store", "sign", "--recursive"]
+    argv += ["--key-file", key_file, *nix_cli.store_paths(paths)]
+    nix_cli.lines(argv, "the paths could not be signed", env=environment)
+
+
+def missing(machine: Machine, paths: Sequence[str], *, gc_root: str | None = None) -> list[str]:
+    """Which of the paths a host's store lacks, asked in one round trip.
+
+    :param gc_root: a link on the host that makes the first path a GC root, from its arrival on.
+    :raises OpsError: where the host can't tell, as when Nix is missing there.
+    """
+    words = [gc_root, paths[0]] if gc_root else []
+    return machine.ask("missing", *words, data="\n".join(nix_cli.store_paths(paths))).split()
+
+
+def push(road: Road, paths: Sequence[str], *, manner: Manner, gc_root: str | None, on_line: LineSink) -> Copied:
+    """Bring closures from the controller's store to the host's.
+
+    A path that is there has its whole closure there, so that nothing more is asked then.
+
+    :raises OpsError: where a path is not in the controller's store, or the copy fails.
+    """
+    if not missing(road.machine, paths, gc_root=gc_root):
+        return Copied((), 0)
+    if road.route is None:
+        return _push_file(road, paths, on_line)
+    progress = Progress()
+    done = _copy_closure(road, road.route, ["--to", *manner.words()], paths, progress, on_line)
+    if done.exit_code != 0:
+        raise _failure(done, road.machine.name, "the closure could not be copied to the machine")
+    return Copied(tuple(progress.copied), nix_cli.sizes(progress.copied, env=road.environment))
+
+
+def pull(road: Road, paths: Sequence[str], *, manner: Manner, on_line: LineSink) -> Copied:
+    """Bring closures from the host's store to the controller's.
+
+    :raises OpsError: where a path is not in the host's store, or the copy fails.
+    """
+    absent = lacking_here(paths, environment=road.environment)
+    if not absent:
+        return Copied((), 0)
+    if road.route is None:
+        return _pull_file(road, paths, on_line)
+    progress = Progress()
+    done = _copy_closure(road, road.route, ["--from", *manner.words()], paths, progress, on_line)
+    if done.exit_code != 0:
+        raise _failure(done, road.machine.name, "the closure could not be copied from the machine")
+    return Copied(tuple(progress.copied), nix_cli.sizes(progress.copied, env=road.environment))
+
+
+def would_push(road: Road, paths: Sequence[str]) -> Copied:
+    """What :func:`push` would bring; nothing is written anywhere.
+
+    :raises OpsError: where a path is not in the controller's store.
+    """
+    if not missing(road.machine, paths):
+        return Copied((), 0)
+    lacking = missing(road.machine, nix_cli.requisites(paths, env=road.environment))
+    return Copied(tuple(lacking), nix_cli.sizes(lacking, env=road.environment))
+
+
+def would_pull(road: Road, paths: Sequence[str]) -> Copied:
+    """What :func:`pull` would bring; its size is not known before."""
+    if not lacking_here(paths, environment=road.environment):
+        return Copied((), 0)
+    there = road.machine.ask("requisites", data="\n".join(nix_cli.store_paths(paths))).split()
+    return Copied(tuple(lacking_here(there, environment=road.environment)), 0)
+
+
+def lacking_here(paths: Sequence[str], *, environment: Mapping[str, str] | None = None) -> list[str]:
+    """Which of the paths the controller's store lacks."""
+    argv = ["nix-store", "--check-validity", "--print-invalid", *nix_cli.store_paths(paths)]
+    return nix_cli.lines(argv, "the controller's store can't be asked", env=environment)
+
+
+def _copy_closure(
+    road: Road, route: SshRoute, words: list[str], paths: Sequence[str], progress: Progress, on_line: LineSink
+) -> Completed:
+    def read(line: str) -> None:
+        progress.read(line)
+        on_line(line)
+
+    with route.environment() as variables:
+        # The destination is in the route; the name is what Nix calls it in its lines.
+        argv = ["nix-copy-closure", *words[:1], "machine", *words[1:], *nix_cli.store_paths(paths)]
+        return nix_cli.run(argv, env={**road.environment, **variables}, on_stdout=read, on_stderr=read)
+
+
+def _push_file(road: Road, paths: Sequence[str], on_line: LineSink) -> Copied:
+    lacking = missing(road.machine, nix_cli.requisites(paths, env=road.environment))
+    on_line(f"copying {len(lacking)} paths as a file...")
+    with tempfile.TemporaryDirectory(prefix="nix-ops-export-") as directory:
+        local = Path(directory) / "closure"
+        # Exported through a file: a closure can be larger than memory.
+        done = nix_cli.export(lacking, local, environment=road.environment)
+        if done.exit_code != 0:
+            raise _failure(done, None, "the closure could not be exported from the controller's store")
+        for path in lacking:
+            on_line(f"copying path '{path}'...")
+        remote = road.machine.ask("temporary", "make", road.user).strip()
+        try:
+            road.files.put(str(local), f"{remote}/closure")
+            imported = road.machine.run("import", f"{remote}/closure")
+        finally:
+            road.machine.run("temporary", "remove", remote)
+    if imported.exit_code != 0:
+        raise _failure(imported, road.machine.name, "the closure could not be imported on the machine")
+    return Copied(tuple(lacking), nix_cli.sizes(lacking, env=road.environment))
+
+
+def _pull_file(road: Road, paths: Sequence[str], on_line: LineSink) -> Copied:
+    there = road.machine.ask("requisites", data="\n".join(nix_cli.store_paths(paths))).split()
+    lacking = lacking_here(there, environment=road.environment)
+    on_line(f"copying {len(lacking)} paths as a file...")
+    remote = road.machine.ask("temporary", "make", road.user).strip()
+    try:
+        road.machine.ask("export", f"{remote}/closure", road.user, data="\n".join(lacking))
+        with tempfile.TemporaryDirectory(prefix="nix-ops-export-") as directory:
+            local = Path(directory) / "closure"
+            road.files.fetch(f"{remote}/closure", str(local))
+            done = nix_cli.import_file(local, environment=road.environment)
+    finally:
+        road.machine.run("temporary", "remove", remote)
+    if done.exit_code != 0:
+        raise _failure(done, None, "the closure could not be imported into the controller's store")
+    return Copied(tuple(lacking), nix_cli.sizes(lacking, env=road.environment))
+
+
+def _failure(done: Completed, machine: str | None, what: str) -> OpsError:
+    said = done.stderr
+    next_step = "Read the lines above, then run the same again: what has arrived is not copied twice."
+    if _UNSIGNED in said:
+        next_step = _UNSIGNED_NEXT
+    elif "No space left on device" in said:
+        next_step = _NO_ROOM_NEXT
+    return OpsError(
+        what,
+        machine=machine,
+        output=said,
+        state="the running system is untouched",
+        next_step=next_step,
+        exit_code=done.exit_code,
+    )

@@ -1,0 +1,81 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How two systems differ: packages by name and version, units by their files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+# How Nix itself takes a name apart: the version begins after the first dash that no letter follows.
+_STORE_NAME = re.compile(r"/nix/store/[0-9a-z]{32}-(?P<name>.+?)(?:-(?P<version>[^a-zA-Z].*))?")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How a new system differs from an old one.
+
+    :param packages: a line for each name whose versions differ.
+    :param units: a line for each unit file that is new, gone or other.
+    """
+
+    packages: tuple[str, ...]
+    units: tuple[str, ...]
+
+    def text(self) -> str:
+        """As it is shown to a user."""
+        return "".join(f"{line}\n" for line in (*self.packages, *self.units))
+
+
+def packages(old: Iterable[str], new: Iterable[str]) -> tuple[str, ...]:
+    """Compare two closures by their packages' versions.
+
+    :returns: lines such as ``hello: 2.12 → 2.13``, ``curl: ∅ → 8.9``; a package that was only
+        built anew has no line.
+    """
+    before, after = _versions(old), _versions(new)
+    return tuple(
+        f"{name}: {_listed(before.get(name))} → {_listed(after.get(name))}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    )
+
+
+def units(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[str, ...]:
+    """Compare two systems by their unit files.
+
+    :param old: unit names and the store paths of their files.
+    """
+    lines = []
+    for name in sorted(old.keys() | new.keys()):
+        if name not in old:
+            lines.append(f"unit {name}: new")
+        elif name not in new:
+            lines.append(f"unit {name}: gone")
+        elif old[name] != new[name]:
+            lines.append(f"unit {name}: changed")
+    return tuple(lines)
+
+
+def units_of(toplevel: str) -> dict[str, str]:
+    """The unit files of a toplevel in the controller's store, and the store paths they lead to."""
+    directory = Path(toplevel, "etc/systemd/system")
+    if not directory.is_dir():
+        return {}
+    return {entry.name: str(entry.resolve()) for entry in sorted(directory.iterdir()) if entry.is_file()}
+
+
+def _versions(paths: Iterable[str]) -> dict[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for path in paths:
+        match = _STORE_NAME.fullmatch(path)
+        if match and match["version"]:
+            found.setdefault(match["name"], set()).add(match["version"])
+    return {name: frozenset(versions) for name, versions in found.items()}
+
+
+def _listed(versions: frozenset[str] | None) -> str:
+    return ", ".join(sorted(versions)) if versions else "∅"

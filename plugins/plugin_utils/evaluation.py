@@ -1,0 +1,510 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Network files and remembered inputs in; definitions and derivations out."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.nix.ops.plugins.plugin_utils import remembered_evaluations as disk
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.runner import Completed, run
+
+# Up to this many machines, one evaluation answers definitions and derivations.
+EAGER = 10
+
+_NIX = os.path.join(os.path.dirname(__file__), "nix")
+_EVALUATING = re.compile(r"^evaluating file '(.*)'$")
+
+_MACHINE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
+_HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]*")
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]*\$?")
+_DEPLOYMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_OPTION_NAME = re.compile(r"[a-z][a-z0-9-]*")
+
+# Ansible gives these a meaning of its own.
+_MISREAD = frozenset({"all", "ungrouped", "localhost", "omit"})
+
+LineSink = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is to be evaluated.
+
+    :param name: the deployment's name.
+    :param uuid: the deployment's UUID.
+    :param files: absolute paths of the network files; empty where a flake is given.
+    :param flake: reference of a flake whose nixosConfigurations are the machines.
+    :param arguments: JSON values for network files that are functions.
+    :param nix_path: search path entries that come before NIX_PATH.
+    :param options: settings of Nix.
+    """
+
+    name: str
+    uuid: str
+    files: tuple[str, ...] = ()
+    flake: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    nix_path: tuple[str, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not _DEPLOYMENT_NAME.fullmatch(self.name):
+            raise OpsError(
+                f"{self.name!r} can not be a deployment's name",
+                next_step="use letters, digits, '_', '-' and '.', beginning with a letter or '_'",
+            )
+        if bool(self.files) == bool(self.flake):
+            raise OpsError(f"deployment {self.name} needs either files or a flake")
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """The remembered inputs of one machine.
+
+    :param state_version: the NixOS release the machine was first seen with.
+    :param ssh_public_key: the key of the deployment that may log in as root.
+    """
+
+    state_version: str | None = None
+    ssh_public_key: str | None = None
+
+    def as_json(self) -> dict[str, str]:
+        """Give what is known, in the words of the Nix expressions."""
+        known = {"stateVersion": self.state_version, "sshPublicKey": self.ssh_public_key}
+        return {name: value for name, value in known.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """How something is built, and where it will be."""
+
+    drv_path: str
+    out_path: str
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What the network says of one machine beside its system."""
+
+    name: str
+    target_env: str
+    target_host: str
+    target_port: int
+    target_user: str
+    ssh_options: tuple[str, ...]
+    privilege_escalation_command: tuple[str, ...]
+    provision_ssh_key: bool
+    always_activate: bool
+    has_fast_connection: bool
+    owners: tuple[str, ...]
+    tags: tuple[str, ...]
+    nixos_release: str
+    public_ipv4: str | None
+    private_ipv4: str | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The answer of a network.
+
+    :param description: network.description.
+    :param enable_rollback: network.enableRollback.
+    :param definitions: all machines of the network, by name.
+    :param derivations: the machines whose system was evaluated too.
+    :param messages: what Nix said meanwhile: warnings and traces.
+    :param seconds: how long Nix took.
+    """
+
+    description: str
+    enable_rollback: bool
+    definitions: Mapping[str, Definition]
+    derivations: Mapping[str, Derivation]
+    messages: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Expression:
+    """What is to be built where it is not a network: one of expression, file and flake.
+
+    :param expression: text of a Nix expression, read relative to the working directory.
+    :param file: path of a Nix file.
+    :param flake: a flake's reference, without the `#attribute`.
+    :param attribute: path of the attribute in it.
+    :param arguments: JSON values for what is a function.
+    """
+
+    expression: str | None = None
+    file: str | None = None
+    flake: str | None = None
+    attribute: tuple[str, ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    nix_path: tuple[str, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if sum(x is not None for x in (self.expression, self.file, self.flake)) != 1:
+            raise OpsError("give exactly one of an expression, a file and a flake reference")
+
+
+def evaluate(
+    network: Network,
+    *,
+    remembered: Mapping[str, Remembered] | None = None,
+    env: Mapping[str, str] | None = None,
+    on_line: LineSink | None = None,
+    remember: bool = True,
+) -> Evaluation:
+    """Answer what the network's machines are.
+
+    Definitions of all machines and, where there are at most EAGER, their derivations
+    come from one run of Nix. Where that fails, one machine's system may be at fault, so
+    the definitions are asked for alone.
+
+    :param remember: whether an answer of an earlier run may be given, and this one kept for later runs.
+    :raises OpsError: where Nix refuses the network, or we do.
+    """
+    said: set[str] = set()
+
+    def once(line: str) -> None:
+        if on_line is not None and line not in said:
+            on_line(line)
+        said.add(line)
+
+    try:
+        return _ask(network, None, EAGER, remembered or {}, env or {}, once, remember)
+    except _NixFailure:
+        return _ask(network, None, 0, remembered or {}, env or {}, once, remember)
+
+
+def instantiate(
+    network: Network,
+    names: Sequence[str],
+    *,
+    remembered: Mapping[str, Remembered] | None = None,
+    env: Mapping[str, str] | None = None,
+    on_line: LineSink | None = None,
+) -> dict[str, Derivation]:
+    """Answer the derivations of exactly these machines.
+
+    What this run or an earlier one has evaluated is used as long as it holds.
+
+    :raises OpsError: where a machine is not in the network, or its system does not evaluate.
+    """
+    if not names:
+        return {}
+    wanted = tuple(sorted(set(names)))
+    remembered, env = remembered or {}, env or {}
+    whole = _recall(_Question(network, None, EAGER, remembered, env))
+    if whole is not None and set(wanted) <= set(whole.derivations):
+        answer = whole
+    else:
+        answer = _ask(network, wanted, 0, remembered, env, on_line, True)
+    return {name: answer.derivations[name] for name in wanted}
+
+
+def instantiate_expression(
+    expression: Expression,
+    *,
+    env: Mapping[str, str] | None = None,
+    on_line: LineSink | None = None,
+    cwd: str | None = None,
+) -> tuple[Derivation, ...]:
+    """Answer the derivations behind an expression.
+
+    :param cwd: the directory that relative paths start from.
+    :raises OpsError: where it does not evaluate or holds no derivation.
+    """
+    given = {
+        "file": str(Path(cwd or "", expression.file).absolute()) if expression.file else None,
+        "flake": expression.flake,
+        "attribute": list(expression.attribute),
+        "arguments": dict(expression.arguments),
+    }
+    code = [] if expression.expression is None else ["--arg", "expression", expression.expression]
+    asked = _nix(
+        "expression.nix",
+        given,
+        [*code, *_settings(expression.nix_path, expression.options)],
+        flakes=expression.flake is not None,
+        env=env or {},
+        on_line=on_line,
+        cwd=cwd,
+    )
+    return tuple(Derivation(found["drv"], found["out"]) for found in asked.answer)
+
+
+def check_name(name: str, what: str = "a machine's name") -> None:
+    """Refuse a name that Ansible or a shell could misread.
+
+    :raises OpsError: where it is one.
+    """
+    if not _MACHINE_NAME.fullmatch(name) or name.lower() in _MISREAD:
+        raise OpsError(
+            f"{name!r} can not be {what}: Ansible or a shell could misread it",
+            next_step="use letters, digits, '_', '-' and '.', beginning with a letter or '_'",
+        )
+
+
+class _NixFailure(OpsError):
+    """Nix itself refused to evaluate."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    answer: Any
+    messages: tuple[str, ...]
+    files: tuple[str, ...]
+    started: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Question:
+    """All that an answer depends on, beside what Nix reads."""
+
+    network: Network
+    names: tuple[str, ...] | None
+    eager: int
+    remembered: Mapping[str, Remembered]
+    env: Mapping[str, str]
+
+    def inputs(self) -> dict[str, Any]:
+        network = self.network
+        return {
+            "files": list(network.files),
+            "flake": network.flake,
+            "arguments": dict(network.arguments),
+            "name": network.name,
+            "uuid": network.uuid,
+            "remembered": {name: inputs.as_json() for name, inputs in self.remembered.items() if inputs.as_json()},
+            "names": None if self.names is None else list(self.names),
+            "eager": self.eager,
+        }
+
+    def key(self) -> str:
+        settings = _settings(self.network.nix_path, self.network.options)
+        return disk.key([self.inputs(), settings], self.env, _NIX)
+
+
+# Answers of this process and of those it was forked from, and what they were read from.
+_answers: dict[str, tuple[Evaluation, disk.Reads]] = {}
+
+
+def _recall(question: _Question) -> Evaluation | None:
+    key = question.key()
+    if key in _answers:
+        evaluation, reads = _answers[key]
+        if reads.hold(question.env):
+            return evaluation
+        del _answers[key]
+        return None
+    if question.network.flake is not None:
+        return None
+    kept = disk.load(key)
+    if kept is None:
+        return None
+    answer, reads = kept
+    if not reads.hold(question.env):
+        return None
+    evaluation = _evaluation(answer["answer"], tuple(answer["messages"]), 0.0)
+    if not all(Path(derivation.drv_path).exists() for derivation in evaluation.derivations.values()):
+        return None
+    _answers[key] = (evaluation, reads)
+    return evaluation
+
+
+def _ask(
+    network: Network,
+    names: tuple[str, ...] | None,
+    eager: int,
+    remembered: Mapping[str, Remembered],
+    env: Mapping[str, str],
+    on_line: LineSink | None,
+    remember: bool,
+) -> Evaluation:
+    question = _Question(network, names, eager, remembered, env)
+    recalled = _recall(question) if remember else None
+    if recalled is not None:
+        for line in recalled.messages:
+            if on_line is not None:
+                on_line(line)
+        return recalled
+    asked = _nix(
+        "evaluation.nix",
+        question.inputs(),
+        _settings(network.nix_path, network.options),
+        flakes=network.flake is not None,
+        env=env,
+        on_line=on_line,
+        verbose=network.flake is None,
+    )
+    evaluation = _evaluation(asked.answer, asked.messages, asked.seconds)
+    reads = disk.reads(asked.files, network.files, network.nix_path, env, started=asked.started, own=_NIX)
+    key = question.key()
+    _answers[key] = (evaluation, reads)
+    if remember and network.flake is None and reads.bounded:
+        disk.store(key, {"answer": asked.answer, "messages": list(asked.messages)}, reads)
+    return evaluation
+
+
+def _nix(
+    file: str,
+    given: Mapping[str, Any],
+    arguments: Sequence[str],
+    *,
+    flakes: bool,
+    env: Mapping[str, str],
+    on_line: LineSink | None,
+    verbose: bool = False,
+    cwd: str | None = None,
+) -> _Asked:
+    messages: list[str] = []
+    files: list[str] = []
+    failing = False
+
+    def hear(line: str) -> None:
+        nonlocal failing
+        if evaluating := _EVALUATING.match(line):
+            files.append(evaluating[1])
+            return
+        messages.append(line)
+        # The error is told once, whole, by whoever catches it.
+        failing = failing or line.startswith("error:")
+        if on_line is not None and not failing:
+            on_line(line)
+
+    started = time.time()
+    with _private_json(given) as inputs:
+        argv = ["nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode"]
+        if verbose:
+            # Makes Nix tell which files it evaluates.
+            argv.append("-v")
+        if flakes:
+            argv += ["--extra-experimental-features", "nix-command flakes"]
+        argv += [os.path.join(_NIX, file), "--argstr", "inputs", inputs, *arguments]
+        completed = _run_nix(argv, env, hear, cwd)
+    if completed.exit_code != 0:
+        raise _NixFailure("Nix could not evaluate", output="\n".join(messages), exit_code=completed.exit_code)
+    return _Asked(json.loads(completed.stdout), tuple(messages), tuple(files), started, time.time() - started)
+
+
+def _run_nix(argv: Sequence[str], env: Mapping[str, str], hear: LineSink, cwd: str | None) -> Completed:
+    try:
+        return run(argv, env=env, cwd=cwd, on_stderr=hear)
+    except FileNotFoundError as error:
+        raise OpsError(
+            "nix-instantiate was not found on the controller",
+            next_step="install Nix on the controller, or add its bin directory to PATH",
+        ) from error
+
+
+@contextmanager
+def _private_json(value: Mapping[str, Any]) -> Iterator[str]:
+    directory = tempfile.mkdtemp(prefix="nix.ops-")
+    try:
+        path = os.path.join(directory, "inputs.json")
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            json.dump(value, file)
+        yield path
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _settings(nix_path: Sequence[str], options: Mapping[str, str]) -> list[str]:
+    argv: list[str] = []
+    for entry in nix_path:
+        if entry.startswith("-"):
+            raise OpsError(f"{entry!r} can not be an entry of the Nix path")
+        argv += ["-I", entry]
+    for name, value in options.items():
+        if not _OPTION_NAME.fullmatch(name):
+            raise OpsError(f"{name!r} is not the name of a Nix setting")
+        argv += ["--option", name, value]
+    return argv
+
+
+def _evaluation(answer: Mapping[str, Any], messages: tuple[str, ...], seconds: float) -> Evaluation:
+    for name in answer["definitions"]:
+        check_name(name)
+    return Evaluation(
+        description=answer["network"]["description"],
+        enable_rollback=answer["network"]["enableRollback"],
+        definitions={name: _definition(name, one) for name, one in answer["definitions"].items()},
+        derivations={name: Derivation(one["drv"], one["out"]) for name, one in answer["derivations"].items()},
+        messages=messages,
+        seconds=seconds,
+    )
+
+
+def _definition(name: str, answer: Mapping[str, Any]) -> Definition:
+    definition = Definition(
+        name=name,
+        target_env=answer["targetEnv"],
+        target_host=answer["targetHost"],
+        target_port=answer["targetPort"],
+        target_user=answer["targetUser"],
+        ssh_options=tuple(answer["sshOptions"]),
+        privilege_escalation_command=tuple(answer["privilegeEscalationCommand"]),
+        provision_ssh_key=answer["provisionSSHKey"],
+        always_activate=answer["alwaysActivate"],
+        has_fast_connection=answer["hasFastConnection"],
+        owners=tuple(answer["owners"]),
+        tags=tuple(answer["tags"]),
+        nixos_release=answer["nixosRelease"],
+        public_ipv4=answer["publicIPv4"],
+        private_ipv4=answer["privateIPv4"],
+    )
+    _check(definition, answer["keys"])
+    return definition
+
+
+def _check(definition: Definition, keys: Sequence[str]) -> None:
+    def refuse(option: str, why: str, next_step: str) -> None:
+        raise OpsError(f"deployment.{option} {why}", machine=definition.name, next_step=next_step)
+
+    if definition.target_env != "none":
+        refuse(
+            "targetEnv",
+            f"is {definition.target_env!r}, but only machines that exist already ('none') are supported",
+            'set deployment.targetEnv = "none", or leave it out',
+        )
+    if not _HOST.fullmatch(definition.target_host):
+        refuse(
+            "targetHost",
+            f"is {definition.target_host!r}, which is no host name or address",
+            "set it to the name or address by which the controller reaches the machine",
+        )
+    if not 0 < definition.target_port < 65536:
+        refuse("targetPort", f"is {definition.target_port}, which is no TCP port", "set it to the SSH server's port")
+    if not _USER.fullmatch(definition.target_user):
+        refuse(
+            "targetUser",
+            f"is {definition.target_user!r}, which is no user name",
+            "set it to the user of the SSH connection",
+        )
+    if definition.target_user != "root" and not definition.privilege_escalation_command:
+        refuse(
+            "privilegeEscalationCommand",
+            f"is empty, but {definition.target_user!r} has to become root",
+            'name a command, for example [ "sudo" "-H" "--" ]',
+        )
+    if keys:
+        refuse(
+            "keys",
+            f"({', '.join(keys)}) is not supported yet",
+            "take deployment.keys out of the network; nothing was deployed without its keys",
+        )

@@ -1,0 +1,142 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a NixOS machine runs, boots and has kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import Machine, facts
+
+SYSTEM_PROFILE = "/nix/var/nix/profiles/system"
+
+_PARTS_THAT_NEED_A_REBOOT = ("kernel", "initrd", "kernel-modules", "systemd")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What runs on a machine and what boots.
+
+    :param running: the toplevel that runs.
+    :param booted: the toplevel that was booted.
+    :param profile: the toplevel that the system profile names.
+    :param generation: the number the profile stands at.
+    :param boot_default: the toplevel that the boot menu starts by itself; None where the menu
+        can't be read.
+    :param failed_units: the units that are in the state ``failed``.
+    """
+
+    running: str | None
+    booted: str | None
+    profile: str | None
+    generation: int | None
+    boot_default: str | None
+    failed_units: tuple[str, ...]
+
+    def stands_at(self, toplevel: str, action: str) -> bool:
+        """Whether an action of ``switch-to-configuration`` with this toplevel has nothing to do."""
+        runs = self.running == toplevel
+        boots = self.profile == toplevel and self.boot_default in (toplevel, None)
+        return {"switch": runs and boots, "boot": boots, "test": runs}.get(action, False)
+
+    def sentence(self) -> str:
+        """What runs and what boots, in words."""
+        boots = self.boot_default or self.profile
+        return f"runs {self.running or 'an unknown system'}, boots {boots or 'an unknown system'}"
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A numbered link of the system profile.
+
+    :param created: when it was made, in seconds since 1970.
+    """
+
+    number: int
+    toplevel: str
+    created: int
+
+
+@dataclass(frozen=True)
+class Description:
+    """A NixOS machine.
+
+    :param reboot_parts: the parts of the booted system that differ from the profile's and only
+        a reboot replaces.
+    :param closure: the store paths of the running system; empty where not asked for.
+    :param units: the running system's unit files and the store paths they lead to; likewise.
+    """
+
+    standing: Standing
+    nixos_version: str | None
+    system_state: str | None
+    boot_id: str | None
+    has_nix: bool
+    generations: tuple[Generation, ...]
+    reboot_parts: tuple[str, ...]
+    closure: tuple[str, ...]
+    units: Mapping[str, str]
+
+
+def standing(answer: Mapping[str, list[str]]) -> Standing:
+    """Read the lines that every script prints about what runs and boots."""
+    generation = _one(answer, "generation")
+    return Standing(
+        running=_one(answer, "running"),
+        booted=_one(answer, "booted"),
+        profile=_one(answer, "profile"),
+        generation=int(generation) if generation else None,
+        boot_default=_one(answer, "boot_default"),
+        failed_units=tuple(answer.get("failed", [])),
+    )
+
+
+def describe(
+    machine: Machine, *, profile: str = SYSTEM_PROFILE, closure: bool = False, units: bool = False
+) -> Description:
+    """Ask a machine what it runs, in one round trip. Nothing on it is changed.
+
+    :param closure: ask for all store paths of the running system too.
+    :param units: ask for its unit files too.
+    :raises OpsError: where the machine can't tell.
+    """
+    wanted = [word for word, asked in (("closure", closure), ("units", units)) if asked]
+    answer = facts(machine.ask("describe", profile, *wanted))
+    return Description(
+        standing=standing(answer),
+        nixos_version=_one(answer, "nixos_version"),
+        system_state=_one(answer, "system_state"),
+        boot_id=_one(answer, "boot_id"),
+        has_nix=bool(_one(answer, "nix_store")),
+        generations=tuple(
+            sorted((_generation(line) for line in answer.get("generation_entry", [])), key=lambda found: found.number)
+        ),
+        reboot_parts=tuple(_changed_parts(answer.get("part", []))),
+        closure=tuple(answer.get("closure", [])),
+        units=dict(_pair(line) for line in answer.get("unit", [])),
+    )
+
+
+def _one(answer: Mapping[str, list[str]], key: str) -> str | None:
+    values = answer.get(key) or [""]
+    return values[0] or None
+
+
+def _pair(line: str) -> tuple[str, str]:
+    name, _space, path = line.partition(" ")
+    return name, path
+
+
+def _generation(line: str) -> Generation:
+    number, created, toplevel = line.split(" ", 2)
+    return Generation(int(number), toplevel, int(created))
+
+
+def _changed_parts(lines: list[str]) -> list[str]:
+    found = {}
+    for line in lines:
+        name, booted, profile = (line.split(" ") + ["", ""])[:3]
+        found[name] = bool(booted) and bool(profile) and booted != profile
+    return [name for name in _PARTS_THAT_NEED_A_REBOOT if found.get(name)]

@@ -1,0 +1,100 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Follows a job that runs on its own on a host, through lost connections, to its exit code."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost, Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
+
+# How long one look waits on the host for something new, in tenths of a second.
+_LOOK = 50
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look at a job found.
+
+    :param state: ``running``, ``ended``, ``killed`` (no exit code and no process) or
+        ``gone`` (no trace of it: the host was started anew).
+    :param exit_code: its exit code, once it has ended.
+    :param log: what it said since the last look.
+    """
+
+    state: str
+    exit_code: int | None
+    log: bytes
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job that ended.
+
+    :param state: as in :class:`Look`; never ``running``.
+    :param exit_code: its exit code; None where it left none.
+    :param log: all it said.
+    """
+
+    state: str
+    exit_code: int | None
+    log: str
+
+
+def look(machine: Machine, directory: str, offset: int) -> Look:
+    """Ask the host once for a job's state and its log from an offset in bytes on.
+
+    :raises ConnectionLost: where the answer does not come.
+    """
+    head, _newline, log = machine.ask("job", "follow", directory, str(offset), str(_LOOK)).partition("\n")
+    state, *rest = head.split(" ")
+    raw = log.encode("utf-8", errors="surrogateescape")
+    expected = int(rest[-1])
+    if len(raw) != expected:
+        raise ConnectionLost(f"the answer has {len(raw)} bytes instead of {expected}")
+    return Look(state, int(rest[0]) if state == "ended" else None, raw)
+
+
+def follow(machine: Machine, directory: str, *, on_line: LineSink, patience: float) -> Ended:
+    """Follow a job live to its end.
+
+    :param directory: the job's directory on the host.
+    :param on_line: called with each line of its log.
+    :param patience: for how many seconds in a row the host may be out of reach.
+    :raises OpsError: where the host stays out of reach for longer.
+    """
+    log = b""
+    shown = 0
+    lost_since: float | None = None
+    while True:
+        try:
+            seen = look(machine, directory, len(log))
+            lost_since = None
+        except ConnectionLost as lost:
+            now = time.monotonic()
+            lost_since = now if lost_since is None else lost_since
+            if now - lost_since > patience:
+                raise OpsError(
+                    f"the machine has been out of reach for {patience:.0f} seconds",
+                    machine=machine.name,
+                    state="what was started there goes on by itself; how it ended is not known",
+                    next_step="Look at the machine's console. Once it can be reached, run the same again.",
+                    output=str(lost),
+                ) from lost
+            on_line(f"connection lost, reconnecting: {str(lost).splitlines()[0]}")
+            # A refused connection answers at once; the host is given a moment.
+            time.sleep(0.5)
+            continue
+        log += seen.log
+        *lines, rest = log[shown:].split(b"\n")
+        if seen.state != "running" and rest:
+            lines.append(rest)
+        for line in lines:
+            on_line(line.decode("utf-8", errors="replace").rstrip("\r"))
+        shown = len(log) - (0 if seen.state != "running" else len(rest))
+        if seen.state != "running":
+            return Ended(seen.state, seen.exit_code, log.decode("utf-8", errors="replace"))

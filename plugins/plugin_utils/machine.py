@@ -1,0 +1,133 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A host behind any Ansible connection, driven by POSIX sh alone: no Python is needed on it.
+
+A script goes to the host as ``/bin/sh -s`` on standard input. Its words and its data follow
+it as here-documents, so that nothing has to be quoted for a login shell, nothing shows in
+the host's process list, and no value ever becomes code.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.runner import Completed
+
+# Runs a command line on the host with the given standard input.
+Execute = Callable[[str, bytes], Completed]
+
+_SCRIPTS = Path(__file__).parent / "sh"
+_BEFORE_EVERY_SCRIPT = ("start", "system")
+_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./:=@+,-")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class ConnectionLost(Exception):
+    """The connection to the host ended before its answer came."""
+
+
+def script(name: str) -> str:
+    """The text of one of the collection's shell scripts.
+
+    :param name: its file name without ``.sh``.
+    """
+    return (_SCRIPTS / f"{name}.sh").read_text(encoding="utf-8")
+
+
+def encode_word(word: str) -> str:
+    """Write a word so that it is one line and nothing in it means anything to a shell.
+
+    Every byte outside a plain alphabet becomes ``%`` and three octal digits, which
+    ``printf %b`` of any POSIX sh reads back.
+    """
+    raw = word.encode("utf-8", errors="surrogateescape")
+    return "".join(chr(byte) if byte in _PLAIN else f"%{byte:03o}" for byte in raw)
+
+
+def compose(text: str, words: tuple[str, ...], environment: Mapping[str, str], data: str) -> bytes:
+    """What the host's shell reads: the script, then its words and its data as here-documents.
+
+    :param text: a script that defines the function ``main``.
+    :param words: what ``main`` gets as positional parameters.
+    :param environment: variables exported before.
+    :param data: what ``main`` finds on standard input.
+    :raises OpsError: where a variable has no proper name or a value holds a NUL.
+    """
+    for value in (*words, *environment.values(), data):
+        if "\0" in value:
+            raise OpsError("a value with a NUL character can't be passed to a shell", next_step="Remove the character.")
+    for name in environment:
+        if not _VARIABLE.fullmatch(name):
+            raise OpsError(f"{name!r} is no name of an environment variable", next_step="Correct 'environment'.")
+    lines = [f"e:{name}={encode_word(value)}" for name, value in environment.items()]
+    lines += [f"w:{encode_word(word)}" for word in words]
+    end_of_words = f"WORDS-{secrets.token_hex(16)}"
+    end_of_data = f"DATA-{secrets.token_hex(16)}"
+    if data and not data.endswith("\n"):
+        data += "\n"
+    return "\n".join(
+        [
+            *(script(name) for name in _BEFORE_EVERY_SCRIPT),
+            text,
+            f"start <<'{end_of_words}' 3<<'{end_of_data}'",
+            *lines,
+            end_of_words,
+            f"{data}{end_of_data}",
+            "",
+        ]
+    ).encode("utf-8", errors="surrogateescape")
+
+
+class Machine:
+    """A host that scripts are run on.
+
+    :param name: how it is called in messages.
+    :param execute: runs a command line behind the host's connection, with become where it is set;
+        raises :class:`ConnectionLost` where the connection ends.
+    :param environment: variables for whatever runs there.
+    """
+
+    def __init__(self, name: str, execute: Execute, environment: Mapping[str, str]) -> None:
+        self.name = name
+        self.environment = dict(environment)
+        self._execute = execute
+
+    def run(self, name: str, *words: str, data: str = "") -> Completed:
+        """Run one of the collection's scripts on the host.
+
+        :param name: the script's file name without ``.sh``.
+        :param words: its positional parameters.
+        :param data: its standard input.
+        :raises ConnectionLost: where the connection ended before the script did.
+        """
+        return self._execute("/bin/sh -s", compose(script(name), words, self.environment, data))
+
+    def ask(self, name: str, *words: str, data: str = "") -> str:
+        """Run a script that has to succeed and return what it printed.
+
+        :raises OpsError: where it fails, with what it said.
+        """
+        done = self.run(name, *words, data=data)
+        if done.exit_code != 0:
+            raise OpsError(
+                f"a script on the machine ended with exit code {done.exit_code}",
+                machine=self.name,
+                output=done.stderr or done.stdout,
+                exit_code=done.exit_code,
+            )
+        return done.stdout
+
+
+def facts(answer: str) -> dict[str, list[str]]:
+    """Read a script's answer: lines ``key value``, a key as often as it has values."""
+    found: dict[str, list[str]] = {}
+    for line in answer.splitlines():
+        key, _space, value = line.partition(" ")
+        if key:
+            found.setdefault(key, []).append(value)
+    return found

@@ -1,0 +1,33 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# What the entrance and the stages ask about one machine, whatever format it came from.
+{ config, options, ... }:
+
+let
+  deployment = config.deployment or { };
+  isDefined = path: default: if path.isDefined or false then path.value else default;
+  system = config.system;
+in
+{
+  targetEnv = deployment.targetEnv or "none";
+  targetHost = deployment.targetHost or config.networking.hostName;
+  targetPort = deployment.targetPort or (builtins.head config.services.openssh.ports);
+  targetUser = deployment.targetUser or "root";
+  sshOptions = deployment.sshOptions or [ ];
+  privilegeEscalationCommand = deployment.privilegeEscalationCommand or [
+    "sudo"
+    "-H"
+    "--"
+  ];
+  provisionSSHKey = deployment.provisionSSHKey or true;
+  alwaysActivate = deployment.alwaysActivate or true;
+  hasFastConnection = deployment.hasFastConnection or false;
+  owners = deployment.owners or [ ];
+  tags = deployment.tags or [ ];
+  keys = builtins.attrNames (deployment.keys or { });
+  nixosRelease = system.nixos.release or system.nixosRelease;
+  publicIPv4 = config.networking.publicIPv4 or null;
+  privateIPv4 = isDefined (options.networking.privateIPv4 or { }) null;
+}

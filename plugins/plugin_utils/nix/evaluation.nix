@@ -1,0 +1,52 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# A network and the remembered inputs of its machines, answered as plain data:
+# definitions of all machines, derivations of those that are wanted.
+{ inputs }:
+
+let
+  given = builtins.fromJSON (builtins.readFile inputs);
+
+  source = import (if given.flake == null then ./network.nix else ./flake.nix) given;
+
+  # null: all machines, as long as there are few.
+  wanted =
+    if given.names != null then
+      given.names
+    else if builtins.length (builtins.attrNames source.machines) <= given.eager then
+      builtins.attrNames source.machines
+    else
+      [ ];
+
+  machine =
+    name:
+    source.machines.${name} or (throw "the network has no machine called '${name}', only ${
+      builtins.concatStringsSep ", " (builtins.attrNames source.machines)
+    }");
+
+  # As plain text; an attribute called outPath would turn its set into a string.
+  text = builtins.unsafeDiscardStringContext;
+
+  derivation = name: {
+    inherit name;
+    value =
+      let
+        inherit ((machine name).config.system.build) toplevel;
+      in
+      {
+        drv = text toplevel.drvPath;
+        out = text toplevel.outPath;
+      };
+  };
+in
+{
+  inherit (source) network;
+  definitions =
+    if given.names != null then
+      { }
+    else
+      builtins.mapAttrs (_: import ./definition.nix) source.machines;
+  derivations = builtins.listToAttrs (map derivation wanted);
+}

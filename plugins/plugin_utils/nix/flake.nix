@@ -1,0 +1,57 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# A flake's nixosConfigurations as machines.
+{
+  flake,
+  name,
+  uuid,
+  arguments,
+  remembered,
+  ...
+}:
+
+let
+  outputs =
+    if builtins ? getFlake then
+      builtins.getFlake flake
+    else
+      throw "this Nix is too old for flakes: Nix 2.4 or newer is needed";
+
+  configurations =
+    if arguments != { } then
+      throw "a flake takes no arguments, but was given: ${
+        builtins.concatStringsSep ", " (builtins.attrNames arguments)
+      }"
+    else
+      outputs.nixosConfigurations or (throw "the flake '${flake}' has no nixosConfigurations");
+
+  # An own declaration of deployment.* (another tool's) stays the only one.
+  extend =
+    machine: configuration:
+    if configuration ? extendModules && !(configuration.options ? deployment) then
+      configuration.extendModules {
+        modules = [
+          ./options.nix
+          (import ./physical.nix {
+            nodes = machines;
+            remembered = remembered.${machine} or { };
+          })
+          { deployment = { inherit name uuid arguments; }; }
+        ];
+      }
+    else
+      configuration;
+
+  machines = builtins.mapAttrs extend configurations;
+in
+{
+  inherit machines;
+  network = {
+    description = outputs.description or "";
+    enableRollback = false;
+    storage = [ ];
+    lock = [ ];
+  };
+}

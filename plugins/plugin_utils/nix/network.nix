@@ -1,0 +1,122 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Network files to machines: files are merged attribute by attribute, each definition of
+# a machine becomes a module of it.
+{
+  files,
+  arguments,
+  name,
+  uuid,
+  remembered,
+  ...
+}:
+
+let
+  system = builtins.currentSystem;
+
+  call = value: if builtins.isFunction value then value arguments else value;
+  read = file: call (import file) // { _file = file; };
+  key = file: { key = toString file; };
+
+  closure = map (node: node.key) (
+    builtins.genericClosure {
+      startSet = map key files;
+      operator = node: map key ((read node.key).require or [ ]);
+    }
+  );
+
+  networks =
+    if arguments != { } && !builtins.any (file: builtins.isFunction (import file)) closure then
+      throw "the network takes no arguments, but was given: ${
+        builtins.concatStringsSep ", " (builtins.attrNames arguments)
+      }"
+    else
+      map read closure;
+
+  attributes = builtins.foldl' (all: network: all // network) { } networks;
+
+  reserved = [
+    "network"
+    "defaults"
+    "resources"
+    "require"
+    "nixpkgs"
+    "_file"
+  ];
+  names = builtins.attrNames (removeAttrs attributes reserved);
+
+  settings = builtins.catAttrs "network" networks;
+
+  # A path is accepted beside a package set, since both are common.
+  nixpkgs =
+    let
+      chosen = builtins.head (builtins.catAttrs "nixpkgs" settings ++ [ <nixpkgs> ]);
+    in
+    chosen.path or chosen;
+
+  lib = import (nixpkgs + "/lib");
+
+  modulesOf =
+    machine:
+    map (network: {
+      imports = [ network.${machine} ];
+      inherit (network) _file;
+    }) (builtins.filter (network: network ? ${machine}) networks);
+
+  stuff = machine: {
+    key = "nix.ops";
+    imports = [
+      ./options.nix
+      (import ./physical.nix {
+        inherit nodes;
+        remembered = remembered.${machine} or { };
+      })
+    ];
+    networking.hostName = lib.mkOverride 900 machine;
+    deployment = {
+      targetHost = lib.mkOverride 900 machine;
+      inherit name uuid arguments;
+    };
+    _module.args = {
+      inherit nodes resources uuid;
+      name = machine;
+      deploymentName = name;
+    };
+  };
+
+  evaluated = machine: {
+    name = machine;
+    value = import (nixpkgs + "/nixos/lib/eval-config.nix") {
+      inherit system;
+      modules = modulesOf machine ++ builtins.catAttrs "defaults" networks ++ [ (stuff machine) ];
+    };
+  };
+
+  nodes = builtins.listToAttrs (map evaluated names);
+
+  resources = (builtins.foldl' (all: some: all // some) { } (builtins.catAttrs "resources" networks)) // {
+    machines = builtins.mapAttrs (_: node: node.config) nodes;
+  };
+  declared = builtins.filter (kind: resources.${kind} != { } && kind != "machines") (
+    builtins.attrNames resources
+  );
+in
+{
+  machines =
+    if declared != [ ] then
+      throw "the network declares resources.${builtins.head declared}: no resources but machines are supported"
+    else
+      nodes;
+  network =
+    let
+      merged = builtins.foldl' (all: some: all // some) { } settings;
+    in
+    {
+      description = merged.description or "Unnamed NixOps network";
+      enableRollback = merged.enableRollback or false;
+      storage = builtins.attrNames (merged.storage or { });
+      lock = builtins.attrNames (merged.lock or { });
+    };
+}

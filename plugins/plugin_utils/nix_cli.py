@@ -1,0 +1,148 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Composes Nix's stable commands and reads what they say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, ClassVar
+
+from ansible_collections.nix.ops.plugins.plugin_utils import runner
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.runner import Completed, LineSink
+
+_OPTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
+_STORE_PATH = r"/nix/store/[0-9a-z]{32}-[A-Za-z0-9+._?=-]+"
+STORE_PATH = re.compile(_STORE_PATH)
+
+
+def option_words(options: Mapping[str, str]) -> list[str]:
+    """Nix settings as command-line words.
+
+    :raises OpsError: where a name could be read as anything but a setting's name.
+    """
+    words: list[str] = []
+    for name, value in options.items():
+        if not _OPTION.fullmatch(name):
+            raise OpsError(f"{name!r} is no name of a Nix setting", next_step="Correct 'options'.")
+        words += ["--option", name, value]
+    return words
+
+
+def store_paths(paths: Sequence[str]) -> list[str]:
+    """The paths, when each is one of the Nix store.
+
+    :raises OpsError: naming the first that is not.
+    """
+    for path in paths:
+        if not STORE_PATH.fullmatch(path):
+            raise OpsError(f"{path!r} is no path in the Nix store", next_step="Give paths like /nix/store/HASH-NAME.")
+    return list(paths)
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes | IO[bytes] = b"",
+    stdout: IO[bytes] | None = None,
+    on_stdout: LineSink | None = None,
+    on_stderr: LineSink | None = None,
+) -> Completed:
+    """Run one of Nix's commands on the controller.
+
+    :raises OpsError: where it is not installed.
+    """
+    try:
+        return runner.run(argv, env=env, stdin=stdin, stdout=stdout, on_stdout=on_stdout, on_stderr=on_stderr)
+    except FileNotFoundError:
+        raise OpsError(
+            f"{argv[0]} is not on the controller's PATH",
+            state="nothing was changed",
+            next_step="Install Nix on the controller (Debian: apt install nix-bin), or correct PATH.",
+        ) from None
+
+
+def lines(argv: Sequence[str], what: str, *, env: Mapping[str, str] | None = None, stdin: bytes = b"") -> list[str]:
+    """Run a command that has to succeed and return the lines it printed.
+
+    :param what: what fails with it, for the message.
+    :raises OpsError: where it ends with another exit code than 0.
+    """
+    done = run(argv, env=env, stdin=stdin)
+    if done.exit_code != 0:
+        raise OpsError(what, output=done.stderr, exit_code=done.exit_code)
+    return done.stdout.splitlines()
+
+
+def requisites(paths: Sequence[str], *, env: Mapping[str, str] | None = None) -> list[str]:
+    """The closures of paths in the controller's store.
+
+    :raises OpsError: where a path is not there.
+    """
+    return lines(
+        ["nix-store", "--query", "--requisites", *store_paths(paths)],
+        "the closure can't be read from the controller's store",
+        env=env,
+    )
+
+
+def sizes(paths: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
+    """The size in bytes that paths of the controller's store have together, unpacked."""
+    if not paths:
+        return 0
+    asked = lines(["nix-store", "--query", "--size", *store_paths(paths)], "the size can't be read", env=env)
+    return sum(int(line) for line in asked)
+
+
+@dataclass
+class Progress:
+    """Reads from Nix's lines what it builds, fetches and copies.
+
+    :param to_build: derivations that the plan says will be built.
+    :param to_fetch: paths that the plan says will be fetched.
+    :param built: derivations whose build began.
+    :param copied: paths whose copying began, from a substituter or to another store.
+    """
+
+    to_build: list[str] = field(default_factory=list)
+    to_fetch: list[str] = field(default_factory=list)
+    built: list[str] = field(default_factory=list)
+    copied: list[str] = field(default_factory=list)
+    _plan: list[str] | None = None
+
+    _BUILDING: ClassVar[re.Pattern[str]] = re.compile(rf"building '({_STORE_PATH})'")
+    _COPYING: ClassVar[re.Pattern[str]] = re.compile(rf"copying path '({_STORE_PATH})'")
+    _PLANNED: ClassVar[re.Pattern[str]] = re.compile(rf"  ({_STORE_PATH})")
+
+    def read(self, line: str) -> None:
+        """Take in one line of standard error."""
+        planned = self._PLANNED.fullmatch(line)
+        if planned and self._plan is not None:
+            self._plan.append(planned[1])
+            return
+        self._plan = None
+        if "will be built" in line or "would be built" in line:
+            self._plan = self.to_build
+        elif "will be fetched" in line or "would be fetched" in line:
+            self._plan = self.to_fetch
+        elif building := self._BUILDING.match(line):
+            self.built.append(building[1])
+        elif copying := self._COPYING.match(line):
+            self.copied.append(copying[1])
+
+
+def export(paths: Sequence[str], file: Path, *, environment: Mapping[str, str]) -> Completed:
+    """Write store paths of the controller to a file; it can be larger than memory."""
+    with file.open("wb") as sink:
+        return run(["nix-store", "--export", *store_paths(paths)], env=environment, stdout=sink)
+
+
+def import_file(file: Path, *, environment: Mapping[str, str]) -> Completed:
+    """Import store paths into the controller's store from a file that was exported."""
+    with file.open("rb") as source:
+        return run(["nix-store", "--import"], env=environment, stdin=source)

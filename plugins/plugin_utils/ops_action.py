@@ -1,0 +1,146 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every action of the collection shares: options in, one engine, a result out."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import signal
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.nix.ops.plugins.plugin_utils import closure, report, ssh_route
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost, Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.runner import Completed, LineSink
+
+# A connection over a dead link is given up after this many seconds of silence; what the user
+# set himself comes first on ssh's command line and wins.
+_KEEP_ALIVE = "-o ServerAliveInterval=5 -o ServerAliveCountMax=3"
+
+
+class OpsAction(ActionBase):  # type: ignore[misc]
+    """An action with an engine of the collection behind it.
+
+    A subclass names its specification and implements :meth:`perform`.
+    """
+
+    SPECIFICATION: Mapping[str, Any]
+
+    _supports_check_mode = True
+    _supports_async = False
+    _requires_connection = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Validate the options, run the engine and answer with a result, a failed one included."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _validation, options = self.validate_argument_spec(**self.SPECIFICATION)
+        self.variables = task_vars or {}
+        self.host = str(self.variables.get("inventory_hostname", "localhost"))
+        self.check = bool(self._task.check_mode)
+        self.wants_diff = bool(self._task.diff)
+        self.environment: dict[str, str] = {}
+        self._compute_environment_string(self.environment)
+        self.environment = {name: str(value) for name, value in self.environment.items()}
+        try:
+            with _ended_in_order():
+                result.update(self.perform(options))
+        except OpsError as error:
+            result.update(self.describe_failure(error))
+        except ConnectionLost as lost:
+            raise AnsibleConnectionFailure(str(lost)) from lost
+        return result
+
+    def perform(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Call the engine and return the result's keys."""
+        raise NotImplementedError
+
+    def describe_failure(self, error: OpsError) -> dict[str, Any]:
+        """The keys of a failed result."""
+        found: dict[str, Any] = {"failed": True, "msg": str(error)}
+        if error.exit_code is not None:
+            found["exit_code"] = error.exit_code
+        return found
+
+    def live(self, name: str | None = None) -> LineSink:
+        """Where lines go that are shown while they happen; nowhere with no_log.
+
+        :param name: what stands before each; the host's name by default.
+        """
+        return report.live(name or self.host, silent=bool(self._task.no_log))
+
+    @property
+    def holder(self) -> str:
+        """Who runs this, for others who find a machine busy."""
+        return f"{getpass.getuser()}@{socket.gethostname()} (process {os.getppid()})"
+
+    @property
+    def here(self) -> bool:
+        """Whether the task's host is the controller itself, as the user who runs this."""
+        return self._connection.transport in ("local", "ansible.builtin.local") and not self._becomes()
+
+    def machine(self) -> Machine:
+        """The task's host, or the one it is delegated to."""
+        if self._connection.transport in ("ssh", "ansible.builtin.ssh"):
+            extra = self._connection.get_option("ssh_extra_args") or ""
+            if _KEEP_ALIVE not in extra:
+                self._connection.set_option("ssh_extra_args", f"{extra} {_KEEP_ALIVE}".strip())
+        return Machine(self.host, self._execute, self.environment)
+
+    def road(self, machine: Machine) -> closure.Road:
+        """How store paths travel to and from the host."""
+        return closure.Road(
+            machine,
+            ssh_route.of_connection(self._connection, self._becomes()),
+            closure.Files(self._connection.put_file, self._connection.fetch_file),
+            self._get_remote_user() or getpass.getuser(),
+            self.environment,
+        )
+
+    def _becomes(self) -> bool:
+        """Whether commands run as another user than the connection's, by Ansible's own rule."""
+        become = self._connection.become
+        return bool(become) and self.get_become_option("become_user") != self._get_remote_user()
+
+    def _execute(self, command: str, stdin: bytes) -> Completed:
+        try:
+            if getattr(self._connection, "has_pipelining", False):
+                answer = self._low_level_execute_command(command, in_data=stdin, encoding_errors="surrogateescape")
+            else:
+                answer = self._execute_file(stdin)
+        except AnsibleConnectionFailure as failure:
+            raise ConnectionLost(str(failure)) from failure
+        return Completed((command,), answer["rc"], answer["stdout"], answer["stderr"])
+
+    def _execute_file(self, text: bytes) -> dict[str, Any]:
+        """Run a script over a connection that has no standard input: as a file of its own."""
+        self._make_tmp_path()
+        path = self._connection._shell.join_path(self._connection._shell.tmpdir, "script")
+        self._transfer_data(path, text)
+        self._fixup_perms2((self._connection._shell.tmpdir, path))
+        answer: dict[str, Any] = self._low_level_execute_command(
+            f"/bin/sh {path} </dev/null", encoding_errors="surrogateescape"
+        )
+        return answer
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Turn the signals that end a worker into an exception, so that what it began is ended too."""
+
+    def end(number: int, _frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

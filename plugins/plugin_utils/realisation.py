@@ -1,0 +1,154 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Builds derivations: on the controller, or on a host behind any Ansible connection."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ansible_collections.nix.ops.plugins.plugin_utils import job, nix_cli
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import Machine, script
+from ansible_collections.nix.ops.plugins.plugin_utils.nix_cli import Progress
+from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
+
+# How many lines of what Nix said a message shows when a build fails.
+_END_OF_LOG = 40
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build did, or a dry run says it would do.
+
+    :param built: derivations that were built.
+    :param fetched: paths that came from a substituter.
+    """
+
+    built: tuple[str, ...]
+    fetched: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How to build.
+
+    :param options: Nix settings.
+    :param dry_run: only say what would be built and fetched.
+    :param environment: variables for Nix.
+    """
+
+    options: Mapping[str, str] = field(default_factory=dict)
+    dry_run: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def words(self, derivations: Sequence[str]) -> list[str]:
+        """As words of ``nix-store``."""
+        return [
+            "--realise",
+            *nix_cli.option_words(self.options),
+            *(["--dry-run"] if self.dry_run else []),
+            *nix_cli.store_paths(derivations),
+        ]
+
+
+def realise_here(derivations: Sequence[str], *, manner: Manner, roots: Sequence[str], on_line: LineSink) -> Built:
+    """Build derivations in the controller's store.
+
+    :param roots: for each derivation, the link that keeps its output from being collected;
+        none at all, or as many as derivations.
+    :raises OpsError: where a build fails, with the end of what Nix said.
+    """
+    progress = Progress()
+
+    def read(line: str) -> None:
+        progress.read(line)
+        on_line(line)
+
+    # One call for all, so that one plan is shown and builds run side by side. The roots
+    # follow, since one call can't give each output a link of its own; until then a link
+    # that is dropped afterwards holds them all.
+    held = [f"{roots[0]}.building-{os.getpid()}"] if roots and not manner.dry_run else []
+    if held:
+        Path(held[0]).parent.mkdir(parents=True, exist_ok=True)
+    words = [*(["--indirect", "--add-root", held[0]] if held else []), *manner.words(derivations)]
+    try:
+        done = nix_cli.run(["nix-store", *words], env=manner.environment, on_stderr=read)
+        if done.exit_code != 0:
+            raise _failure(None, done.stderr, done.exit_code)
+        if not manner.dry_run:
+            for derivation, root in zip(derivations, roots, strict=bool(roots)):
+                _root(derivation, root, manner)
+    finally:
+        for link in held:
+            for left in Path(link).parent.glob(f"{Path(link).name}*"):
+                left.unlink(missing_ok=True)
+    return _built(progress, manner)
+
+
+def realise_on(machine: Machine, derivations: Sequence[str], *, manner: Manner, on_line: LineSink, patience: float) -> Built:
+    """Build derivations that are in a host's store, live, through lost connections.
+
+    :param patience: for how many seconds in a row the host may be out of reach.
+    :raises OpsError: where a build fails, with the end of what Nix said.
+    """
+    progress = Progress()
+
+    def read(line: str) -> None:
+        progress.read(line)
+        on_line(line)
+
+    directory = machine.ask("realise", *manner.words(derivations), data=script("realise_job")).strip()
+    try:
+        ended = job.follow(machine, directory, on_line=read, patience=patience)
+    finally:
+        machine.run("job", "stop", directory)
+    if ended.exit_code != 0:
+        raise _failure(machine.name, ended.log, ended.exit_code)
+    return _built(progress, manner)
+
+
+def _built(progress: Progress, manner: Manner) -> Built:
+    if manner.dry_run:
+        return Built(tuple(progress.to_build), tuple(progress.to_fetch))
+    return Built(tuple(progress.built), tuple(progress.copied))
+
+
+def _root(derivation: str, root: str, manner: Manner) -> None:
+    Path(root).parent.mkdir(parents=True, exist_ok=True)
+    nix_cli.lines(
+        ["nix-store", "--indirect", "--add-root", root, "--realise", derivation],
+        f"the link {root} could not be made",
+        env=manner.environment,
+    )
+
+
+def _failure(machine: str | None, said: str, exit_code: int | None) -> OpsError:
+    lines = said.rstrip().splitlines()
+    left_out = len(lines) - _END_OF_LOG
+    if left_out > 0:
+        lines = [f"({left_out} earlier lines are above)", *lines[left_out:]]
+    return OpsError(
+        "the build failed" if exit_code is not None else "the build was killed",
+        machine=machine,
+        output="\n".join(lines),
+        state="no machine was touched",
+        next_step="Correct what the lines above name; 'nix-store --read-log' shows a derivation's whole log.",
+        exit_code=exit_code,
+    )
+
+
+def root_on(machine: Machine, derivations: Sequence[str], roots: Sequence[str]) -> bool:
+    """Make links on a host that keep outputs from being collected.
+
+    :param roots: a link for each derivation, or none at all.
+    :returns: whether a link led elsewhere before.
+    :raises OpsError: where a link can't be made.
+    """
+    if not roots:
+        return False
+    pairs = [word for pair in zip(roots, derivations, strict=True) for word in pair]
+    return "relinked" in machine.ask("root", *pairs).splitlines()

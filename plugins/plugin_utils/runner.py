@@ -1,0 +1,145 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs a command on the controller: live lines, exit code, no process left behind."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+LineSink = Callable[[str], None]
+
+# What a pipe that is ready takes without blocking (pipe(7)).
+_PIPE_BUF = 4096
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A command that ended.
+
+    :param argv: the command as it was run.
+    :param exit_code: its exit code; negative for the signal that killed it.
+    :param stdout: all it wrote to standard output.
+    :param stderr: all it wrote to standard error.
+    """
+
+    argv: tuple[str, ...]
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+class _Lines:
+    """Collects a stream and hands on each line as soon as it is whole."""
+
+    def __init__(self, sink: LineSink | None) -> None:
+        self._sink = sink
+        self._chunks: list[bytes] = []
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> None:
+        self._chunks.append(chunk)
+        if self._sink is None:
+            return
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            self._sink(_text(line))
+
+    def end(self) -> str:
+        if self._sink is not None and self._rest:
+            self._sink(_text(self._rest))
+        return _text(b"".join(self._chunks))
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", errors="replace").rstrip("\r")
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes | IO[bytes] = b"",
+    stdout: IO[bytes] | None = None,
+    cwd: str | None = None,
+    on_stdout: LineSink | None = None,
+    on_stderr: LineSink | None = None,
+) -> Completed:
+    """Run a command to its end.
+
+    The command stays in the caller's process group, so that an interrupt from the
+    terminal reaches it too; whatever ends this call early (a task timeout, a signal
+    turned into an exception) ends the command as well.
+
+    :param argv: the command and its arguments; never read by a shell.
+    :param env: variables set beside the caller's own.
+    :param stdin: what the command reads on standard input, or the file it reads from.
+    :param stdout: the file that standard output goes to instead of the answer.
+    :param on_stdout: called with each line of standard output while it happens.
+    :param on_stderr: the same for standard error.
+    :raises FileNotFoundError: where the command does not exist.
+    """
+    process = subprocess.Popen(
+        list(argv),
+        env={**os.environ, **(env or {})},
+        cwd=cwd,
+        stdin=subprocess.PIPE if isinstance(stdin, bytes) else stdin,
+        stdout=stdout or subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        out, err = _Lines(on_stdout), _Lines(on_stderr)
+        _drive(process, stdin if isinstance(stdin, bytes) else b"", out, err)
+        exit_code = process.wait()
+    finally:
+        _end(process)
+    return Completed(tuple(argv), exit_code, out.end(), err.end())
+
+
+def _drive(process: subprocess.Popen[bytes], stdin: bytes, out: _Lines, err: _Lines) -> None:
+    pending = memoryview(stdin)
+    with selectors.DefaultSelector() as selector:
+        if process.stdout is not None:
+            selector.register(process.stdout, selectors.EVENT_READ, out)
+        if process.stderr is not None:
+            selector.register(process.stderr, selectors.EVENT_READ, err)
+        if process.stdin is not None:
+            selector.register(process.stdin, selectors.EVENT_WRITE, None)
+        while selector.get_map():
+            for key, _events in selector.select():
+                if key.data is None:
+                    pending = _feed(key.fd, pending)
+                    ended = not pending
+                else:
+                    chunk = os.read(key.fd, 65536)
+                    key.data.feed(chunk)
+                    ended = not chunk
+                if ended:
+                    selector.unregister(key.fileobj)
+                    key.fileobj.close()  # type: ignore[union-attr]
+
+
+def _feed(descriptor: int, pending: memoryview) -> memoryview:
+    try:
+        return pending[os.write(descriptor, pending[:_PIPE_BUF]) :]
+    except BrokenPipeError:
+        return memoryview(b"")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None and not stream.closed:
+            stream.close()

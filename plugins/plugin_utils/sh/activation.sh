@@ -1,0 +1,65 @@
+# shellcheck shell=sh
+# Begins an activation on a NixOS machine, detached from the connection that asks for it.
+# The name of the unit it runs in is the lock: systemd starts no second one, and it is gone
+# with the activation.
+# Standard input of main: the job that the unit runs.
+
+unit=nix-ops-activation.service
+attempts=/run/nix-ops
+
+refuse() { # REASON TEXT
+    echo "refused $1"
+    echo "$2" >&2
+    exit 0
+}
+
+quoted() {
+    printf "'%s'" "$(printf '%s' "$1" | sed "s/'/'\\\\''/g")"
+}
+
+# Variables go to the job by a file of its own: a unit's environment can be read by every user.
+variables() { # NAMES
+    for name in $1; do
+        eval "value=\$$name"
+        printf 'export %s=%s\n' "$name" "$(quoted "${value?}")"
+    done
+}
+
+main() { # ID ACTION TOPLEVEL PROFILE HOLDER NAMES
+    id=$1 action=$2 new=$3 profile=$4 holder=$5 names=$6
+    [ "$(id -u)" = 0 ] || refuse root "it needs root: set become"
+    [ -d /run/systemd/system ] || refuse systemd "systemd does not run here"
+    if [ ! -e "$new/nixos-version" ] || [ ! -x "$new/bin/switch-to-configuration" ]; then
+        refuse toplevel "$new is no NixOS system in this machine's store"
+    fi
+
+    umask 077
+    directory=$attempts/$id
+    mkdir -p "$attempts" "$directory"
+    cat >"$directory/job"
+    variables "$names" >"$directory/variables"
+    : >"$directory/log"
+    echo "$unit" >"$directory/unit"
+
+    standing "$profile"
+    if said=$(systemd-run --quiet --unit="$unit" --collect --service-type=exec \
+        --description="nix.ops $action of $new by $holder" \
+        --property=DefaultDependencies=no --property=IgnoreOnIsolate=yes \
+        --property=KillMode=mixed \
+        --property=StandardOutput="append:$directory/log" --property=StandardError="append:$directory/log" \
+        --setenv=PATH="$PATH" \
+        /bin/sh "$directory/job" "$directory" "$action" "$new" "$profile" 2>&1); then
+        echo "started $directory"
+        for old in "$attempts"/*; do
+            [ "$old" = "$directory" ] || rm -rf -- "$old"
+        done
+        return 0
+    fi
+    rm -rf -- "$directory"
+    case $(systemctl show --property=ActiveState --value "$unit") in
+        active | activating | deactivating)
+            refuse busy "$(systemctl show --property=Description --value "$unit"), since $(systemctl show --property=ActiveEnterTimestamp --value "$unit")"
+            ;;
+        *) refuse start "$said" ;;
+    esac
+}

@@ -1,0 +1,7 @@
+# shellcheck shell=sh
+# Imports store paths from a file that nix-store --export wrote.
+# main FILE
+
+main() {
+    nix-store --import <"$1" >/dev/null
+}

@@ -1,0 +1,58 @@
+# shellcheck shell=sh
+# Follows and ends a job that runs on its own on this host.
+# A job's directory holds: log (what it says), rc (its exit code, written last), and what it
+# is alive by: unit (a systemd unit's name) or pid.
+
+alive() { # DIRECTORY
+    if [ -f "$1/unit" ]; then
+        case $(systemctl show --property=ActiveState --value -- "$(cat "$1/unit")") in
+            active | activating | deactivating | reloading) return 0 ;;
+            *) return 1 ;;
+        esac
+    fi
+    kill -0 "$(cat "$1/pid")" 2>/dev/null
+}
+
+size() {
+    stat -c %s "$1"
+}
+
+# Waits until there is more to read, the job has ended, or the time is over; then answers
+# one line "STATE BYTES", STATE being running, ended RC, killed or gone, and the log from
+# the offset on.
+follow() { # DIRECTORY OFFSET TENTHS
+    state=running
+    while :; do
+        if [ ! -d "$1" ]; then
+            echo "gone 0"
+            return 0
+        elif [ -f "$1/rc" ]; then
+            state="ended $(cat "$1/rc")"
+        elif ! alive "$1"; then
+            # It may have ended between the two looks.
+            if [ -f "$1/rc" ]; then state="ended $(cat "$1/rc")"; else state=killed; fi
+        fi
+        bytes=$(size "$1/log")
+        left=${left:-$3}
+        if [ "$state" != running ] || [ "$bytes" -gt "$2" ] || [ "$left" -le 0 ]; then
+            break
+        fi
+        left=$((left - 1))
+        sleep 0.1
+    done
+    echo "$state $((bytes - $2))"
+    tail -c +"$(($2 + 1))" "$1/log" | head -c "$((bytes - $2))"
+}
+
+main() { # follow DIRECTORY OFFSET TENTHS | forget DIRECTORY | stop DIRECTORY
+    verb=$1
+    shift
+    case $verb in
+        follow) follow "$@" ;;
+        forget) rm -rf -- "$1" ;;
+        stop)
+            if [ -d "$1" ] && alive "$1"; then kill -TERM -- "-$(cat "$1/pid")"; fi
+            rm -rf -- "$1"
+            ;;
+    esac
+}

@@ -1,0 +1,15 @@
+# shellcheck shell=sh
+# Prints which of the store paths on standard input this host lacks. Before, makes the
+# given link a GC root of the first of them, so that it is kept from its arrival on.
+# main [LINK PATH]
+
+main() {
+    command -v nix-store >/dev/null || {
+        echo "nix-store is not on the PATH ($PATH) of $(id -un)" >&2
+        exit 127
+    }
+    if [ $# -eq 2 ]; then
+        mkdir -p "${1%/*}" && ln -sfn "$2" "$1" || exit 1
+    fi
+    xargs nix-store --check-validity --print-invalid
+}

@@ -1,0 +1,18 @@
+# shellcheck shell=sh
+# Begins a build on this host, detached from the connection that asks for it.
+# Standard input of main: the job. Prints its directory.
+# main WORDS-OF-NIX-STORE...
+
+main() {
+    command -v nix-store >/dev/null || {
+        echo "nix-store is not on the PATH ($PATH) of $(id -un)" >&2
+        exit 127
+    }
+    umask 077
+    directory=$(mktemp -d "${TMPDIR:-/tmp}/nix-ops-build.XXXXXX") || exit 1
+    cat >"$directory/job"
+    : >"$directory/log"
+    setsid /bin/sh "$directory/job" "$directory" "$@" </dev/null >/dev/null 2>&1 3>&- &
+    echo $! >"$directory/pid"
+    echo "$directory"
+}

@@ -1,0 +1,55 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Live machines for the tests: a fleet of this run's own, gone at its end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from fleet import Fleet, Kind, Machine
+from fleet.fleet import fleets_directory
+
+_PREFIX = "pytest-"
+
+
+class MachineFactory(Protocol):
+    """Gives a test a machine that no test has touched yet."""
+
+    def __call__(self, name: str = "target", **kind: Any) -> Machine: ...
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Iterator[Fleet]:
+    """The fleet of this run."""
+    for stale in fleets_directory().glob(f"{_PREFIX}*"):
+        # What a run that was killed could not remove itself.
+        if not Path("/proc", stale.name.removeprefix(_PREFIX).partition("-")[0]).exists():
+            Fleet(stale).down_all()
+    fleet = Fleet(fleets_directory() / f"{_PREFIX}{os.getpid()}")
+    try:
+        yield fleet
+    finally:
+        fleet.down_all()
+
+
+@pytest.fixture
+def machine(fleet: Fleet) -> MachineFactory:
+    """Makes fresh machines; the keywords are those of :class:`fleet.Kind`."""
+
+    def fresh(name: str = "target", **kind: Any) -> Machine:
+        wanted = Kind(**kind)
+        existing = fleet.machines.get(name)
+        if existing is not None and existing.kind == wanted:
+            existing.reset()
+            return existing
+        if existing is not None:
+            fleet.down(name)
+        return fleet.up(name, wanted)
+
+    return fresh

@@ -1,0 +1,41 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+{ config, lib, pkgs, ... }:
+let
+  inherit (lib) mkOption types;
+  cfg = config.system;
+  failed = map (a: a.message) (lib.filter (a: !a.assertion) config.assertions);
+
+  toplevel = pkgs.runCommand "nixos-system-${cfg.name}-${cfg.nixos.label}"
+    {
+      kernelParams = toString config.boot.kernelParams;
+      inherit (config.system.build) activate dryActivate etc initialRamdisk installBootLoader kernel preSwitchChecks;
+      inherit (config.systemd) package;
+      inherit (cfg.nixos) label;
+      inherit (cfg) path;
+      inherit (pkgs) system runtimeShell busybox;
+      interfaceVersion = config.systemd.package.interfaceVersion;
+      init = ./init.sh;
+      switch = ./switch-to-configuration.sh;
+      configurationRevision = lib.optionalString (cfg.configurationRevision != null) cfg.configurationRevision;
+      passthru = { inherit config; };
+    }
+    (builtins.readFile ./toplevel.sh + cfg.extraSystemBuilderCmds + cfg.systemBuilderCommands);
+in
+{
+  options.system = {
+    name = mkOption { type = types.str; default = if config.networking.hostName == "" then "unnamed" else config.networking.hostName; description = "The system's name."; };
+    build = mkOption {
+      type = types.lazyAttrsOf types.unspecified;
+      default = { };
+      description = "What can be built of the system.";
+    };
+    extraSystemBuilderCmds = mkOption { type = types.lines; default = ""; internal = true; };
+    systemBuilderCommands = mkOption { type = types.lines; default = ""; internal = true; };
+  };
+
+  config.system.build.toplevel =
+    if failed != [ ] then throw "\nFailed assertions:\n${lib.concatMapStringsSep "\n" (message: "- ${message}") failed}"
+    else lib.showWarnings config.warnings toplevel;
+}

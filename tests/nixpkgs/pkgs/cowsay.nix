@@ -1,0 +1,16 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+{ writeShellScriptBin, version ? "3.7.0" }:
+
+(writeShellScriptBin "cowsay" ''
+  # cowsay ${version}
+  cat <<COW
+   < $* >
+          \\   ^__^
+           \\  (oo)\\_______
+              (__)\\       )\\/\\
+                  ||----w |
+                  ||     ||
+  COW
+'').overrideAttrs (_: { name = "cowsay-${version}"; })

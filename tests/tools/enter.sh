@@ -1,0 +1,55 @@
+#!/bin/sh
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# enter.sh COMMAND…: runs a command in the controller of the other Debian, as root, on this host's network and
+# processes, with this checkout and the fleet's directories at their own paths. Its /nix and its venv are its own.
+set -eu
+. "$(dirname -- "$0")/common.sh"
+
+# The local directories and certificates that this host's pip is told to use, by whatever file or variable. An index
+# (…/simple) refers to files beside itself.
+pip_paths() {
+    { "$venv/bin/pip" config list && env | grep -E '^(PIP|SSL|REQUESTS|CURL)_'; } |
+        tr " '\"=" '[\n*]' | sed -n 's#^\(file://\)\{0,1\}\(/.*\)#\2#p' | sed 's#/simple/*$##' | sort -u
+}
+
+bind() {
+    if [ -d "$1" ]; then
+        mkdir -p "$root$1"
+    elif [ -e "$1" ]; then
+        mkdir -p "$(dirname -- "$root$1")"
+        : >>"$root$1"
+    else
+        return 0
+    fi
+    mount --bind "$1" "$root$1"
+}
+
+if [ "${1-}" != --inside ]; then
+    root=$("$tools/root.sh")
+    # The mounts end with the last process that uses them, however it ends.
+    exec unshare --mount --propagation slave "$0" --inside "$root" "$@"
+fi
+root=$2
+shift 2
+
+mount --bind "$root" "$root"
+for dir in /proc /sys /dev /run; do
+    mount --rbind "$dir" "$root$dir"
+done
+state=${XDG_STATE_HOME:-$HOME/.local/state}/nix-ops-fleet
+mkdir -p "$state"
+for path in "$checkout" "$cache" "$state" /etc/resolv.conf /etc/hosts /etc/ssl/certs/ca-certificates.crt \
+    /etc/pip.conf "$HOME/.config/pip" "$HOME/.pip" $(pip_paths); do
+    bind "$path"
+done
+
+cd "$root"
+pivot_root . mnt
+cd "$checkout"
+umount -l /mnt
+unset TMPDIR
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export VENV=/opt/venv
+exec "$@"

@@ -1,0 +1,74 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What switch-to-configuration says, and what is refused before anything is touched."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.nix.ops.plugins.plugin_utils.activation import Units, check_names, read_units
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.generations import SYSTEM_PROFILE, Standing
+
+OLD, NEW = "/nix/store/" + "0" * 32 + "-nixos-system-old", "/nix/store/" + "1" * 32 + "-nixos-system-new"
+
+
+def test_a_unit_that_is_stopped_and_started_was_restarted():
+    assert read_units(
+        "stopping the following units: gone.service, web.service\n"
+        "NOT restarting the following changed units: getty@tty1.service\n"
+        "activating the configuration...\n"
+        "reloading the following units: dbus.service\n"
+        "restarting the following units: sshd.service\n"
+        "starting the following units: web.service\n"
+        "the following new units were started: new.service\n"
+        "warning: the following units failed: bad.service, worse.service\n"
+    ) == Units(
+        stopped=("gone.service",),
+        started=("new.service",),
+        restarted=("sshd.service", "web.service"),
+        reloaded=("dbus.service",),
+        not_restarted=("getty@tty1.service",),
+        failed=("bad.service", "worse.service"),
+    )
+
+
+def test_a_dry_activation_is_read_alike():
+    assert read_units(
+        "would stop the following units: web.service\n"
+        "would restart the following units: sshd.service\n"
+        "would start the following units: web.service\n"
+    ) == Units(restarted=("sshd.service", "web.service"))
+
+
+@pytest.mark.parametrize("toplevel", ["", "/etc", "/nix/store/../../etc", OLD + "/bin", "$(id)", "--help"])
+def test_what_is_no_toplevel_is_refused(toplevel):
+    with pytest.raises(OpsError, match="no path of a system"):
+        check_names(toplevel, SYSTEM_PROFILE)
+
+
+@pytest.mark.parametrize("profile", ["", "/etc/passwd", "/nix/var/nix/profiles/../x", "/nix/var/nix/profiles/a b"])
+def test_what_is_no_profile_is_refused(profile):
+    with pytest.raises(OpsError, match="is no profile"):
+        check_names(OLD, profile)
+
+
+def test_a_profile_below_another_directory_is_accepted():
+    check_names(OLD, "/nix/var/nix/profiles/system-profiles/test")
+
+
+@pytest.mark.parametrize(
+    ("running", "profile", "boot_default", "nothing_to_do"),
+    [
+        (NEW, NEW, NEW, {"switch", "boot", "test"}),
+        (NEW, NEW, None, {"switch", "boot", "test"}),
+        (NEW, OLD, OLD, {"test"}),
+        (OLD, NEW, NEW, {"boot"}),
+        (NEW, NEW, OLD, {"test"}),
+        (OLD, OLD, OLD, set()),
+    ],
+)
+def test_an_action_has_nothing_to_do_where_the_machine_stands_already(running, profile, boot_default, nothing_to_do):
+    standing = Standing(running, OLD, profile, 1, boot_default, ())
+    actions = {"switch", "boot", "test", "dry-activate"}
+    assert {action for action in actions if standing.stands_at(NEW, action)} == nothing_to_do

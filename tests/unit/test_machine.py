@@ -1,0 +1,90 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Scripts, words and data as a host's shell gets them."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import compose, encode_word, facts
+
+SHELLS = [["dash"], ["bash", "--posix"], ["busybox", "sh"]]
+
+SHOW = """
+main() {
+    for word; do printf '<%s>' "$word"; done
+    printf ' GREETING=<%s> data=<' "${GREETING-}"
+    cat
+    printf '>'
+    return 7
+}
+"""
+
+
+@pytest.fixture(params=SHELLS, ids=lambda shell: shell[0])
+def shell(request):
+    return request.param
+
+
+def run(shell, words=(), environment=None, data=""):
+    return subprocess.run([*shell, "-s"], input=compose(SHOW, words, environment or {}, data), capture_output=True)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "",
+        "plain",
+        "two words",
+        "line\nbreak",
+        "trailing\n\n",
+        "$(touch /tmp/x) `id` $HOME",
+        "'single' \"double\" \\back",
+        "-n",
+        "%041",
+        "w:e:",
+        "grün",
+        "a\tb",
+    ],
+)
+def test_a_word_arrives_as_it_is(shell, word):
+    assert run(shell, (word,)).stdout.decode() == f"<{word}> GREETING=<> data=<>"
+
+
+def test_words_variables_and_data_do_not_mix(shell):
+    done = run(shell, ("a", "b c"), {"GREETING": "it's\n$HOME"}, "line 1\n$(id) `id`\nWORDS-\n")
+    assert done.stdout.decode() == "<a><b c> GREETING=<it's\n$HOME> data=<line 1\n$(id) `id`\nWORDS-\n>"
+
+
+def test_a_large_amount_of_data_arrives_whole(shell):
+    data = "".join(f"/nix/store/path-{number}\n" for number in range(20000))
+    assert data in run(shell, data=data).stdout.decode()
+
+
+def test_the_exit_code_is_that_of_main(shell):
+    assert run(shell).returncode == 7
+
+
+def test_a_value_with_nul_is_refused():
+    with pytest.raises(OpsError, match="NUL"):
+        compose(SHOW, ("a\0b",), {}, "")
+
+
+def test_a_variable_without_a_proper_name_is_refused():
+    with pytest.raises(OpsError, match="'A B'"):
+        compose(SHOW, (), {"A B": "x"}, "")
+
+
+def test_an_encoded_word_has_nothing_that_a_shell_reads():
+    assert encode_word("a b'$(c)\n") == "a%040b%047%044%050c%051%012"
+
+
+def test_facts_are_lines_of_key_and_value():
+    assert facts("running /nix/store/x\nfailed a.service\nfailed b.service\ngeneration \n") == {
+        "running": ["/nix/store/x"],
+        "failed": ["a.service", "b.service"],
+        "generation": [""],
+    }

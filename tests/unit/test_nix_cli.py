@@ -1,0 +1,59 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Nix's lines and words."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.nix.ops.plugins.plugin_utils import nix_cli
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.nix_cli import Progress
+
+A, B, C = (f"/nix/store/{digest * 32}-name" for digest in "abc")
+
+
+def read(*lines):
+    progress = Progress()
+    for line in lines:
+        progress.read(line)
+    return progress
+
+
+@pytest.mark.parametrize("announcement", ["these 2 derivations will be built:", "this derivation will be built:"])
+def test_the_plan_is_read(announcement):
+    progress = read(announcement, f"  {A}.drv", f"  {B}.drv", "these 1 paths will be fetched (0.1 MiB download):", f"  {C}")
+    assert progress.to_build == [f"{A}.drv", f"{B}.drv"]
+    assert progress.to_fetch == [C]
+
+
+def test_a_path_in_a_builders_output_is_no_plan():
+    assert read("building '/nix/store/x'...", f"  {A}").to_build == []
+
+
+def test_what_begins_is_read():
+    progress = read(
+        f"building '{A}.drv'...",
+        f"copying path '{B}' from 'https://cache.example.org'...",
+        f"copying path '{C}' to 'ssh://machine'...",
+    )
+    assert progress.built == [f"{A}.drv"]
+    assert progress.copied == [B, C]
+
+
+@pytest.mark.parametrize("name", ["--help", "", "a b", "-"])
+def test_a_setting_is_never_read_as_a_flag(name):
+    with pytest.raises(OpsError, match="no name of a Nix setting"):
+        nix_cli.option_words({name: "1"})
+
+
+@pytest.mark.parametrize("path", ["--delete", "/etc/passwd", "/nix/store/short-name", f"{A}/bin", f"{A} {B}"])
+def test_what_is_no_store_path_is_refused(path):
+    with pytest.raises(OpsError, match="no path in the Nix store"):
+        nix_cli.store_paths([A, path])
+
+
+def test_a_missing_nix_is_named(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(OpsError, match="nix-store is not on the controller's PATH"):
+        nix_cli.requisites([A])

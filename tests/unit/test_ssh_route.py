@@ -1,0 +1,53 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The ssh that stands first on Nix's PATH."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from ansible_collections.nix.ops.plugins.plugin_utils.ssh_route import SshRoute
+
+OPTIONS = ("-o", "ControlMaster=no", "-o", 'IdentityFile="/with space/key"', "-o", "SendEnv=LANG LC_FOO", "-o", "X=$(id)")
+
+
+def words_of(route, *from_nix):
+    with route.environment() as variables:
+        done = subprocess.run(["ssh", *from_nix], env=variables, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout
+
+
+@pytest.fixture
+def route():
+    # printf stands for the real ssh, and shows each of its words.
+    return SshRoute(("/usr/bin/printf", "<%s>", *OPTIONS, "target"), ("sudo", "-n", "--"))
+
+
+def shown(*words):
+    return "".join(f"<{word}>" for word in words)
+
+
+def test_nix_2_8_reaches_the_machine(route):
+    assert words_of(route, "machine", "-x", "-a", "nix-store --serve --write") == (
+        0,
+        shown(*OPTIONS, "target", "-x", "-a", "sudo", "-n", "--", "nix-store --serve --write"),
+    )
+
+
+def test_the_line_that_newer_nix_waits_for_is_said_before_the_connection_is_made(route):
+    code, said = words_of(
+        route, "machine", "-x", "-oPermitLocalCommand=yes", "-oLocalCommand=echo started", "nix-store", "--serve", "--write"
+    )
+    assert code == 0
+    assert said == "started\n" + shown(*OPTIONS, "target", "-x", "sudo", "-n", "--", "nix-store", "--serve", "--write")
+
+
+def test_without_become_nothing_comes_before_the_command():
+    route = SshRoute(("/usr/bin/printf", "<%s>", "target"), ())
+    assert words_of(route, "machine", "nix-store", "--serve") == (0, shown("target", "nix-store", "--serve"))
+
+
+def test_a_question_about_a_master_is_answered_with_no(route):
+    assert words_of(route, "-O", "check", "machine") == (255, "")
