@@ -6,7 +6,7 @@
 N ?= 1
 TESTS ?=
 
-.PHONY: help setup test lint sanity unit integration fleet fleet-down demo demo-clean bench clean
+.PHONY: help setup test lint sanity unit integration fleet fleet-down demo demo-clean bench changelog clean
 
 help: ## Say what there is to make
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -43,6 +43,9 @@ demo-clean: ## Remove every trace of the demo
 
 bench: setup ## Compare the deploy with the bare commands
 	@tests/bench/run
+
+changelog: setup ## Bring the entry of the version that galaxy.yml names up to date
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" antsibull-changelog release --update-existing --reload-plugins
 
 clean: ## Remove what the tests keep in the checkout
 	@rm -rf .ansible .cache .venv tests/output nix-ops-*.tar.gz

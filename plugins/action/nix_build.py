@@ -101,15 +101,16 @@ class ActionModule(OpsAction):
 
 def _network(options: Mapping[str, Any], directory: str) -> Network:
     files = [os.path.abspath(os.path.join(directory, file)) for file in options["network"]]
-    given = {"arguments": options["arguments"], "nix_path": tuple(options["nix_path"]), "options": options["options"]}
-    if len(files) == 1 and network_source.is_source(files[0]):
-        if any(given.values()) or options["deployment"] or options["uuid"]:
-            raise OpsError(
-                f"{files[0]} says all of a deployment by itself",
-                next_step="Write 'deployment', 'uuid', 'arguments', 'nix_path' and 'options' there, not in the task.",
-            )
+    given = {name: options[name] for name in ("uuid", "arguments", "nix_path", "options")} | {"name": options["deployment"]}
+    if len(files) == 1 and not any(given.values()):
         return network_source.read_source(files[0])
-    return network_source.of_files(files, name=options["deployment"], uuid=options["uuid"], **given)
+    if any(not file.endswith(network_source.FILE_SUFFIX) for file in files):
+        raise OpsError(
+            f"{', '.join(files)} and options of the task can't be one network",
+            next_step=f"Give one file ending in {network_source.SOURCE_SUFFIX}, which says all by itself, or"
+            f" files ending in {network_source.FILE_SUFFIX}.",
+        )
+    return network_source.network_of_files(files, **given)
 
 
 def _expression(options: Mapping[str, Any]) -> Expression:

@@ -52,7 +52,8 @@ class ActionModule(OpsAction):
             on_line=say,
             patience=options["reconnect_timeout"],
         )
-        say("activation finished successfully")
+        if action != "dry-activate":
+            say("activation finished successfully")
         return {**result, **_answer(done)}
 
     def describe_failure(self, error: OpsError) -> dict[str, Any]:

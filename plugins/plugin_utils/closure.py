@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine import Machine
 from ansible_collections.nix.ops.plugins.plugin_utils.nix_cli import Progress
 from ansible_collections.nix.ops.plugins.plugin_utils.runner import Completed, LineSink
 from ansible_collections.nix.ops.plugins.plugin_utils.ssh_route import SshRoute
+
+# What any version of Nix takes for a host's name in the address of a store.
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
 
 _UNSIGNED = "lacks a valid signature"
 _UNSIGNED_NEXT = (
@@ -116,6 +120,14 @@ def push(road: Road, paths: Sequence[str], *, manner: Manner, gc_root: str | Non
     """
     if not missing(road.machine, paths, gc_root=gc_root):
         return Copied((), 0)
+    absent = lacking_here(paths, environment=road.environment)
+    if absent:
+        raise OpsError(
+            f"there is nothing to copy: {' '.join(absent)} is not in the controller's store",
+            machine=road.machine.name,
+            state="nothing was copied",
+            next_step="Build it on the controller, or bring it there from where it was built.",
+        )
     if road.route is None:
         return _push_file(road, paths, on_line)
     progress = Progress()
@@ -176,7 +188,8 @@ def _copy_closure(
 
     with route.environment() as variables:
         # The destination is in the route; the name is what Nix calls it in its lines.
-        argv = ["nix-copy-closure", *words[:1], "machine", *words[1:], *nix_cli.store_paths(paths)]
+        name = road.machine.name if _PLAIN_NAME.fullmatch(road.machine.name) else "machine"
+        argv = ["nix-copy-closure", *words[:1], name, *words[1:], *nix_cli.store_paths(paths)]
         return nix_cli.run(argv, env={**road.environment, **variables}, on_stdout=read, on_stderr=read)
 
 

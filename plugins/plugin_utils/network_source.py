@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,31 @@ def network_of_file(path: str) -> Network:
                 next_step=f"use -i {source}: a part of a network could deploy a machine without its sshd",
             )
     return Network(name := Path(path).stem, _uuid_of(name), files=(path,))
+
+
+def network_of_files(
+    files: Sequence[str],
+    *,
+    name: str | None = None,
+    uuid: str | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    nix_path: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> Network:
+    """Make a network of files and of what a source would say beside them.
+
+    :param files: absolute paths of the network's files.
+    :raises OpsError: where they do not name a network.
+    """
+    name = name or Path(files[0]).stem
+    return Network(
+        name=name,
+        uuid=_checked_uuid(files[0], uuid) if uuid else _uuid_of(name),
+        files=tuple(files),
+        arguments=_plain(arguments or {}),
+        nix_path=tuple(_entry(os.path.dirname(files[0]), entry) for entry in nix_path),
+        options={option: _setting(value) for option, value in (options or {}).items()},
+    )
 
 
 def network_of_source(path: str, config: Mapping[str, Any]) -> Network:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _PATH = r"(?:[A-Za-z0-9._+-]*(?:/[A-Za-z0-9._+-]+)+/?|~(?:/[A-Za-z0-9._+-]+)+/?)"
-_PATH_LITERAL = re.compile(rf"(?<![A-Za-z0-9._+\-/~]){_PATH}(\$)?")
+_PATH_LITERAL = re.compile(rf"(?<![A-Za-z0-9._+\-/~])(?:{_PATH}(\$)?|[A-Za-z0-9._+-]*/(?=\$))")
 _SEARCHED = re.compile(r"<([A-Za-z0-9._+-]+(?:/[A-Za-z0-9._+-]+)*)>")
 
 # Whatever reads at evaluation. Followed by a path literal, the literal says what is read.
@@ -26,12 +26,12 @@ _READER = re.compile(
     r"|storePath|exec|importNative|toPath|currentTime|nixPath|getFlake|getEnv"
     r"|fetchurl|fetchTarball|fetchGit|fetchMercurial|fetchTree|fetchClosure|fetchTarFromURL)\b"
 )
-_LITERAL_ARGUMENT = re.compile(rf"\s*\(?\s*{_PATH}(?![$/])")
+_LITERAL_ARGUMENT = re.compile(rf"\s*\(?\s*{_PATH}(?![A-Za-z0-9._+\-/$])")
 _FIXED_FETCH = re.compile(r"\s*\(?\s*(?:rec\s*)?\{[^{}]*\b(?:sha256|narHash|hash)\s*=\s*\"[^{}]*\}")
 _VARIABLE_ARGUMENT = re.compile(r"\s*\(?\s*\"(\d+)\"")
 _PATH_PRIMITIVE = re.compile(r"\bbuiltins\s*\.\s*path\b|\binherit\s*\(\s*builtins\s*\)[^;]*\bpath\b|\bpath\s*\{")
 _LITERAL_PATH_ARGUMENT = re.compile(rf"[^{{}}]*\{{[^{{}}]*\bpath\s*=\s*{_PATH}\s*;[^{{}}]*\}}")
-_HIDDEN_PRIMITIVE = re.compile(r"\bbuiltins\s*\.\s*(\$|\")|\bbuiltins\s*(?!\s*[.)])\S")
+_HIDDEN_PRIMITIVE = re.compile(r"\bbuiltins\s*\.\s*[$\"]|=\s*builtins\b|\bbuiltins\b(?!\s*[.);])")
 _UPWARD = re.compile(r"(^|/)\.\.(/|$)")
 
 

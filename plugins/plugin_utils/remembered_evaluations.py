@@ -82,12 +82,12 @@ def key(question: Any, env: Mapping[str, str], own: str) -> str:
     :param own: directory of our own Nix files.
     """
     environment = {**os.environ, **env}
-    nix = os.path.realpath(shutil.which("nix-instantiate", path=environment.get("PATH")) or "")
+    nix = shutil.which("nix-instantiate", path=environment.get("PATH"))
     asked = {
         "schema": _SCHEMA,
         "question": question,
         "variables": {name: value for name, value in environment.items() if _VARIABLES.fullmatch(name)},
-        "nix": [nix, _file(nix).digest],
+        "nix": nix and [os.path.realpath(nix), _file(nix).digest],
         "settings": [_file(path).digest for path in _setting_files(environment)],
         "own": [_file(str(path)).digest for path in sorted(Path(own).glob("*.nix"))],
     }

@@ -97,7 +97,7 @@ def _escalation(become: Any) -> tuple[str, ...] | None:
             words = [become.get_option("become_exe") or "sudo", *flags, "-n", "-u", user, "--"]
         case "doas":
             words = [become.get_option("become_exe") or "doas", *flags, "-n", "-u", user, "--"]
-        case "escalate":
+        case "command":
             words = list(become.get_option("command"))
         case _:
             return None

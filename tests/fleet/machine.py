@@ -27,7 +27,7 @@ from .roots import FISH
 from .supervisor import STAY_DOWN
 
 _POLL = 0.05
-_PATH = "/run/wrappers/bin:/run/current-system/sw/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PATH = "/run/wrappers/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin"
 _LISTS = ("failed_units", "leftovers")
 
 
@@ -287,7 +287,7 @@ class Machine:
         _, leader = self._nspawn_and_leader()
         return [
             *("nsenter", f"--target={leader}", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"),
-            *("--root", "--wd=/", "env", "-i", f"PATH={_PATH}", "HOME=/root"),
+            *("--root", "--wdns=/", "env", "-i", f"PATH={_PATH}", "HOME=/root"),
         ]
 
     def ssh_command(self, *command: str) -> list[str]:

@@ -71,7 +71,8 @@ class Network:
 
     def start(self) -> None:
         """Make the bridge, where it is not there."""
-        if call(["ip", "link", "add", self.bridge, "type", "bridge"], check=False).returncode == 0:
+        add = ["ip", "link", "add", self.bridge, "address", self._hardware_address(255), "type", "bridge"]
+        if call(add, check=False).returncode == 0:
             _ip("address", "add", f"198.18.{self.number}.1/24", "dev", self.bridge)
             _ip("link", "set", self.bridge, "up")
 
@@ -113,6 +114,10 @@ class Network:
         with suppress(OSError):
             _REGISTRY.rmdir()
 
+    def _hardware_address(self, index: int) -> str:
+        # Always the same: who has talked to an address goes on with what it resolved to for half a minute.
+        return f"02:6e:6f:70:{self.number:02x}:{index:02x}"
+
     def _make_hidden(self) -> None:
         if call(["ip", "netns", "add", self.hidden], check=False).returncode == 0:
             _ip("-n", self.hidden, "link", "add", "bridge", "type", "bridge")
@@ -122,7 +127,8 @@ class Network:
         where = () if hidden is None else ("-n", hidden)
         bridge = self.bridge if hidden is None else "bridge"
         outer = self.link(index)
-        _ip(*where, "link", "add", outer, "type", "veth", "peer", "name", inner, "netns", namespace)
+        peer = ("peer", "name", inner, "address", self._hardware_address(index), "netns", namespace)
+        _ip(*where, "link", "add", outer, "type", "veth", *peer)
         _ip(*where, "link", "set", outer, "master", bridge, "up")
         _ip("-n", namespace, "address", "add", address, "dev", inner)
         _ip("-n", namespace, "link", "set", inner, "up")

@@ -19,5 +19,5 @@ if [ "$user" != root ]; then
 	chmod 0440 /etc/sudoers.d/fleet
 fi
 if [ "$no_nix" = yes ]; then
-	rm -f /usr/bin/nix /usr/bin/nix-* /usr/lib/systemd/system/sockets.target.wants/nix-daemon.socket
+	rm -f /usr/bin/nix /usr/bin/nix-*
 fi

@@ -13,7 +13,7 @@ inside=${scratch#"$root"}
 chmod 1777 "$scratch"
 chroot "$root" sh -eu -s "$inside" <<'END'
 cd "$1"
-apt-get -qq download fish fish-common nix-setup-systemd >/dev/null
+apt-get -qq download fish fish-common >/dev/null
 for deb in *.deb; do
 	dpkg-deb --fsys-tarfile "$deb" | tar -x -C / --keep-directory-symlink \
 		--exclude=./usr/share/doc --exclude=./usr/share/man --exclude=./usr/share/locale
@@ -27,17 +27,11 @@ echo /usr/bin/fish >>"$root/etc/shells"
 rm -rf "$root/etc/systemd/system"
 mkdir "$root/etc/systemd/system"
 rm "$root/usr/lib/systemd/system-generators/systemd-getty-generator"
-mkdir -p "$root/usr/lib/systemd/system/sockets.target.wants"
-ln -s ../nix-daemon.socket "$root/usr/lib/systemd/system/sockets.target.wants/"
 
-chroot "$root" groupadd --force --system nix-users
-chroot "$root" groupadd --force --system nixbld
-for n in 1 2 3 4; do
-	chroot "$root" useradd --system --home-dir /var/empty --gid nixbld --groups nixbld \
-		--no-user-group --shell /usr/sbin/nologin "nixbld$n"
-done
-chroot "$root" useradd --create-home --shell /bin/bash --groups nix-users deploy
-printf 'sandbox = false\nsubstituters =\n' >"$root/etc/nix/nix.conf"
+# Declared in no configuration, so that no deployment removes him.
+chroot "$root" useradd --create-home --shell /bin/bash deploy
+mkdir -p "$root/etc/nix"
+printf 'build-users-group =\nsandbox = false\nsubstituters =\n' >"$root/etc/nix/nix.conf"
 
 mkdir -p "$root/nix" "$root/boot/loader/entries"
 # The host's names are not the machine's, and a name server out of reach costs five seconds a question.

@@ -14,6 +14,7 @@ import pytest
 
 from fleet import Fleet, Kind, Machine
 from fleet.fleet import fleets_directory
+from integration.project import Project
 
 _PREFIX = "pytest-"
 
@@ -53,3 +54,11 @@ def machine(fleet: Fleet) -> MachineFactory:
         return fleet.up(name, wanted)
 
     return fresh
+
+
+@pytest.fixture
+def project(fleet: Fleet, tmp_path: Path) -> Project:
+    """An empty directory of a user who can reach the fleet's machines by ssh."""
+    project = Project(tmp_path)
+    project.configure(fleet.directory / "ssh_config")
+    return project

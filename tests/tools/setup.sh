@@ -23,7 +23,6 @@ shellcheck shellcheck
 ssh openssh-client
 systemd-nspawn systemd-container
 unshare util-linux
-/bin/busybox busybox-static
 /etc/ssl/certs/ca-certificates.crt ca-certificates
 /usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
 LIST

@@ -49,7 +49,7 @@ in
 {
   inherit machines;
   network = {
-    description = outputs.description or "";
+    description = (import (outputs + "/flake.nix")).description or "Unnamed flake";
     enableRollback = false;
     storage = [ ];
     lock = [ ];

@@ -58,6 +58,12 @@ let
 
   lib = import (nixpkgs + "/lib");
 
+  packages = import nixpkgs {
+    inherit system;
+    config = { };
+    overlays = [ ];
+  };
+
   modulesOf =
     machine:
     map (network: {
@@ -69,6 +75,7 @@ let
     key = "nix.ops";
     imports = [
       ./options.nix
+      (import ./shared-packages.nix { inherit packages; })
       (import ./physical.nix {
         inherit nodes;
         remembered = remembered.${machine} or { };

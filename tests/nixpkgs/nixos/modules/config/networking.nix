@@ -19,6 +19,8 @@ let
   });
   addressesOf = i: map (a: "${a.address}/${toString a.prefixLength}") (i.ipv4.addresses ++ i.ipv6.addresses);
   addressed = lib.filter (i: addressesOf i != [ ]) (lib.attrValues cfg.interfaces);
+  # By its path, as busybox' shell prefers its own `ip` to what is in PATH.
+  ip = "${pkgs.iproute2}/bin/ip";
   gateway = mkOption {
     type = types.nullOr (types.either types.str (types.attrsOf types.anything));
     default = null;
@@ -60,17 +62,16 @@ in
         wantedBy = [ "multi-user.target" "network.target" ];
         before = [ "network-setup.service" "network.target" ];
         stopIfChanged = false;
-        path = [ pkgs.iproute2 ];
         serviceConfig.Type = "oneshot";
         serviceConfig.RemainAfterExit = true;
         script = ''
           state=/run/nixos/network/addresses/${i.name}
           mkdir -p "''${state%/*}"
-          ip link set ${lib.escapeShellArg i.name} up
+          ${ip} link set ${lib.escapeShellArg i.name} up
           for cidr in ${lib.escapeShellArgs (addressesOf i)}; do
             echo "$cidr" >>"$state"
             echo "adding address $cidr..."
-            ip addr replace "$cidr" dev ${lib.escapeShellArg i.name}
+            ${ip} addr replace "$cidr" dev ${lib.escapeShellArg i.name}
           done
         '';
         preStop = ''
@@ -78,7 +79,7 @@ in
           if [ -e "$state" ]; then
             while read -r cidr; do
               echo "deleting address $cidr..."
-              ip addr del "$cidr" dev ${lib.escapeShellArg i.name} || :
+              ${ip} addr del "$cidr" dev ${lib.escapeShellArg i.name} || :
             done <"$state"
             rm -f "$state"
           fi
@@ -90,10 +91,9 @@ in
         after = [ "network-pre.target" ];
         before = [ "network.target" ];
         wantedBy = [ "network.target" "multi-user.target" ];
-        path = [ pkgs.iproute2 ];
         serviceConfig.Type = "oneshot";
         serviceConfig.RemainAfterExit = true;
-        script = "ip route replace default via ${lib.escapeShellArg (cfg.defaultGateway.address or cfg.defaultGateway)}";
+        script = "${ip} route replace default via ${lib.escapeShellArg (cfg.defaultGateway.address or cfg.defaultGateway)}";
       };
     };
   };

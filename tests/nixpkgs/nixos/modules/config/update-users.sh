@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Makes the declared groups and users, and removes those that only an earlier system declared.
 # $1: file of groups, NAME:GID; $2: file of users,
-# NAME:UID:GROUP:OTHER,GROUPS:HOME:CREATEHOME:SHELL:PASSWORD:DESCRIPTION
+# NAME:UID:GROUP:OTHER,GROUPS:HOME:CREATEHOME:SHELL:SYSTEM:PASSWORD:DESCRIPTION
 # shellcheck shell=sh
 set -eu
 declared=/var/lib/nixos
@@ -34,10 +34,10 @@ while IFS=: read -r name gid; do
     groupadd ${gid:+-g "$gid"} -f "$name"
 done <"$1"
 
-while IFS=: read -r name uid group others home create_home shell password description; do
+while IFS=: read -r name uid group others home create_home shell is_system password description; do
     if ! known /etc/passwd "$name"; then
         # No password, and yet not locked: a locked account could not log in by key.
-        useradd -M ${uid:+-u "$uid"} -g "$group" -d "$home" -p "${password:-*}" "$name"
+        useradd -M ${is_system:+-r} ${uid:+-u "$uid"} -g "$group" -d "$home" -p "${password:-*}" "$name"
     fi
     usermod -g "$group" -G "$others" ${home:+-d "$home"} ${shell:+-s "$shell"} -c "$description" "$name" 2>/dev/null
     if [ -n "$create_home" ] && [ ! -d "$home" ]; then

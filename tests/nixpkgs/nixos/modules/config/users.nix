@@ -66,12 +66,18 @@ let
       u.home
       (lib.optionalString u.createHome "yes")
       (shellOf u)
+      (lib.optionalString u.isSystemUser "yes")
       (nullable (if u.hashedPassword != null then u.hashedPassword else u.initialHashedPassword))
       u.description
     ] + "\n")
     users;
 in
 {
+  imports = [
+    (lib.mkAliasOptionModule [ "users" "extraUsers" ] [ "users" "users" ])
+    (lib.mkAliasOptionModule [ "users" "extraGroups" ] [ "users" "groups" ])
+  ];
+
   options.users = {
     mutableUsers = mkOption { type = types.bool; default = true; description = "Whether users made by hand are kept."; };
     defaultUserShell = mkOption { type = types.either types.path types.package; default = "/bin/bash"; description = "Login shell of normal users."; };

@@ -1,7 +1,7 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-{ config, lib, options, ... }:
+{ config, lib, options, pkgs, ... }:
 let
   cfg = config.system.nixos;
   inherit (lib) mkOption types;
@@ -31,6 +31,7 @@ in
   config = {
     warnings = lib.optional (options.system.stateVersion.highestPrio == 1500)
       "system.stateVersion is not set, defaulting to ${config.system.stateVersion}. Read why this matters on https://nixos.org/manual/nixos/stable/options.html#opt-system.stateVersion.";
+    environment.systemPackages = [ (pkgs.writeShellScriptBin "nixos-version" "echo '${cfg.label} (${cfg.codeName})'") ];
     environment.etc.os-release.text = ''
       NAME=NixOS
       ID=nixos

@@ -6,15 +6,30 @@
 let
   cfg = config.services.nginx;
   inherit (lib) mkOption types;
-  hosts = lib.attrValues cfg.virtualHosts;
-  host = lib.findFirst (h: h.default) (lib.head hosts) hosts;
+  root = mkOption { type = types.nullOr types.path; default = null; description = "The directory that is served."; };
   virtualHost = types.submodule {
     options = {
+      inherit root;
       default = mkOption { type = types.bool; default = false; description = "Whether this host answers for all others."; };
-      root = mkOption { type = types.path; description = "The directory that is served."; };
-      port = mkOption { type = types.port; default = 80; description = "The port that is listened on."; };
+      listen = mkOption {
+        type = types.listOf (types.submodule {
+          options.addr = mkOption { type = types.str; default = "0.0.0.0"; description = "The address that is listened on."; };
+          options.port = mkOption { type = types.port; default = 80; description = "The port that is listened on."; };
+        });
+        default = [{ }];
+        description = "Where the host is served; the first place counts.";
+      };
+      locations = mkOption {
+        type = types.attrsOf (types.submodule { options = { inherit root; }; });
+        default = { };
+        description = "Parts of the host; only `/` counts.";
+      };
     };
   };
+  hosts = lib.attrValues cfg.virtualHosts;
+  host = lib.findFirst (h: h.default) (lib.head hosts) hosts;
+  listen = lib.head host.listen;
+  directory = if host.root != null then host.root else host.locations."/".root;
 in
 {
   options.services.nginx = {
@@ -28,7 +43,7 @@ in
       description = "Nginx Web Server";
       wantedBy = [ "multi-user.target" ];
       after = [ "network.target" ];
-      serviceConfig.ExecStart = "${pkgs.busybox}/bin/httpd -f -p ${toString host.port} -h ${host.root}";
+      serviceConfig.ExecStart = "${pkgs.busybox}/bin/httpd -f -p ${listen.addr}:${toString listen.port} -h ${directory}";
       serviceConfig.Restart = "always";
     };
   };

@@ -63,6 +63,7 @@ in
       restartTriggers = [ config.environment.etc."nix/nix.conf".source ];
       stopIfChanged = false;
       requires = [ "nix-daemon.socket" ];
+      path = [ pkgs.nix pkgs.openssh ];
       serviceConfig = {
         ExecStart = "/usr/bin/nix-daemon --daemon";
         KillMode = "process";

@@ -19,6 +19,7 @@ in
   imports = [
     (old "permitRootLogin" "PermitRootLogin")
     (old "passwordAuthentication" "PasswordAuthentication")
+    (old "challengeResponseAuthentication" "KbdInteractiveAuthentication")
     (old "kbdInteractiveAuthentication" "KbdInteractiveAuthentication")
   ];
 

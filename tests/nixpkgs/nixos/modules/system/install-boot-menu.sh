@@ -29,12 +29,13 @@ for link in "$profile"-*-link; do
     if [ "$toplevel" = "$1" ] && [ "$number" -gt "${default:-0}" ]; then default=$number; fi
     entry=$loader/entries/nixos-generation-$number.conf
     if grep -qs "init=$toplevel/init\( \|\$\)" "$entry"; then continue; fi
+    parameters=$(sed 's/^./ &/' "$toplevel/kernel-params")
     replace "$entry" <<ENTRY
 title @distroName@
 version Generation $number @distroName@ $(cat "$toplevel/nixos-version")
 linux $(readlink -f "$toplevel/kernel")
 initrd $(readlink -f "$toplevel/initrd")
-options init=$toplevel/init $(cat "$toplevel/kernel-params")
+options init=$toplevel/init$parameters
 ENTRY
 done
 

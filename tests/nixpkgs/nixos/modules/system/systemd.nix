@@ -6,9 +6,10 @@ let
   cfg = config.systemd;
   inherit (lib) concatStrings mapAttrsToList mkOption optionalAttrs types;
   shown = value: if value == true then "true" else if value == false then "false" else toString value;
-  section = name: settings:
-    lib.optionalString (settings != { }) "[${name}]\n${concatStrings (mapAttrsToList
-      (key: value: concatStrings (map (v: "${key}=${shown v}\n") (lib.toList value))) settings)}\n";
+  # Never without its header: an empty file would be a masked unit.
+  section = name: settings: "[${name}]\n${concatStrings (mapAttrsToList
+    (key: value: concatStrings (map (v: "${key}=${shown v}\n") (lib.toList value)))
+    settings)}";
   settings = description: mkOption {
     type = types.attrsOf (types.oneOf [ types.bool types.int types.float types.path types.package types.str (types.listOf types.unspecified) ]);
     default = { };
@@ -89,11 +90,10 @@ let
   serviceText = name: s:
     let
       job = key: step: text: optionalAttrs (text != "") { ${key} = jobScript "${name}-${step}" text; };
-      environment = { PATH = lib.makeBinPath s.path; } // s.environment;
+      environment = lib.filterAttrs (_: v: v != null) ({ PATH = lib.makeBinPath s.path; } // s.environment);
     in
     unitSection name s + section "Service" (
-      { Environment = mapAttrsToList (n: v: builtins.toJSON "${n}=${toString v}") (lib.filterAttrs (_: v: v != null) environment); }
-      // optionalAttrs (!s.restartIfChanged) { X-RestartIfChanged = false; }
+      optionalAttrs (!s.restartIfChanged) { X-RestartIfChanged = false; }
       // optionalAttrs s.reloadIfChanged { X-ReloadIfChanged = true; }
       // optionalAttrs (!s.stopIfChanged) { X-StopIfChanged = false; }
       // job "ExecStartPre" "pre-start" s.preStart
@@ -103,7 +103,7 @@ let
       // job "ExecStop" "pre-stop" s.preStop
       // job "ExecStopPost" "post-stop" s.postStop
       // s.serviceConfig
-    );
+    ) + concatStrings (mapAttrsToList (n: v: "Environment=${builtins.toJSON "${n}=${toString v}"}\n") environment);
 
   unitsOf = suffix: text: lib.mapAttrs' (name: u: lib.nameValuePair "${name}.${suffix}" {
     inherit (u) enable wantedBy requiredBy aliases;
@@ -177,7 +177,11 @@ in
         links = lib.concatMapStrings (link: link + "\n") (
           lib.concatLists (mapAttrsToList links cfg.units)
           ++ map (name: "${name}.target /lib/systemd/system/${name}.target") upstreamTargets
-          ++ [ "default.target ${cfg.defaultUnit}" ]
+          ++ [
+            "default.target ${cfg.defaultUnit}"
+            # It runs anew whenever multi-user.target is started, and would show in every switch.
+            "systemd-update-utmp-runlevel.service /dev/null"
+          ]
         );
         passAsFile = [ "links" ];
       }

@@ -1,6 +1,5 @@
----
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-release_summary: >-
-  The first release: a network of Nix files becomes an inventory, and its machines are built, copied and activated.
+# What generated configurations import; nothing of it has a meaning on these machines.
+{ }

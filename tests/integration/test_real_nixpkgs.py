@@ -1,0 +1,92 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Networks evaluate with a real nixpkgs as they do with the miniature.
+
+A checkout of nixpkgs, of any age, is not part of this repository, so this is only collected
+where NIX_OPS_REAL_NIXPKGS names one. Nothing is built. NIX_OPS_REAL_LIB may name a checkout
+of nixpkgs' `lib` alone, with which the options are evaluated then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from ansible_collections.nix.ops.plugins.plugin_utils import evaluation
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Network, Remembered, evaluate, instantiate
+
+from networks.support import NETWORKS, write
+
+NIXPKGS = os.environ.get("NIX_OPS_REAL_NIXPKGS")
+LIB = os.environ.get("NIX_OPS_REAL_LIB")
+
+BOOTABLE = """{ defaults = { fileSystems."/".device = "/dev/sda1"; boot.loader.grub.device = "/dev/sda"; }; }"""
+
+
+if NIXPKGS:
+
+    def network(*files: str) -> Network:
+        return Network("example", "u", files, nix_path=(f"nixpkgs={NIXPKGS}",))
+
+    @pytest.fixture(autouse=True)
+    def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        monkeypatch.setattr(evaluation, "_answers", {})
+
+    def test_example_is_defined_and_instantiated(
+        tmp_path: Path,
+    ) -> None:
+        example = NETWORKS / "example"
+        whole = network(str(example / "target.nix"), str(example / "config.nix"), *write(tmp_path, bootable=BOOTABLE))
+        answer = evaluate(whole, remembered={"web": Remembered("20.09", "ssh-ed25519 AAAA key")})
+        assert (answer.definitions["web"].target_port, answer.definitions["db"].target_port) == (2222, 2200)
+        assert all(Path(one.drv_path).exists() for one in answer.derivations.values())
+        assert set(answer.derivations) == {"web", "db"}
+        alone = instantiate(whole, ["db"])
+        assert alone == {"db": answer.derivations["db"]}
+
+    def test_failed_assertion_is_shown(tmp_path: Path) -> None:
+        # A machine without a root file system.
+        (file,) = write(tmp_path, n="{ machine = { }; }")
+        assert set(evaluate(network(file)).definitions) == {"machine"}
+        with pytest.raises(OpsError, match=r"fileSystems"):
+            instantiate(network(file), ["machine"])
+
+    def test_shared_package_set_makes_the_same_systems(tmp_path: Path) -> None:
+        machine = 'deployment.targetHost = "10.0.0.1";'
+        (shared,) = write(tmp_path, shared=f"{{ machine = {{ {machine} }}; }}")
+        # Defined as what it is by default, so the same system by a package set of its own.
+        (own,) = write(tmp_path, own=f"{{ machine = {{ {machine} nixpkgs.overlays = [ ]; }}; }}")
+        (bootable,) = write(tmp_path, bootable=BOOTABLE)
+        systems = [evaluate(network(file, bootable)).derivations["machine"] for file in (shared, own)]
+        assert systems[0] == systems[1]
+
+
+if LIB:
+
+    def test_options_evaluate_with_lib_alone(tmp_path: Path) -> None:
+        options = Path(evaluation.__file__).parent / "nix" / "options.nix"
+        (file,) = write(
+            tmp_path,
+            n=f"""
+            let lib = import {LIB}/lib; in (lib.evalModules {{ modules = [
+              {options}
+              {{
+                options.services.openssh.ports = lib.mkOption {{ default = [ 22 ]; }};
+                options.networking.hostName = lib.mkOption {{ default = "name"; }};
+                config.deployment.keys = {{ old = "text"; new.keyFile = "/etc/hostname"; }};
+              }}
+            ]; }}).config.deployment.keys
+            """,
+        )
+        answer = subprocess.run(
+            ["nix-instantiate", "--eval", "--strict", "--json", file], check=True, capture_output=True, text=True
+        )
+        keys = json.loads(answer.stdout)
+        assert (keys["old"]["text"], keys["old"]["path"]) == ("text", "/run/keys/old")
+        assert (keys["new"]["keyFile"], keys["new"]["permissions"]) == ("/etc/hostname", "0600")

@@ -1,0 +1,13 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+{
+  port ? 22,
+  tag,
+}:
+{
+  machine.deployment = {
+    targetPort = port;
+    tags = [ tag ];
+  };
+}

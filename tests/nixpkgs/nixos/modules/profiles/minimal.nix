@@ -1,0 +1,5 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# What generated configurations import; nothing of it has a meaning on these machines.
+{ }

@@ -1,0 +1,384 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Networks to definitions and derivations."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.nix.ops.plugins.plugin_utils import evaluation, remembered_evaluations, runner
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import (
+    Derivation,
+    Expression,
+    Network,
+    Remembered,
+    evaluate,
+    instantiate,
+    instantiate_expression,
+)
+
+from networks.support import NETWORKS, NIX_PATH, write
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("NIX_PATH", raising=False)
+    monkeypatch.setattr(evaluation, "_answers", {})
+    # The tests' files are older than their evaluation, if only by a moment.
+    monkeypatch.setattr(remembered_evaluations, "_TICK", 0)
+    yield
+
+
+def network(*files: str | Path, **more: Any) -> Network:
+    return Network("example", "11111111-2222-3333-4444-555555555555", tuple(map(str, files)), nix_path=NIX_PATH, **more)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """The commands that are run."""
+    seen: list[tuple[str, ...]] = []
+
+    def spy(argv: list[str], **more: Any) -> runner.Completed:
+        seen.append(tuple(argv))
+        return runner.run(argv, **more)
+
+    monkeypatch.setattr(evaluation, "run", spy)
+    return seen
+
+
+def test_files_are_merged_and_answer_as_nixops_options_do() -> None:
+    example = NETWORKS / "example"
+    answer = evaluate(network(example / "target.nix", example / "config.nix"))
+
+    assert (answer.description, answer.enable_rollback) == ("two machines", True)
+    web, db = answer.definitions["web"], answer.definitions["db"]
+    assert (web.target_host, web.target_port, web.target_user) == ("10.0.0.1", 2222, "deploy")
+    assert web.ssh_options == ("-o", "ServerAliveInterval=5")
+    assert (web.tags, web.owners) == (("front-end",), ("ops@example.org",))
+    assert (web.public_ipv4, web.private_ipv4) == ("198.51.100.1", "10.0.0.1")
+    assert (db.target_host, db.target_port, db.target_user) == ("db", 2200, "root")
+    assert db.privilege_escalation_command == ("sudo", "-H", "--")
+    assert (db.provision_ssh_key, db.always_activate, db.has_fast_connection) == (True, True, False)
+    assert (db.target_env, db.public_ipv4, db.private_ipv4, db.nixos_release) == ("none", None, None, "24.05")
+    assert all(Path(one.drv_path).exists() for one in answer.derivations.values())
+    assert set(answer.derivations) == {"web", "db"}
+
+
+def test_require_closes_over_files_and_modules_get_their_arguments() -> None:
+    definition = evaluate(network(NETWORKS / "require" / "network.nix")).definitions["machine"]
+    assert definition.target_port == 2022
+    assert definition.tags == (
+        "machine",
+        "11111111-2222-3333-4444-555555555555",
+        "example",
+        "machine",
+        "machine",
+    )
+
+
+def test_target_host_weighs_as_in_nixops(tmp_path: Path) -> None:
+    files = write(
+        tmp_path,
+        n="""{
+          named.networking.hostName = "other";
+          default = { lib, ... }: { deployment.targetHost = lib.mkDefault "loses"; };
+          stronger = { lib, ... }: { deployment.targetHost = lib.mkOverride 800 "wins"; };
+        }""",
+    )
+    hosts = {name: one.target_host for name, one in evaluate(network(*files)).definitions.items()}
+    assert hosts == {"named": "named", "default": "default", "stronger": "wins"}
+
+
+def test_function_gets_its_arguments_and_defaults() -> None:
+    file = NETWORKS / "function.nix"
+    definition = evaluate(network(file, arguments={"tag": "a"})).definitions["machine"]
+    assert (definition.target_port, definition.tags) == (22, ("a",))
+    definition = evaluate(network(file, arguments={"tag": "a b $(x) ${y} \"'", "port": 23})).definitions["machine"]
+    assert (definition.target_port, definition.tags) == (23, ("a b $(x) ${y} \"'",))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [({}, "required argument 'tag'"), ({"tag": "a", "tga": "b"}, "unexpected argument 'tga'")],
+)
+def test_wrong_arguments_are_named(arguments: dict[str, str], said: str) -> None:
+    with pytest.raises(OpsError) as error:
+        evaluate(network(NETWORKS / "function.nix", arguments=arguments))
+    assert said in str(error.value)
+    assert str(NETWORKS / "function.nix") in str(error.value)
+
+
+def test_arguments_of_a_network_that_takes_none_are_named(tmp_path: Path) -> None:
+    with pytest.raises(OpsError, match="takes no arguments, but was given: unused"):
+        evaluate(network(*write(tmp_path, n="{ machine = { }; }"), arguments={"unused": 1}))
+
+
+def test_argument_values_are_seen_by_nix_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "hunter2-of-the-test"
+    inputs: list[Path] = []
+
+    def spy(argv: list[str], **more: Any) -> runner.Completed:
+        inputs.append(Path(argv[argv.index("inputs") + 1]))
+        assert not [word for word in argv if secret in word]
+        assert stat.S_IMODE(inputs[-1].stat().st_mode) == 0o600
+        assert stat.S_IMODE(inputs[-1].parent.stat().st_mode) == 0o700
+        return runner.run(argv, **more)
+
+    monkeypatch.setattr(evaluation, "run", spy)
+    files = write(
+        tmp_path, n="{ secret }: { machine.deployment.owners = [ (toString (builtins.stringLength secret)) ]; }"
+    )
+    answer = evaluate(network(*files, arguments={"secret": secret}))
+    assert answer.definitions["machine"].owners == (str(len(secret)),)
+    kept = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in kept] == [0o600]
+    assert secret not in kept[0].read_text(encoding="utf-8")
+    with pytest.raises(OpsError) as error:
+        evaluate(network(*files, arguments={"secret": secret, "other": secret}))
+    assert secret not in str(error.value)
+    assert not [path for path in inputs if path.parent.exists()]
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        ('deployment.targetHost = "";', "deployment.targetHost is ''"),
+        ('deployment.targetHost = "-oProxyCommand=touch /tmp/x";', "deployment.targetHost is '-oProxyCommand"),
+        ('deployment.targetHost = "a b";', "deployment.targetHost is 'a b'"),
+        ('deployment.targetHost = "$(reboot)";', "deployment.targetHost is '$(reboot)'"),
+        ('deployment.targetHost = "a\\n";', "deployment.targetHost is 'a\\n'"),
+        ("deployment.targetPort = 70000;", "deployment.targetPort is 70000"),
+        ('deployment.targetUser = "-x";', "deployment.targetUser is '-x'"),
+        ('deployment.targetEnv = "ec2";', "deployment.targetEnv is 'ec2'"),
+        ('deployment.keys.password.text = "x";', "deployment.keys (password) is not supported"),
+        ('deployment.keys.old = "x";', "deployment.keys (old) is not supported"),
+        (
+            'deployment.targetUser = "me"; deployment.privilegeEscalationCommand = [ ];',
+            "deployment.privilegeEscalationCommand is empty",
+        ),
+    ],
+)
+def test_what_is_not_honoured_is_refused_by_name(tmp_path: Path, module: str, said: str) -> None:
+    with pytest.raises(OpsError) as error:
+        evaluate(network(*write(tmp_path, n=f"{{ machine = {{ {module} }}; }}")))
+    assert str(error.value).startswith(f"machine: {said}")
+    assert error.value.next_step
+
+
+@pytest.mark.parametrize(
+    "name", ["all", "localhost", "Ungrouped", "a b", "-a", "1a", "a,b", "a[1:3]", "$(x)", "a/b", "é"]
+)
+def test_name_that_could_be_misread_is_refused(tmp_path: Path, name: str) -> None:
+    quoted = name.replace("$", "\\$")
+    with pytest.raises(OpsError, match="can not be a machine's name"):
+        evaluate(network(*write(tmp_path, n=f'{{ "{quoted}".networking.hostName = "x"; }}')))
+
+
+def test_declared_resource_is_refused_and_none_accepted(tmp_path: Path) -> None:
+    with pytest.raises(OpsError, match="resources.sshKeyPairs"):
+        evaluate(network(*write(tmp_path, n="{ machine = { }; resources.sshKeyPairs.pair = { }; }")))
+    assert evaluate(network(*write(tmp_path, n="{ machine = { }; resources.sshKeyPairs = { }; }"))).definitions
+
+
+def test_nix_says_what_is_wrong_and_where(tmp_path: Path) -> None:
+    (file,) = write(tmp_path, n="{\n  machine = {\n    oops;\n  };\n}\n")
+    with pytest.raises(OpsError) as error:
+        evaluate(network(file))
+    assert "syntax error" in str(error.value)
+    assert f"{file}:3:" in str(error.value)
+
+
+def test_unknown_option_is_named_with_its_file(tmp_path: Path) -> None:
+    (file,) = write(tmp_path, n="{ machine.servces.openssh.enable = true; }")
+    with pytest.raises(OpsError) as error:
+        evaluate(network(file))
+    assert "servces" in str(error.value)
+    assert file in str(error.value)
+
+
+def test_failed_assertion_spares_the_others_and_is_shown_whole(tmp_path: Path) -> None:
+    files = write(
+        tmp_path,
+        n="""{
+          good = { };
+          bad.assertions = [ { assertion = false; message = "first line\\nsecond line"; } ];
+        }""",
+    )
+    answer = evaluate(network(*files))
+    assert set(answer.definitions) == {"good", "bad"}
+    assert not answer.derivations
+    assert set(instantiate(network(*files), ["good"])) == {"good"}
+    with pytest.raises(OpsError) as error:
+        instantiate(network(*files), ["bad"])
+    assert "first line" in str(error.value)
+    assert "second line" in str(error.value)
+
+
+def test_warnings_are_shown_once_and_again_when_remembered(tmp_path: Path) -> None:
+    files = write(tmp_path, n='{ machine.warnings = [ "take care" ]; }')
+    for _ in range(2):
+        lines: list[str] = []
+        evaluate(network(*files), on_line=lines.append)
+        assert [line for line in lines if "take care" in line] == lines
+        assert len(lines) == 1
+
+
+def test_machine_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OpsError, match="no machine called 'tarket', only target"):
+        instantiate(network(*write(tmp_path, n="{ target = { }; }")), ["tarket"])
+    assert instantiate(network("/nonexistent.nix"), []) == {}
+
+
+def test_one_evaluation_serves_inventory_and_build(tmp_path: Path, calls: list[tuple[str, ...]]) -> None:
+    files = write(tmp_path, n="{ a = { }; b = { }; }")
+    answer = evaluate(network(*files))
+    assert instantiate(network(*files), ["b"]) == {"b": answer.derivations["b"]}
+    assert len(calls) == 1
+
+
+def test_many_machines_are_defined_at_once_and_instantiated_as_wanted(
+    tmp_path: Path, calls: list[tuple[str, ...]]
+) -> None:
+    names = [f"m{number}" for number in range(evaluation.EAGER + 1)]
+    files = write(tmp_path, n="{ " + " ".join(f"{name} = {{ }};" for name in names) + " }")
+    answer = evaluate(network(*files))
+    assert set(answer.definitions) == set(names)
+    assert not answer.derivations
+    assert set(instantiate(network(*files), ["m3", "m7"])) == {"m3", "m7"}
+    assert len(calls) == 2
+
+
+def toplevels(files: list[str], **remembered: Remembered) -> dict[str, Derivation]:
+    return dict(evaluate(network(*files), remembered=remembered).derivations)
+
+
+def test_remembered_inputs_reach_their_own_machine_alone(tmp_path: Path) -> None:
+    files = write(tmp_path, n="{ a = { }; b = { }; }")
+    before = toplevels(files)
+    after = toplevels(files, a=Remembered(ssh_public_key="ssh-ed25519 AAAA of the test"))
+    assert after["a"] != before["a"]
+    assert after["b"] == before["b"]
+
+
+def test_physical_part(tmp_path: Path) -> None:
+    files = write(
+        tmp_path,
+        n="""{
+          a = { config, ... }: {
+            networking.publicIPv4 = "198.51.100.1";
+            deployment.owners = [
+              config.system.stateVersion
+              config.networking.extraHosts
+            ] ++ config.users.users.root.openssh.authorizedKeys.keys;
+          };
+          b.networking.publicIPv4 = "198.51.100.2";
+          c = { config, ... }: {
+            system.stateVersion = "20.09";
+            deployment.owners = [ config.system.stateVersion ];
+          };
+        }""",
+    )
+    known = Remembered(state_version="22.11", ssh_public_key="ssh-ed25519 AAAA key")
+    answer = evaluate(network(*files), remembered={"a": known, "c": known})
+    version, hosts, key = answer.definitions["a"].owners
+    assert (version, key) == ("22.11", "ssh-ed25519 AAAA key")
+    assert "198.51.100.1 a a-unencrypted\n198.51.100.2 b b-unencrypted" in hosts
+    assert answer.definitions["c"].owners == ("20.09",)
+    assert evaluate(network(*files)).definitions["a"].owners[0] == "24.05"
+
+
+def test_network_nixpkgs_is_a_path_or_a_package_set(tmp_path: Path) -> None:
+    nixpkgs = NIX_PATH[0].removeprefix("nixpkgs=")
+    for value in (nixpkgs, f"import {nixpkgs} {{ }}"):
+        (file,) = write(tmp_path, n=f"{{ network.nixpkgs = {value}; machine = {{ }}; }}")
+        assert evaluate(Network("example", "u", (file,), nix_path=("nixpkgs=/nonexistent",))).derivations
+
+
+def test_package_set_of_its_own_is_kept(tmp_path: Path) -> None:
+    (file,) = write(
+        tmp_path,
+        n="""{
+          own = { pkgs, ... }: { nixpkgs.overlays = [ (_: _: { mine = "mine"; }) ]; deployment.owners = [ pkgs.mine ]; };
+          shared = { pkgs, ... }: { deployment.owners = [ (pkgs.mine or "none") ]; };
+        }""",
+    )
+    owners = {name: one.owners for name, one in evaluate(network(file)).definitions.items()}
+    assert owners == {"own": ("mine",), "shared": ("none",)}
+
+
+def test_flake_answers_with_the_same_record(calls: list[tuple[str, ...]]) -> None:
+    flake = Network("example", "u", flake=str(NETWORKS / "flake"), nix_path=NIX_PATH)
+    answer = evaluate(flake)
+    web = answer.definitions["web"]
+    assert (answer.description, web.target_host, web.target_port) == ("a flake with one machine", "web", 2222)
+    assert instantiate(flake, ["web"]) == answer.derivations
+    assert len(calls) == 1
+    assert calls[0][calls[0].index("--extra-experimental-features") + 1] == "nix-command flakes"
+
+
+def test_settings_and_path_can_not_become_options() -> None:
+    for wrong in ({"nix_path": ("-x",)}, {"options": {"--eval": "x"}}):
+        with pytest.raises(OpsError):
+            evaluate(Network("example", "u", ("/nonexistent.nix",), **wrong))
+    with pytest.raises(OpsError):
+        Network("a b", "u", ("/nonexistent.nix",))
+
+
+def test_missing_nix_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(OpsError, match="nix-instantiate was not found on the controller"):
+        evaluate(network("/nonexistent.nix"))
+
+
+def expression(**more: Any) -> Expression:
+    return Expression(nix_path=NIX_PATH, **more)
+
+
+MADE = 'derivation { inherit name; system = "x"; builder = "/x"; }'
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda file: expression(expression=f"{{ name }}: {MADE}", arguments={"name": "made"}),
+        lambda file: expression(expression="import ./made.nix", attribute=("a", "b"), arguments={"name": "made"}),
+        lambda file: expression(file=file, attribute=("a", "b"), arguments={"name": "made"}),
+        lambda file: expression(file="made.nix", attribute=("a",), arguments={"name": "made"}),
+    ],
+)
+def test_expression_gives_its_derivations(tmp_path: Path, build: Callable[[str], Expression]) -> None:
+    (file,) = write(tmp_path, made=f"{{ name }}: {{ a.b = {MADE}; }}")
+    (made,) = instantiate_expression(build(file), cwd=str(tmp_path))
+    assert made.drv_path.endswith("-made.drv")
+    assert made.out_path.endswith("-made")
+
+
+def test_expression_that_is_none_is_said(tmp_path: Path) -> None:
+    (file,) = write(tmp_path, n="{ a = 1; }")
+    for wrong, said in (
+        (expression(file=file, attribute=("b",)), "attribute 'b' of 'b' is missing"),
+        (expression(file=file, attribute=("a",)), "not a derivation but int"),
+        (expression(file=file), "no derivation"),
+    ):
+        with pytest.raises(OpsError, match=said):
+            instantiate_expression(wrong)
+    with pytest.raises(OpsError, match="exactly one"):
+        Expression()
+
+
+def test_flake_reference_gives_its_derivation(tmp_path: Path) -> None:
+    (tmp_path / "flake.nix").write_text(
+        '{ outputs = _: { packages.${builtins.currentSystem or "x86_64-linux"}.default = '
+        + MADE.replace("inherit name", 'name = "flaky"')
+        + "; }; }"
+    )
+    for attribute in ((), ("default",)):
+        (made,) = instantiate_expression(expression(flake=str(tmp_path), attribute=attribute))
+        assert made.drv_path.endswith("-flaky.drv")

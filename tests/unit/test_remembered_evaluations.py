@@ -1,0 +1,233 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An answer is given again as long as nothing that Nix read has changed, and not a moment longer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.nix.ops.plugins.plugin_utils import evaluation, remembered_evaluations, runner
+from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Evaluation, Network, evaluate
+from ansible_collections.nix.ops.plugins.plugin_utils.nix_reads import mentions
+
+from networks.support import NIX_PATH, write
+
+
+class Runs:
+    """Evaluates as new processes do, and counts how often Nix was asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+        self.count = 0
+
+        def spy(argv: list[str], **more: Any) -> runner.Completed:
+            self.count += 1
+            return runner.run(argv, **more)
+
+        monkeypatch.setattr(evaluation, "run", spy)
+
+    def evaluate(self, *files: str, env: dict[str, str] | None = None, **more: Any) -> Evaluation:
+        self._monkeypatch.setattr(evaluation, "_answers", {})
+        return evaluate(Network("example", "u", files, nix_path=NIX_PATH, **more), env=env or {})
+
+    def in_the_same_process(self, *files: str) -> Evaluation:
+        return evaluate(Network("example", "u", files, nix_path=NIX_PATH))
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("NIX_PATH", raising=False)
+    # The tests' files are older than their evaluation, if only by a moment.
+    monkeypatch.setattr(remembered_evaluations, "_TICK", 0)
+    yield Runs(monkeypatch)
+
+
+OWNER = "machine.deployment.owners = [ ({}) ];"
+
+
+def owner_of(answer: Evaluation) -> str:
+    return answer.definitions["machine"].owners[0]
+
+
+def test_nothing_changed_asks_nix_once(tmp_path: Path, runs: Runs) -> None:
+    files = write(tmp_path, n="{ " + OWNER.format('"a"') + " }")
+    first = runs.evaluate(*files)
+    second = runs.evaluate(*files)
+    assert runs.count == 1
+    assert (first.definitions, first.derivations) == (second.definitions, second.derivations)
+
+
+@pytest.mark.parametrize(
+    "reading",
+    [
+        "import ./read",
+        "builtins.readFile ./read",
+        "(builtins.readFile (./read))",
+        "with builtins; readFile ./read",
+        'builtins.readFile (./. + "/read")',
+        'builtins.readFile (toString ./. + "/read")',
+        'builtins.readFile "${toString ./.}/read"',
+        'let name = "re" + "ad"; in builtins.readFile (./. + "/${name}")',
+        "let read = builtins.readFile; in read ./read",
+        "let inherit (builtins) readFile; in readFile ./read",
+        'builtins.${"readFile"} ./read',
+        "let b = builtins; in b.readFile ./read",
+        'builtins.concatStringsSep "" (map builtins.readFile [ ./read ])',
+        'builtins.hashFile "sha256" ./read',
+        '"${./read}"',
+        '"${builtins.path { path = ./read; name = "x"; }}"',
+        "''${./read}''",
+        "builtins.readFile <here/read>",
+        'if builtins.pathExists ./read then builtins.readFile ./read else ""',
+        'toString (builtins.length (builtins.split "b" (builtins.readFile ./read)))',
+    ],
+)
+def test_changed_file_is_never_missed(tmp_path: Path, runs: Runs, reading: str) -> None:
+    read = tmp_path / "read"
+    text = "{ " + OWNER.format(reading) + " }"
+    files = write(tmp_path, n=text)
+    here = {"NIX_PATH": f"here={tmp_path}"}
+    read.write_text('"a"', encoding="utf-8")
+    before = owner_of(runs.evaluate(*files, env=here))
+    read.write_text('"bb"', encoding="utf-8")
+    assert owner_of(runs.evaluate(*files, env=here)) != before
+
+
+def test_changed_directory_is_never_missed(tmp_path: Path, runs: Runs) -> None:
+    directory = tmp_path / "dir"
+    directory.mkdir()
+    for reading in ("toString (builtins.attrNames (builtins.readDir ./dir))", '"${./dir}"'):
+        files = write(tmp_path, n="{ " + OWNER.format(reading) + " }")
+        before = owner_of(runs.evaluate(*files))
+        (directory / f"{len(reading)}").write_text("x", encoding="utf-8")
+        assert owner_of(runs.evaluate(*files)) != before
+
+
+def test_file_that_appears_is_not_missed(tmp_path: Path, runs: Runs) -> None:
+    files = write(tmp_path, n="{ " + OWNER.format('if builtins.pathExists ./late then "late" else "early"') + " }")
+    assert owner_of(runs.evaluate(*files)) == "early"
+    (tmp_path / "late").touch()
+    assert owner_of(runs.evaluate(*files)) == "late"
+
+
+def test_changed_variable_is_not_missed(tmp_path: Path, runs: Runs) -> None:
+    files = write(tmp_path, n="{ " + OWNER.format('builtins.getEnv "WHO"') + " }")
+    assert [owner_of(runs.evaluate(*files, env={"WHO": who})) for who in ("a", "a", "b")] == ["a", "a", "b"]
+    assert runs.count == 2
+
+
+def test_time_is_not_remembered(tmp_path: Path, runs: Runs) -> None:
+    files = write(tmp_path, n="{ " + OWNER.format("toString builtins.currentTime") + " }")
+    runs.evaluate(*files)
+    runs.evaluate(*files)
+    assert runs.count == 2
+
+
+def test_other_question_is_asked_anew(tmp_path: Path, runs: Runs) -> None:
+    files = write(tmp_path, n='{ who ? "x" }: { ' + OWNER.format("who") + " }")
+    assert owner_of(runs.evaluate(*files, arguments={"who": "a"})) == "a"
+    assert owner_of(runs.evaluate(*files, arguments={"who": "b"})) == "b"
+    runs.evaluate(*files, arguments={"who": "a"}, options={"max-call-depth": "9999"})
+    assert runs.count == 3
+
+
+def test_changed_nixpkgs_is_not_missed(tmp_path: Path, runs: Runs) -> None:
+    checkout = tmp_path / "nixpkgs"
+    for made in ("nixos/lib", "lib"):
+        (checkout / made).mkdir(parents=True)
+    (checkout / "lib/default.nix").write_text(f"import {NIX_PATH[0].removeprefix('nixpkgs=')}/lib", encoding="utf-8")
+    (checkout / "default.nix").write_text(f"import {NIX_PATH[0].removeprefix('nixpkgs=')}", encoding="utf-8")
+    (checkout / "version").write_text("a", encoding="utf-8")
+    (checkout / "nixos/lib/eval-config.nix").write_text(
+        "args: let made = import "
+        + NIX_PATH[0].removeprefix("nixpkgs=")
+        + "/nixos/lib/eval-config.nix args; in made // { config = made.config // { deployment = made.config.deployment"
+        ' // { owners = [ (builtins.readFile (../../. + "/ver${"sion"}")) ]; }; }; }',
+        encoding="utf-8",
+    )
+    (tmp_path / "project").mkdir()
+    files = write(tmp_path / "project", n=f"{{ network.nixpkgs = {checkout}; machine = {{ }}; }}")
+    assert owner_of(runs.evaluate(*files)) == "a"
+    assert owner_of(runs.evaluate(*files)) == "a"
+    assert runs.count == 1
+    (checkout / "version").write_text("b", encoding="utf-8")
+    assert owner_of(runs.evaluate(*files)) == "b"
+
+
+def test_derivation_that_is_gone_is_made_again(tmp_path: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = write(tmp_path, n="{ " + OWNER.format('"a"') + " }")
+    gone = runs.evaluate(*files).derivations["machine"].drv_path
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path: str(path) != gone and exists(path))
+    runs.evaluate(*files)
+    assert runs.count == 2
+
+
+def test_edit_within_a_run_is_seen(tmp_path: Path, runs: Runs) -> None:
+    files = write(tmp_path, n="{ " + OWNER.format('"a"') + " }")
+    runs.evaluate(*files)
+    runs.in_the_same_process(*files)
+    assert runs.count == 1
+    write(tmp_path, n="{ " + OWNER.format('"b"') + " }")
+    assert owner_of(runs.in_the_same_process(*files)) == "b"
+
+
+def test_file_newer_than_the_evaluation_is_not_trusted(
+    tmp_path: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remembered_evaluations, "_TICK", 3600)
+    files = write(tmp_path, n="{ " + OWNER.format('"a"') + " }")
+    runs.evaluate(*files)
+    runs.evaluate(*files)
+    assert runs.count == 2
+
+
+def test_broken_memory_is_no_answer(tmp_path: Path, runs: Runs) -> None:
+    files = write(tmp_path, n="{ " + OWNER.format('"a"') + " }")
+    runs.evaluate(*files)
+    for kept in (tmp_path / "cache").rglob("*"):
+        if kept.is_file():
+            kept.write_text("{", encoding="utf-8")
+    assert owner_of(runs.evaluate(*files)) == "a"
+
+
+def test_place_that_can_not_be_written_to_is_no_error(
+    tmp_path: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    files = write(tmp_path, n="{ " + OWNER.format('"a"') + " }")
+    assert owner_of(runs.evaluate(*files)) == "a"
+
+
+@pytest.mark.parametrize(
+    ("code", "judge"),
+    [
+        ('{ a = "/etc/x"; }', lambda found: found.strings == {"/etc/x"}),
+        ("{ a = [ ./x ../y /z ~/w k/l ]; }", lambda found: {"/d/x", "/y", "/z", "/d/k/l"} < found.paths),
+        ("{ a = ./x/${b}.nix; }", lambda found: "/d/x" in found.paths),
+        ("{ a = ./${b}; }", lambda found: "/d" in found.paths),
+        ("readFile ./x/y${b}", lambda found: not found.bounded),
+        ("with builtins; readFile ./x", lambda found: found.bounded and found.paths == {"/d/x"}),
+        ("let b = builtins; in 1", lambda found: not found.bounded),
+        ("f builtins x", lambda found: not found.bounded),
+        ('{ a = "text/html # ./no"; } # ./no /* readFile */', lambda found: not found.paths and found.bounded),
+        ("{ a = ''${./x} ''${no} ./no''; }", lambda found: found.paths == {"/d/x"}),
+        ('{ a = "\\${./no} $${./no} ${"${./x}"}"; }', lambda found: found.paths == {"/d/x"}),
+        ('fetchTarball { url = "u"; sha256 = "s"; }', lambda found: found.bounded),
+        ('fetchTarball { url = "u"; }', lambda found: not found.bounded),
+        ('fetchTarball "https://example.org/x.tar.gz"', lambda found: not found.bounded),
+        ("import <nixpkgs> { }", lambda found: found.searched == {"nixpkgs"} and found.bounded),
+        ('./. + "/../x"', lambda found: not found.bounded),
+        ("{ a = 1; } }", lambda found: not found.bounded),
+        ('{ a = "b', lambda found: not found.bounded),
+    ],
+)
+def test_what_a_text_mentions(code: str, judge: Callable[[Any], bool]) -> None:
+    assert judge(mentions(code, "/d"))
