@@ -101,7 +101,9 @@ class ActionModule(OpsAction):
 
 def _network(options: Mapping[str, Any], directory: str) -> Network:
     files = [os.path.abspath(os.path.join(directory, file)) for file in options["network"]]
-    given = {name: options[name] for name in ("uuid", "arguments", "nix_path", "options")} | {"name": options["deployment"]}
+    given = {name: options[name] for name in ("uuid", "arguments", "nix_path", "options")} | {
+        "name": options["deployment"]
+    }
     if len(files) == 1 and not any(given.values()):
         return network_source.read_source(files[0])
     if any(not file.endswith(network_source.FILE_SUFFIX) for file in files):

@@ -47,8 +47,8 @@ options:
     type: path
   gc_root:
     description:
-      - A link on the host, below C(/nix/var/nix/gcroots), that keeps the first of O(paths) from being collected from its
-        arrival on.
+      - A link on the host, below C(/nix/var/nix/gcroots), that keeps the first of O(paths) from being collected from
+        its arrival on.
       - Only with O(direction=to).
     type: path
 notes:

@@ -130,7 +130,9 @@ def activate(
     step = (answer.get("step") or ["activate"])[0]
     if ended.exit_code is None:
         raise OpsError(
-            "the activation was killed" if ended.state == "killed" else "the machine was rebooted during the activation",
+            "the activation was killed"
+            if ended.state == "killed"
+            else "the machine was rebooted during the activation",
             machine=machine.name,
             state=f"it {after.sentence()}",
             next_step="Run the same again.",
@@ -173,7 +175,9 @@ def _failure(machine: Machine, activation: Activation, action: str, journal: lis
     elif activation.step == "boot" and action == "switch":
         what = f"the new system runs, but its boot entry could not be written (exit code {code})"
     else:
-        what = f"{_EXIT_CODES.get(code, 'the activation failed')} (exit code {code} of switch-to-configuration {action})"
+        what = (
+            f"{_EXIT_CODES.get(code, 'the activation failed')} (exit code {code} of switch-to-configuration {action})"
+        )
     failed = ", ".join(activation.units.failed or activation.after.failed_units)
     if code == 4 and failed:
         what += f": {failed}"
@@ -202,9 +206,7 @@ class ActivationFailed(OpsError):
         next_step: str,
         exit_code: int,
     ) -> None:
-        super().__init__(
-            what, machine=machine, output=output, state=state, next_step=next_step, exit_code=exit_code
-        )
+        super().__init__(what, machine=machine, output=output, state=state, next_step=next_step, exit_code=exit_code)
         self.activation = activation
 
 
@@ -215,7 +217,9 @@ _SAID = {
     ),
     "restarted": re.compile(r"^(?:would restart|restarting) the following units: (.*)$", re.MULTILINE),
     "reloaded": re.compile(r"^(?:would reload|reloading) the following units: (.*)$", re.MULTILINE),
-    "not_restarted": re.compile(r"^(?:would NOT restart|NOT restarting) the following changed units: (.*)$", re.MULTILINE),
+    "not_restarted": re.compile(
+        r"^(?:would NOT restart|NOT restarting) the following changed units: (.*)$", re.MULTILINE
+    ),
     "failed": re.compile(r"^warning: the following units failed: (.*)$", re.MULTILINE),
 }
 

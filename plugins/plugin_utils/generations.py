@@ -137,6 +137,6 @@ def _generation(line: str) -> Generation:
 def _changed_parts(lines: list[str]) -> list[str]:
     found = {}
     for line in lines:
-        name, booted, profile = (line.split(" ") + ["", ""])[:3]
+        name, booted, profile = [*line.split(" "), "", ""][:3]
         found[name] = bool(booted) and bool(profile) and booted != profile
     return [name for name in _PARTS_THAT_NEED_A_REBOOT if found.get(name)]

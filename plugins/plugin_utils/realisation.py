@@ -49,6 +49,7 @@ class Manner:
         """As words of ``nix-store``."""
         return [
             "--realise",
+            "--no-gc-warning",
             *nix_cli.option_words(self.options),
             *(["--dry-run"] if self.dry_run else []),
             *nix_cli.store_paths(derivations),
@@ -89,7 +90,9 @@ def realise_here(derivations: Sequence[str], *, manner: Manner, roots: Sequence[
     return _built(progress, manner)
 
 
-def realise_on(machine: Machine, derivations: Sequence[str], *, manner: Manner, on_line: LineSink, patience: float) -> Built:
+def realise_on(
+    machine: Machine, derivations: Sequence[str], *, manner: Manner, on_line: LineSink, patience: float
+) -> Built:
     """Build derivations that are in a host's store, live, through lost connections.
 
     :param patience: for how many seconds in a row the host may be out of reach.

@@ -189,7 +189,8 @@ class Machine:
             *(sys.executable, "-I", str(HERE / "supervisor.py"), str(self.directory)),
         ]
         if _systemd_host():
-            unit = f"--unit=nix-ops-fleet-{self.namespace}"
+            # Never the name of the last one: systemd may not have done away with that yet.
+            unit = f"--unit=nix-ops-fleet-{self.namespace}-{time.monotonic_ns()}"
             command = ["systemd-run", "--scope", "--quiet", "--collect", unit, "--property=Delegate=yes", *command]
         with self.console.open("ab") as console:
             supervisor = subprocess.Popen(

@@ -8,7 +8,7 @@
 set -eu
 user=$1 shell=$2 password=$3 no_nix=$4
 
-usermod --shell "$shell" "$user" 2>/dev/null
+usermod --shell "$shell" "$user" >/dev/null 2>&1
 chown -R "$user:" "$(getent passwd "$user" | cut -d: -f6)/.ssh"
 if [ "$user" != root ]; then
 	rule=NOPASSWD:ALL

@@ -22,6 +22,8 @@ _PACKAGES = (
     "systemd",
     "systemd-sysv",
     "dbus",
+    # A login is a session with a user manager, as on NixOS.
+    "libpam-systemd",
     "openssh-server",
     "nix-bin",
     "iproute2",

@@ -22,6 +22,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 REBOOT = 133
 STAY_DOWN = "stay-down"
+_NSPAWN_RUN = Path("/run/systemd/nspawn")
 
 
 class Supervisor:
@@ -93,6 +94,7 @@ class Supervisor:
 
     def _boot(self) -> int:
         self._boots += 1
+        self._forget_last_boot()
         self._enter_cgroups("machine")
         with subprocess.Popen(self._nspawn(), stdin=subprocess.DEVNULL, env=self._environment()) as machine:
             self._enter_cgroups("supervisor")
@@ -109,6 +111,13 @@ class Supervisor:
         self._say("off")
         self._reap()
         return exit_code
+
+    def _forget_last_boot(self) -> None:
+        # What nspawn mounts here by the machine's name is in its way after a power cut, and would stay on the host.
+        _NSPAWN_RUN.mkdir(parents=True, exist_ok=True)
+        if _NSPAWN_RUN.is_mount():
+            _call("umount", "--recursive", str(_NSPAWN_RUN))
+        _call("mount", "-t", "tmpfs", "tmpfs", str(_NSPAWN_RUN))
 
     def _nspawn(self) -> list[str]:
         small = ["--bind", f"{self._directory / 'nix'}:/nix"] if self._plan["store_mib"] else []

@@ -16,10 +16,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from ansible_collections.nix.ops.plugins.plugin_utils import evaluation
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Network, Remembered, evaluate, instantiate
-
 from networks.support import NETWORKS, write
 
 NIXPKGS = os.environ.get("NIX_OPS_REAL_NIXPKGS")

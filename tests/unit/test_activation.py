@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ansible_collections.nix.ops.plugins.plugin_utils.activation import Units, check_names, read_units
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.generations import SYSTEM_PROFILE, Standing

@@ -14,7 +14,13 @@ def path(name, digest="0"):
 
 def test_packages_are_compared_by_version():
     old = [path("hello-2.12"), path("curl-8.9"), path("unit-web.service"), path("glibc-2.38-44"), path("same-1.0")]
-    new = [path("hello-2.13"), path("git-2.46"), path("unit-web.service", "1"), path("glibc-2.39-5"), path("same-1.0", "1")]
+    new = [
+        path("hello-2.13"),
+        path("git-2.46"),
+        path("unit-web.service", "1"),
+        path("glibc-2.39-5"),
+        path("same-1.0", "1"),
+    ]
     assert difference.packages(old, new) == (
         "curl: 8.9 → ∅",
         "git: ∅ → 2.46",
@@ -24,13 +30,19 @@ def test_packages_are_compared_by_version():
 
 
 def test_a_name_ends_at_the_first_dash_that_no_letter_follows():
-    assert difference.packages([], [path("nixos-system-target-24.05pre-git")]) == ("nixos-system-target: ∅ → 24.05pre-git",)
+    assert difference.packages([], [path("nixos-system-target-24.05pre-git")]) == (
+        "nixos-system-target: ∅ → 24.05pre-git",
+    )
 
 
 def test_units_are_compared_by_their_files():
     old = {"web.service": path("unit-web"), "gone.service": path("unit-gone"), "same.service": path("unit-same")}
     new = {"web.service": path("unit-web", "1"), "new.service": path("unit-new"), "same.service": path("unit-same")}
-    assert difference.units(old, new) == ("unit gone.service: gone", "unit new.service: new", "unit web.service: changed")
+    assert difference.units(old, new) == (
+        "unit gone.service: gone",
+        "unit new.service: new",
+        "unit web.service: changed",
+    )
 
 
 def test_units_of_a_toplevel_are_its_unit_files(tmp_path):

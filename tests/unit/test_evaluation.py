@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from ansible_collections.nix.ops.plugins.plugin_utils import evaluation, remembered_evaluations, runner
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import (
@@ -22,7 +23,6 @@ from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import (
     instantiate,
     instantiate_expression,
 )
-
 from networks.support import NETWORKS, NIX_PATH, write
 
 
@@ -182,7 +182,7 @@ def test_name_that_could_be_misread_is_refused(tmp_path: Path, name: str) -> Non
 
 
 def test_declared_resource_is_refused_and_none_accepted(tmp_path: Path) -> None:
-    with pytest.raises(OpsError, match="resources.sshKeyPairs"):
+    with pytest.raises(OpsError, match=r"resources\.sshKeyPairs"):
         evaluate(network(*write(tmp_path, n="{ machine = { }; resources.sshKeyPairs.pair = { }; }")))
     assert evaluate(network(*write(tmp_path, n="{ machine = { }; resources.sshKeyPairs = { }; }"))).definitions
 
@@ -305,7 +305,10 @@ def test_package_set_of_its_own_is_kept(tmp_path: Path) -> None:
     (file,) = write(
         tmp_path,
         n="""{
-          own = { pkgs, ... }: { nixpkgs.overlays = [ (_: _: { mine = "mine"; }) ]; deployment.owners = [ pkgs.mine ]; };
+          own = { pkgs, ... }: {
+            nixpkgs.overlays = [ (_: _: { mine = "mine"; }) ];
+            deployment.owners = [ pkgs.mine ];
+          };
           shared = { pkgs, ... }: { deployment.owners = [ (pkgs.mine or "none") ]; };
         }""",
     )

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.network_source import read_source
-
 from networks.support import ENVIRONMENT, NETWORKS, NIXPKGS, write
 
 BIN = Path(sys.executable).parent

@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
+
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import compose, encode_word, facts
 
@@ -30,7 +31,8 @@ def shell(request):
 
 
 def run(shell, words=(), environment=None, data=""):
-    return subprocess.run([*shell, "-s"], input=compose(SHOW, words, environment or {}, data), capture_output=True)
+    text = compose(SHOW, words, environment or {}, data)
+    return subprocess.run([*shell, "-s"], input=text, capture_output=True, check=False)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ansible_collections.nix.ops.plugins.plugin_utils import nix_cli
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.nix_cli import Progress
@@ -22,7 +23,9 @@ def read(*lines):
 
 @pytest.mark.parametrize("announcement", ["these 2 derivations will be built:", "this derivation will be built:"])
 def test_the_plan_is_read(announcement):
-    progress = read(announcement, f"  {A}.drv", f"  {B}.drv", "these 1 paths will be fetched (0.1 MiB download):", f"  {C}")
+    progress = read(
+        announcement, f"  {A}.drv", f"  {B}.drv", "these 1 paths will be fetched (0.1 MiB download):", f"  {C}"
+    )
     assert progress.to_build == [f"{A}.drv", f"{B}.drv"]
     assert progress.to_fetch == [C]
 

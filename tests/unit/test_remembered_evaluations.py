@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from ansible_collections.nix.ops.plugins.plugin_utils import evaluation, remembered_evaluations, runner
 from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Evaluation, Network, evaluate
 from ansible_collections.nix.ops.plugins.plugin_utils.nix_reads import mentions
-
 from networks.support import NIX_PATH, write
 
 

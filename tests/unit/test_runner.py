@@ -9,6 +9,7 @@ import os
 import threading
 
 import pytest
+
 from ansible_collections.nix.ops.plugins.plugin_utils.runner import run
 
 
@@ -23,7 +24,10 @@ def test_a_line_is_handed_on_before_the_command_ends(tmp_path):
 
     opener = threading.Thread(target=open_gate)
     opener.start()
-    done = run(["sh", "-c", 'echo first >&2; read -r word <"$1"; echo "$word"', "sh", str(gate)], on_stderr=lambda _: heard.set())
+    done = run(
+        ["sh", "-c", 'echo first >&2; read -r word <"$1"; echo "$word"', "sh", str(gate)],
+        on_stderr=lambda _: heard.set(),
+    )
     opener.join()
     assert (done.exit_code, done.stdout, done.stderr) == (0, "open\n", "first\n")
 

@@ -8,9 +8,19 @@ from __future__ import annotations
 import subprocess
 
 import pytest
+
 from ansible_collections.nix.ops.plugins.plugin_utils.ssh_route import SshRoute
 
-OPTIONS = ("-o", "ControlMaster=no", "-o", 'IdentityFile="/with space/key"', "-o", "SendEnv=LANG LC_FOO", "-o", "X=$(id)")
+OPTIONS = (
+    "-o",
+    "ControlMaster=no",
+    "-o",
+    'IdentityFile="/with space/key"',
+    "-o",
+    "SendEnv=LANG LC_FOO",
+    "-o",
+    "X=$(id)",
+)
 
 
 def words_of(route, *from_nix):
@@ -38,7 +48,14 @@ def test_nix_2_8_reaches_the_machine(route):
 
 def test_the_line_that_newer_nix_waits_for_is_said_before_the_connection_is_made(route):
     code, said = words_of(
-        route, "machine", "-x", "-oPermitLocalCommand=yes", "-oLocalCommand=echo started", "nix-store", "--serve", "--write"
+        route,
+        "machine",
+        "-x",
+        "-oPermitLocalCommand=yes",
+        "-oLocalCommand=echo started",
+        "nix-store",
+        "--serve",
+        "--write",
     )
     assert code == 0
     assert said == "started\n" + shown(*OPTIONS, "target", "-x", "sudo", "-n", "--", "nix-store", "--serve", "--write")

@@ -88,7 +88,9 @@ in
       addressed) // lib.optionalAttrs (cfg.defaultGateway != null && addressed != [ ]) {
       network-setup = {
         description = "Networking Setup";
-        after = [ "network-pre.target" ];
+        after = map (i: "network-addresses-${i.name}.service") addressed;
+        # A route goes with the address that it was set by.
+        partOf = map (i: "network-addresses-${i.name}.service") addressed;
         before = [ "network.target" ];
         wantedBy = [ "network.target" "multi-user.target" ];
         serviceConfig.Type = "oneshot";

@@ -274,7 +274,8 @@ loginctl list-users --no-legend 2>/dev/null | while read -r uid name _; do
 done
 
 say "setting up tmpfiles"
-systemd-tmpfiles --create --remove --exclude-prefix=/dev 9>&- || result=3
+# Errors only: Debian's own rules name some paths twice, and are warned of.
+SYSTEMD_LOG_LEVEL=err systemd-tmpfiles --create --remove --exclude-prefix=/dev 9>&- || result=3
 
 # $1: how; $2: which units; $3: how it is said
 apply() {
