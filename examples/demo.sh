@@ -2,79 +2,143 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Starts a live machine and deploys it, typing what a user would type.
+# Starts a live machine and deploys these examples to it, typing what a user would type.
 # demo.sh        runs the demo; the machine is left running
 # demo.sh clean  removes every trace of it
 set -eu
-checkout=$(cd -- "$(dirname -- "$0")/.." && pwd)
+checkout=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 demo=$checkout/.demo
+state=${XDG_STATE_HOME:-$HOME/.local/state}/nix-ops-fleet
+# The address that target.nix says belongs to the fleet with this number.
+number=$(sed -n 's/.*targetHost = "198\.18\.\([0-9]*\)\.10".*/\1/p' "$checkout/examples/target.nix")
+
 fleet() {
-    "$checkout/tests/fleet/fleet" --fleet demo --number 249 "$@"
+    "$checkout/tests/fleet/fleet" --fleet demo "$@"
 }
 
-if [ "${1:-}" = clean ]; then
+remove_all() {
+    for socket in "$demo"/cp/*; do
+        # Else ssh would wait a minute for the machine to come back.
+        [ ! -S "$socket" ] || ssh -O exit -o ControlPath="$socket" target 2>/dev/null || :
+    done
     fleet down --all
+    [ ! -d "$state" ] || rmdir --ignore-fail-on-non-empty "$state"
+    [ ! -d /nix/var/nix/gcroots/auto ] || find /nix/var/nix/gcroots/auto -lname "$demo/*" -delete
     rm -rf "$demo"
-    echo "The demo's machine and files are gone."
+}
+
+if [ "${1-}" = clean ]; then
+    remove_all
+    cat <<'END'
+The demo's machine, network and files are gone. What stays, and what removes it:
+  roots to start machines from   tests/fleet/fleet purge
+  the virtual environment        make clean
+  what was built                 nix-collect-garbage
+  packages of Debian             apt-get remove
+END
     exit 0
 fi
 
 say() {
-    printf '\n\033[1m# %s\033[0m\n' "$*"
+    printf '\n\033[1;36m# %s\033[0m\n' "$*"
 }
 run() {
-    printf '\n\033[1m$ %s\033[0m\n' "$*"
+    printf '\n\033[1m$'
+    for word; do
+        case $word in
+            *[!A-Za-z0-9_./=:,@+-]*) printf " '%s'" "$word" ;;
+            *) printf ' %s' "$word" ;;
+        esac
+    done
+    printf '\033[0m\n'
     "$@"
 }
+die() {
+    echo "The demo went wrong: $1" >&2
+    exit 1
+}
+# The last recap has to say this of the machine.
+expect() {
+    grep 'target  *: ok=' "$ANSIBLE_LOG_PATH" | tail -n 1 | grep -q "$1 .*unreachable=0 .*failed=0" ||
+        die "the recap should say $1."
+}
+main_pids() {
+    ssh -F "$ssh_config" target systemctl show --property=MainPID --value greeter clock | xargs
+}
 
-PATH=$checkout/.venv/bin:$PATH
-# The example is evaluated with the miniature of nixpkgs that the tests use too, which needs
-# no download; at home this is a channel or a path of yours.
-NIX_PATH=nixpkgs=$checkout/tests/nixpkgs
-NIX_CONFIG="substituters ="
-ANSIBLE_COLLECTIONS_PATH=$demo/collections
-export PATH NIX_PATH NIX_CONFIG ANSIBLE_COLLECTIONS_PATH
-
-say "A NixOS machine somewhere: here a small one, started for the demo"
-rm -rf "$demo"
-mkdir -p "$demo"
-fleet up target
-fleet reset target
+remove_all
+mkdir "$demo"
 cd "$demo"
+
+say "A NixOS machine somewhere in the world. Here it is a small one, started for the demo"
+fleet --number "$number" up target
+ssh_config=$(fleet ssh-config)
+
 cp "$checkout"/examples/*.nix "$checkout"/examples/*.yml .
 cat >ansible.cfg <<END
 [ssh_connection]
-ssh_args = -F $(fleet ssh-config) -o ControlMaster=auto -o ControlPersist=60s
+ssh_args = -F $ssh_config -o ControlMaster=auto -o ControlPersist=60s
+control_path_dir = $demo/cp
 END
+# The examples are evaluated with the miniature of nixpkgs that the tests use, which needs no
+# download; at home this is a channel or a path of yours.
+cat >environment <<END
+export PATH='${VENV:-$checkout/.venv}/bin':"\$PATH"
+export NIX_PATH='nixpkgs=$checkout/tests/nixpkgs'
+export NIX_CONFIG='substituters =
+build-users-group =
+sandbox = false'
+export ANSIBLE_COLLECTIONS_PATH='$demo/collections' ANSIBLE_HOME='$demo/ansible' XDG_CACHE_HOME='$demo/cache'
+END
+# shellcheck source=/dev/null
+. ./environment
+export ANSIBLE_LOG_PATH="$demo/log"
 
-say "The collection, installed as from a registry"
-(cd "$checkout" && run ansible-galaxy collection build --force --output-path "$demo")
-run ansible-galaxy collection install --no-deps -p collections nix-ops-*.tar.gz
+say "Install the collection"
+(cd "$checkout" && ansible-galaxy collection build --output-path "$demo") >build.log || die "$(cat build.log)"
+run ansible-galaxy collection install --offline nix-ops-*.tar.gz
 
 say "Where the machine is, and what it shall be"
-run cat target.nix config.nix target.network.yml deploy.yml
+for file in target.nix config.nix target.network.yml deploy.yml; do
+    run cat "$file"
+done
+
+say "The network is an inventory"
 run ansible-inventory -i target.network.yml --graph
 
 say "Deploy it"
 run ansible-playbook -i target.network.yml deploy.yml
+expect changed=[1-9]
 
-say "Deploy it again: nothing has changed"
+say "Deploy it again: nothing has changed, so nothing is done"
 run ansible-playbook -i target.network.yml deploy.yml
+expect changed=0
+before=$(main_pids)
 
 say "Change one line"
 run sed -i 's/Hello, world!/Hello, everybody!/' config.nix
+run diff "$checkout/examples/config.nix" config.nix || :
 
-say "Preview"
+say "Preview the change: the machine is not touched"
 run ansible-playbook -i target.network.yml deploy.yml --check --diff
+[ "$(main_pids)" = "$before" ] || die "the preview has touched the machine."
 
-say "Deploy the change: one unit is restarted, the other goes on"
+say "Deploy it: one unit is restarted, the others go on"
 run ansible-playbook -i target.network.yml deploy.yml
+expect changed=[1-9]
+after=$(main_pids)
+echo "Process IDs of greeter and clock: before $before, now $after."
+[ "${before% *}" != "${after% *}" ] || die "greeter should have been restarted."
+[ "${before#* }" = "${after#* }" ] || die "clock should not have been restarted."
 
 say "What the machine runs now"
 run ansible -i target.network.yml target -m nix.ops.nixos_info
 
 say "The machine goes on running"
-echo "  log in:            $checkout/tests/fleet/fleet --fleet demo ssh target"
-echo "  play with it:      cd $demo, edit config.nix, and deploy with"
-echo "                     NIX_PATH=$NIX_PATH NIX_CONFIG='$NIX_CONFIG' ANSIBLE_COLLECTIONS_PATH=$ANSIBLE_COLLECTIONS_PATH $checkout/.venv/bin/ansible-playbook -i target.network.yml deploy.yml"
-echo "  remove every trace: make demo-clean"
+cat <<END
+  Log in:              $checkout/tests/fleet/fleet --fleet demo ssh target
+  Go on deploying:     cd $demo && . ./environment
+                       edit config.nix
+                       ansible-playbook -i target.network.yml deploy.yml
+  Remove every trace:  make demo-clean
+END

@@ -60,7 +60,7 @@ class ActionModule(OpsAction):
         """Add what is known of an activation that failed."""
         found = super().describe_failure(error)
         if isinstance(error, ActivationFailed):
-            found |= {"changed": True, **_answer(error.activation)}
+            found |= {"changed": error.activation.changed, **_answer(error.activation)}
         return found
 
     def _difference(self, found: Description, toplevel: str) -> str:
@@ -77,6 +77,7 @@ class ActionModule(OpsAction):
 
 def _answer(done: Activation) -> dict[str, Any]:
     return {
+        "toplevel": done.toplevel,
         "generation": done.after.generation,
         "old_generation": done.before.generation,
         "old_toplevel": done.before.running,

@@ -62,7 +62,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.become import BecomeBase
 
 
-class BecomeModule(BecomeBase):  # type: ignore[misc]
+class BecomeModule(BecomeBase):
     """Puts the command in front, each word quoted."""
 
     name = "nix.ops.command"

@@ -81,6 +81,8 @@ options:
     type: bool
     default: true
 notes:
+  - C(nix_always_activate) is true where the network itself sets C(deployment.alwaysActivate) to true. By default the
+    option is true, as in NixOps, but the default alone counts for nothing. A machine with nothing to do is left alone.
   - Values that come from Nix are never templated.
 seealso:
   - plugin: nix.ops.command
@@ -152,7 +154,7 @@ _PLAIN_SUDO_OPTIONS = frozenset(
 )
 
 
-class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
+class InventoryModule(BaseInventoryPlugin, Constructable):
     """Machines of a network as hosts."""
 
     NAME = "nix.ops.network"
@@ -229,7 +231,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
             source = self.inventory.get_host(host).vars.get("inventory_file")
             raise OpsError(
                 f"the host name {host!r} of machine {definition.name!r} is already taken, by {source}",
-                next_step="give the sources different host names, for example by the option 'hostname'",
+                next_step="Give the sources different host names, for example by the option 'hostname'.",
             )
 
     def _group(self, hosts: dict[str, tuple[str, ...]], network: Network) -> None:
@@ -239,7 +241,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
                 if group in self.inventory.hosts:
                     raise OpsError(
                         f"{group!r} is a host's name and a group's",
-                        next_step="rename the machine, or give its host another name by the option 'hostname'",
+                        next_step="Rename the machine, or give its host another name by the option 'hostname'.",
                     )
                 self.inventory.add_group(group)
                 self.inventory.add_child(group, host)
@@ -272,6 +274,8 @@ def _variables(definition: Definition, network: Network, source: str) -> dict[st
     }
     if definition.ssh_options:
         variables["ansible_ssh_common_args"] = shlex.join(definition.ssh_options)
+    if definition.always_activate:
+        variables["nix_always_activate"] = True
     if definition.target_user != "root":
         variables.update(_become(definition.privilege_escalation_command))
     return variables

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from ansible_collections.nix.ops.plugins.plugin_utils import generations, job, nix_cli
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.generations import Standing
-from ansible_collections.nix.ops.plugins.plugin_utils.machine import Machine, facts, script
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost, Machine, facts, script
 from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
 
 # How many lines of a failed unit's journal are shown.
@@ -45,6 +47,14 @@ _NEXT_STEPS = {
     127: "Check that the system was built for this machine's kind of processor.",
 }
 
+# Why a machine refuses to begin an activation, and what to do about it.
+_REFUSALS = {
+    "busy": "Wait for it to end, then run the same again.",
+    "root": "Become root on the machine ('become').",
+    "systemd": "Check that the host is a NixOS machine, and no container without systemd.",
+    "toplevel": "Bring it there first (nix_copy_closure).",
+}
+
 
 @dataclass(frozen=True)
 class Units:
@@ -62,19 +72,28 @@ class Units:
 class Activation:
     """An activation that ended.
 
+    :param toplevel: what was to be activated.
+    :param action: how.
     :param before: what ran and booted before it.
     :param after: what runs and boots now, asked from the machine.
-    :param exit_code: that of the step that ended it.
+    :param exit_code: that of the step that ended it; None where it was killed.
     :param step: the step it came to: ``activate``, ``profile`` or ``boot``.
     :param output: all that was said.
     """
 
+    toplevel: str
+    action: str
     before: Standing
     after: Standing
-    exit_code: int
+    exit_code: int | None
     step: str
     units: Units
     output: str
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything on the machine is another now."""
+        return self.action != "dry-activate" and (self.before != self.after or self.units != Units())
 
 
 def check_names(toplevel: str, profile: str) -> None:
@@ -125,28 +144,28 @@ def activate(
     check_names(toplevel, profile)
     before, directory = _begin(machine, toplevel, action, profile, holder)
     ended = job.follow(machine, directory, on_line=on_line, patience=patience)
-    answer = facts(machine.ask("activation_outcome", directory, profile, str(_JOURNAL_LINES)))
+    outcome = partial(machine.ask, "activation_outcome", directory, profile, str(_JOURNAL_LINES))
+    answer = facts(job.patiently(outcome, machine.name, on_line=on_line, patience=patience))
     after = generations.standing(answer)
     step = (answer.get("step") or ["activate"])[0]
+    activation = Activation(toplevel, action, before, after, ended.exit_code, step, read_units(ended.log), ended.log)
+    if ended.state == "gone":
+        raise ActivationFailed("the machine was rebooted during the activation", activation, machine, [])
     if ended.exit_code is None:
-        raise OpsError(
-            "the activation was killed"
-            if ended.state == "killed"
-            else "the machine was rebooted during the activation",
-            machine=machine.name,
-            state=f"it {after.sentence()}",
-            next_step="Run the same again.",
-            output=ended.log,
-        )
-    activation = Activation(before, after, ended.exit_code, step, read_units(ended.log), ended.log)
+        raise ActivationFailed("the activation was killed", activation, machine, answer.get("journal", []))
     if ended.exit_code != 0:
-        raise _failure(machine, activation, action, answer.get("journal", []))
+        what = _what_failed(activation, ended.exit_code)
+        raise ActivationFailed(what, activation, machine, answer.get("journal", []))
     return activation
 
 
 def _begin(machine: Machine, toplevel: str, action: str, profile: str, holder: str) -> tuple[Standing, str]:
     words = (secrets.token_hex(8), action, toplevel, profile, holder, " ".join(machine.environment))
-    done = machine.run("activation", *words, data=script("activation_job"))
+    try:
+        done = machine.run("activation", *words, data=script("activation_job"))
+    except ConnectionLost as lost:
+        state = "it is not known whether the activation began; if it did, it goes on by itself"
+        raise ConnectionLost(str(lost), state) from lost
     answer = facts(done.stdout)
     if "started" in answer:
         return generations.standing(answer), answer["started"][0]
@@ -157,56 +176,51 @@ def _begin(machine: Machine, toplevel: str, action: str, profile: str, holder: s
             "another activation is at work on the machine",
             machine=machine.name,
             state=f"{said}; this run has changed nothing there",
-            next_step="Wait for it to end, then run the same again.",
+            next_step=_REFUSALS[reason],
         )
     raise OpsError(
         "the activation could not be started",
         machine=machine.name,
         output=said,
         state="nothing was activated",
+        next_step=_REFUSALS.get(reason, "Read the lines above, then run the same again."),
         exit_code=done.exit_code,
     )
 
 
-def _failure(machine: Machine, activation: Activation, action: str, journal: list[str]) -> OpsError:
-    code = activation.exit_code
+def _what_failed(activation: Activation, code: int) -> str:
     if activation.step == "profile":
-        what = f"the profile could not be set (exit code {code})"
-    elif activation.step == "boot" and action == "switch":
-        what = f"the new system runs, but its boot entry could not be written (exit code {code})"
-    else:
-        what = (
-            f"{_EXIT_CODES.get(code, 'the activation failed')} (exit code {code} of switch-to-configuration {action})"
-        )
+        return f"the profile could not be set (exit code {code})"
+    if activation.step == "boot" and activation.action == "switch":
+        return f"the new system runs, but its boot entry could not be written (exit code {code})"
+    what = _EXIT_CODES.get(code, "the activation failed")
+    what = f"{what} (exit code {code} of switch-to-configuration {activation.action})"
     failed = ", ".join(activation.units.failed or activation.after.failed_units)
-    if code == 4 and failed:
-        what += f": {failed}"
-    return ActivationFailed(
-        what,
-        activation,
-        machine=machine.name,
-        output="\n".join([activation.output.rstrip(), *journal]),
-        state=f"it {activation.after.sentence()}",
-        next_step=_NEXT_STEPS.get(code, "Read the lines above, correct the configuration and deploy again."),
-        exit_code=code,
-    )
+    return f"{what}: {failed}" if code == 4 and failed else what
 
 
 class ActivationFailed(OpsError):
-    """An activation that ended with an exit code other than 0; it carries all that is known of it."""
+    """An activation that did not succeed; it carries all that is known of it.
 
-    def __init__(
-        self,
-        what: str,
-        activation: Activation,
-        *,
-        machine: str,
-        output: str,
-        state: str,
-        next_step: str,
-        exit_code: int,
-    ) -> None:
-        super().__init__(what, machine=machine, output=output, state=state, next_step=next_step, exit_code=exit_code)
+    :param what: what failed, one sentence.
+    :param journal: the ends of the failed units' journals.
+    """
+
+    def __init__(self, what: str, activation: Activation, machine: Machine, journal: Sequence[str]) -> None:
+        if activation.exit_code is None:
+            next_step = "Run the same again."
+        else:
+            next_step = _NEXT_STEPS.get(
+                activation.exit_code, "Read the lines above, correct the configuration and deploy again."
+            )
+        super().__init__(
+            what,
+            machine=machine.name,
+            output="\n".join([activation.output.rstrip(), *journal]),
+            state=f"it {activation.after.sentence()}",
+            next_step=next_step,
+            exit_code=activation.exit_code,
+        )
         self.activation = activation
 
 

@@ -26,6 +26,9 @@ _UNSIGNED_NEXT = (
     "Let the copy run as root (become with a sudo that asks for no password), add the user to"
     " 'trusted-users' of the receiving store, or sign the paths ('sign_key_file') with a key it trusts."
 )
+_UNTOUCHED = "the running system is untouched"
+# What missing.sh ends with where there is no Nix.
+_NO_NIX = 127
 _NO_ROOM_NEXT = "Free room in the machine's store (nix-collect-garbage), then run the same again."
 
 
@@ -108,7 +111,19 @@ def missing(machine: Machine, paths: Sequence[str], *, gc_root: str | None = Non
     :raises OpsError: where the host can't tell, as when Nix is missing there.
     """
     words = [gc_root, paths[0]] if gc_root else []
-    return machine.ask("missing", *words, data="\n".join(nix_cli.store_paths(paths))).split()
+    asked = machine.run("missing", *words, data="\n".join(nix_cli.store_paths(paths)))
+    if asked.exit_code == _NO_NIX:
+        raise OpsError(
+            "Nix is missing on the machine",
+            machine=machine.name,
+            output=asked.stderr,
+            state=_UNTOUCHED,
+            next_step="Install Nix there, or bring its directory onto the PATH of this user's shell.",
+            exit_code=asked.exit_code,
+        )
+    if asked.exit_code != 0:
+        raise _failure(asked, machine.name, "the machine's store can't be asked")
+    return asked.stdout.split()
 
 
 def push(road: Road, paths: Sequence[str], *, manner: Manner, gc_root: str | None, on_line: LineSink) -> Copied:
@@ -189,6 +204,9 @@ def _copy_closure(
     with route.environment() as variables:
         # The destination is in the route; the name is what Nix calls it in its lines.
         name = road.machine.name if _PLAIN_NAME.fullmatch(road.machine.name) else "machine"
+        if name == "localhost":
+            # Nix would not call ssh at all.
+            name = "machine"
         argv = ["nix-copy-closure", *words[:1], name, *words[1:], *nix_cli.store_paths(paths)]
         return nix_cli.run(argv, env={**road.environment, **variables}, on_stdout=read, on_stderr=read)
 
@@ -244,7 +262,7 @@ def _failure(done: Completed, machine: str | None, what: str) -> OpsError:
         what,
         machine=machine,
         output=said,
-        state="the running system is untouched",
+        state=_UNTOUCHED,
         next_step=next_step,
         exit_code=done.exit_code,
     )

@@ -11,15 +11,16 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.nix.ops.plugins.plugin_utils import nix_cli
 from ansible_collections.nix.ops.plugins.plugin_utils import remembered_evaluations as disk
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.runner import Completed, run
+from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
 
 # Up to this many machines, one evaluation answers definitions and derivations.
 EAGER = 10
@@ -31,12 +32,9 @@ _MACHINE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 _HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]*")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]*\$?")
 _DEPLOYMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-_OPTION_NAME = re.compile(r"[a-z][a-z0-9-]*")
 
 # Ansible gives these a meaning of its own.
 _MISREAD = frozenset({"all", "ungrouped", "localhost", "omit"})
-
-LineSink = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class Network:
         if not _DEPLOYMENT_NAME.fullmatch(self.name):
             raise OpsError(
                 f"{self.name!r} can not be a deployment's name",
-                next_step="use letters, digits, '_', '-' and '.', beginning with a letter or '_'",
+                next_step="Use letters, digits, '_', '-' and '.', beginning with a letter or '_'.",
             )
         if bool(self.files) == bool(self.flake):
             raise OpsError(f"deployment {self.name} needs either files or a flake")
@@ -97,7 +95,10 @@ class Derivation:
 
 @dataclass(frozen=True)
 class Definition:
-    """What the network says of one machine beside its system."""
+    """What the network says of one machine beside its system.
+
+    :param always_activate: whether the network sets deployment.alwaysActivate; its default does not count.
+    """
 
     name: str
     target_env: str
@@ -255,7 +256,7 @@ def check_name(name: str, what: str = "a machine's name") -> None:
     if not _MACHINE_NAME.fullmatch(name) or name.lower() in _MISREAD:
         raise OpsError(
             f"{name!r} can not be {what}: Ansible or a shell could misread it",
-            next_step="use letters, digits, '_', '-' and '.', beginning with a letter or '_'",
+            next_step="Use letters, digits, '_', '-' and '.', beginning with a letter or '_'.",
         )
 
 
@@ -396,20 +397,10 @@ def _nix(
         if flakes:
             argv += ["--extra-experimental-features", "nix-command flakes"]
         argv += [os.path.join(_NIX, file), "--argstr", "inputs", inputs, *arguments]
-        completed = _run_nix(argv, env, hear, cwd)
+        completed = nix_cli.run(argv, env=env, cwd=cwd, on_stderr=hear)
     if completed.exit_code != 0:
         raise _NixFailure("Nix could not evaluate", output="\n".join(messages), exit_code=completed.exit_code)
     return _Asked(json.loads(completed.stdout), tuple(messages), tuple(files), started, time.time() - started)
-
-
-def _run_nix(argv: Sequence[str], env: Mapping[str, str], hear: LineSink, cwd: str | None) -> Completed:
-    try:
-        return run(argv, env=env, cwd=cwd, on_stderr=hear)
-    except FileNotFoundError as error:
-        raise OpsError(
-            "nix-instantiate was not found on the controller",
-            next_step="install Nix on the controller, or add its bin directory to PATH",
-        ) from error
 
 
 @contextmanager
@@ -430,11 +421,7 @@ def _settings(nix_path: Sequence[str], options: Mapping[str, str]) -> list[str]:
         if entry.startswith("-"):
             raise OpsError(f"{entry!r} can not be an entry of the Nix path")
         argv += ["-I", entry]
-    for name, value in options.items():
-        if not _OPTION_NAME.fullmatch(name):
-            raise OpsError(f"{name!r} is not the name of a Nix setting")
-        argv += ["--option", name, value]
-    return argv
+    return [*argv, *nix_cli.option_words(options)]
 
 
 def _evaluation(answer: Mapping[str, Any], messages: tuple[str, ...], seconds: float) -> Evaluation:
@@ -480,31 +467,31 @@ def _check(definition: Definition, keys: Sequence[str]) -> None:
         refuse(
             "targetEnv",
             f"is {definition.target_env!r}, but only machines that exist already ('none') are supported",
-            'set deployment.targetEnv = "none", or leave it out',
+            'Set deployment.targetEnv = "none", or leave it out.',
         )
     if not _HOST.fullmatch(definition.target_host):
         refuse(
             "targetHost",
             f"is {definition.target_host!r}, which is no host name or address",
-            "set it to the name or address by which the controller reaches the machine",
+            "Set it to the name or address by which the controller reaches the machine.",
         )
     if not 0 < definition.target_port < 65536:
-        refuse("targetPort", f"is {definition.target_port}, which is no TCP port", "set it to the SSH server's port")
+        refuse("targetPort", f"is {definition.target_port}, which is no TCP port", "Set it to the SSH server's port.")
     if not _USER.fullmatch(definition.target_user):
         refuse(
             "targetUser",
             f"is {definition.target_user!r}, which is no user name",
-            "set it to the user of the SSH connection",
+            "Set it to the user of the SSH connection.",
         )
     if definition.target_user != "root" and not definition.privilege_escalation_command:
         refuse(
             "privilegeEscalationCommand",
             f"is empty, but {definition.target_user!r} has to become root",
-            'name a command, for example [ "sudo" "-H" "--" ]',
+            'Name a command, for example [ "sudo" "-H" "--" ].',
         )
     if keys:
         refuse(
             "keys",
             f"({', '.join(keys)}) is not supported yet",
-            "take deployment.keys out of the network; nothing was deployed without its keys",
+            "Take deployment.keys out of the network; nothing was deployed without its keys.",
         )

@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost, Machine
@@ -14,6 +17,8 @@ from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
 
 # How long one look waits on the host for something new, in tenths of a second.
 _LOOK = 50
+
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
@@ -69,26 +74,8 @@ def follow(machine: Machine, directory: str, *, on_line: LineSink, patience: flo
     """
     log = b""
     shown = 0
-    lost_since: float | None = None
     while True:
-        try:
-            seen = look(machine, directory, len(log))
-            lost_since = None
-        except ConnectionLost as lost:
-            now = time.monotonic()
-            lost_since = now if lost_since is None else lost_since
-            if now - lost_since > patience:
-                raise OpsError(
-                    f"the machine has been out of reach for {patience:.0f} seconds",
-                    machine=machine.name,
-                    state="what was started there goes on by itself; how it ended is not known",
-                    next_step="Look at the machine's console. Once it can be reached, run the same again.",
-                    output=str(lost),
-                ) from lost
-            on_line(f"connection lost, reconnecting: {str(lost).splitlines()[0]}")
-            # A refused connection answers at once; the host is given a moment.
-            time.sleep(0.5)
-            continue
+        seen = patiently(partial(look, machine, directory, len(log)), machine.name, on_line=on_line, patience=patience)
         log += seen.log
         *lines, rest = log[shown:].split(b"\n")
         if seen.state != "running" and rest:
@@ -98,3 +85,31 @@ def follow(machine: Machine, directory: str, *, on_line: LineSink, patience: flo
         shown = len(log) - (0 if seen.state != "running" else len(rest))
         if seen.state != "running":
             return Ended(seen.state, seen.exit_code, log.decode("utf-8", errors="replace"))
+
+
+def patiently(ask: Callable[[], _Answer], name: str, *, on_line: LineSink, patience: float) -> _Answer:
+    """Ask a host about its job until it answers.
+
+    :param ask: asks once.
+    :param name: the host's name.
+    :param patience: for how many seconds in a row the host may be out of reach.
+    :raises OpsError: where the host stays out of reach for longer.
+    """
+    lost_since: float | None = None
+    while True:
+        try:
+            return ask()
+        except ConnectionLost as lost:
+            now = time.monotonic()
+            lost_since = now if lost_since is None else lost_since
+            if now - lost_since > patience:
+                raise OpsError(
+                    f"the machine has been out of reach for {patience:.0f} seconds",
+                    machine=name,
+                    state="what was started there goes on by itself; how it ended is not known",
+                    next_step="Look at the machine's console. Once it can be reached, run the same again.",
+                    output=str(lost),
+                ) from lost
+            on_line(f"connection lost, reconnecting: {str(lost).splitlines()[0]}")
+            # A refused connection answers at once; the host is given a moment.
+            time.sleep(0.5)

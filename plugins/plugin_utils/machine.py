@@ -28,7 +28,15 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class ConnectionLost(Exception):
-    """The connection to the host ended before its answer came."""
+    """The connection to the host ended before its answer came.
+
+    :param what: what the connection said.
+    :param state: what state the host is in then.
+    """
+
+    def __init__(self, what: str, state: str = "the running system is untouched") -> None:
+        super().__init__(what)
+        self.state = state
 
 
 def script(name: str) -> str:

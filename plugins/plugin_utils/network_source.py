@@ -36,7 +36,7 @@ def read_source(path: str) -> Network:
     """
     path = _absolute("", path)
     if not path.endswith((SOURCE_SUFFIX, FILE_SUFFIX)):
-        raise OpsError(f"{path} is no network", next_step=f"name a file ending in {SOURCE_SUFFIX} or {FILE_SUFFIX}")
+        raise OpsError(f"{path} is no network", next_step=f"Name a file ending in {SOURCE_SUFFIX} or {FILE_SUFFIX}.")
     try:
         content = Path(path).read_bytes()
     except OSError as error:
@@ -66,7 +66,7 @@ def network_of_file(path: str) -> Network:
         if len(files) > 1 and os.path.realpath(path) in map(os.path.realpath, files):
             raise OpsError(
                 f"{path} is only a part of the network that {source} names",
-                next_step=f"use -i {source}: a part of a network could deploy a machine without its sshd",
+                next_step=f"Use -i {source}: a part of a network could deploy a machine without its sshd.",
             )
     return Network(name := Path(path).stem, _uuid_of(name), files=(path,))
 
@@ -144,7 +144,9 @@ def _checked_uuid(path: str, value: object) -> str:
     try:
         return str(uuid.UUID(str(value)))
     except ValueError as error:
-        raise OpsError(f"{path}: uuid is no UUID", next_step="leave it out to have it derived from the name") from error
+        raise OpsError(
+            f"{path}: uuid is no UUID", next_step="Leave it out to have it derived from the name."
+        ) from error
 
 
 def _list(path: str, config: Mapping[str, Any], option: str) -> list[Any]:

@@ -50,6 +50,7 @@ def run(
     env: Mapping[str, str] | None = None,
     stdin: bytes | IO[bytes] = b"",
     stdout: IO[bytes] | None = None,
+    cwd: str | None = None,
     on_stdout: LineSink | None = None,
     on_stderr: LineSink | None = None,
 ) -> Completed:
@@ -58,7 +59,7 @@ def run(
     :raises OpsError: where it is not installed.
     """
     try:
-        return runner.run(argv, env=env, stdin=stdin, stdout=stdout, on_stdout=on_stdout, on_stderr=on_stderr)
+        return runner.run(argv, env=env, stdin=stdin, stdout=stdout, cwd=cwd, on_stdout=on_stdout, on_stderr=on_stderr)
     except FileNotFoundError:
         raise OpsError(
             f"{argv[0]} is not on the controller's PATH",

@@ -55,7 +55,7 @@ class OpsAction(ActionBase):  # type: ignore[misc]
         except OpsError as error:
             result.update(self.describe_failure(error))
         except ConnectionLost as lost:
-            raise AnsibleConnectionFailure(str(lost)) from lost
+            result.update(unreachable=True, msg=str(_unreachable(self.host, lost)))
         return result
 
     def perform(self, options: dict[str, Any]) -> dict[str, Any]:
@@ -131,14 +131,32 @@ class OpsAction(ActionBase):  # type: ignore[misc]
         return answer
 
 
+def _unreachable(host: str, lost: ConnectionLost) -> OpsError:
+    next_step = "Check its address, its power and its network, then run the same again."
+    if "host key" in str(lost).lower():
+        next_step = (
+            "A host key is never accepted unseen: compare it with the machine's own (ssh-keygen -lf"
+            " /etc/ssh/ssh_host_ed25519_key.pub, on its console), then correct the controller's known_hosts."
+        )
+    return OpsError(
+        "the machine can't be reached", machine=host, output=str(lost), state=lost.state, next_step=next_step
+    )
+
+
 @contextmanager
 def _ended_in_order() -> Iterator[None]:
     """Turn the signals that end a worker into an exception, so that what it began is ended too."""
 
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
     def end(number: int, _frame: Any) -> None:
+        # Ansible sends a second one at once, which would end the ending. It is not ignored,
+        # since the programs that end things would inherit that.
+        for other in numbers:
+            signal.signal(other, lambda _number, _frame: None)
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, end) for number in numbers}
     try:
         yield
     finally:

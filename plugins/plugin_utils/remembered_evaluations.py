@@ -28,6 +28,9 @@ _SCHEMA = 1
 _KEPT = 100
 _STORE = "/nix/store/"
 
+# How Nix names the files that are part of it.
+_OF_NIX = "<nix/"
+
 # A tree with more entries than this is not worth watching, or is no project at all.
 _ENTRIES = 200_000
 
@@ -167,7 +170,7 @@ def _wanted(
         wanted["tree", os.path.join(environment.get("HOME", "/root"), place)] = None
     bounded = True
     for path in dict.fromkeys(evaluated):
-        if path.startswith((_STORE, own + "/")):
+        if path.startswith((_STORE, own + "/", _OF_NIX)):
             continue
         if root := _nixpkgs_around(path, network_files):
             wanted["tree", root] = None
@@ -178,7 +181,8 @@ def _wanted(
         try:
             found = mentions(Path(path).read_text(encoding="utf-8"), os.path.dirname(path))
         except (OSError, ValueError):
-            return wanted, False
+            bounded = False
+            continue
         searched = {search_path.find(name) for name in found.searched}
         bounded = bounded and found.bounded and None not in searched
         wanted.update({("tree", tree): None for tree in found.paths | {path for path in searched if path}})

@@ -18,6 +18,7 @@ from . import roots
 from .fleet import Fleet, fleets_directory
 from .host import FleetError
 from .machine import Kind
+from .network import Network
 
 _Command = Callable[[Fleet, argparse.Namespace], int]
 
@@ -28,7 +29,7 @@ def main() -> int:
     directory = arguments.directory or (fleets_directory() / arguments.fleet)
     command: _Command = arguments.command
     try:
-        return command(Fleet(directory), arguments)
+        return command(Fleet(directory, arguments.number), arguments)
     except FleetError as error:
         print(f"fleet: {error}", file=sys.stderr)
         return 1
@@ -79,10 +80,21 @@ def _inspect(fleet: Fleet, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _reset(fleet: Fleet, arguments: argparse.Namespace) -> int:
+    for machine in [fleet.machine(name) for name in arguments.names]:
+        machine.reset()
+    return 0
+
+
+def _ssh_config(fleet: Fleet, _arguments: argparse.Namespace) -> int:
+    print(fleet.ssh_config)
+    return 0
+
+
 def _purge(_fleet: Fleet, _arguments: argparse.Namespace) -> int:
-    users = sorted(papers.parent.name for papers in fleets_directory().glob("*/id_ed25519"))
+    users = {papers.parent for papers in fleets_directory().glob("*/id_ed25519")} | {*Network.owners().values()}
     if users:
-        raise FleetError(f"Fleets use the roots: `fleet --fleet {users[0]} down --all` first.")
+        raise FleetError(f"Fleets use the roots: `fleet --directory {min(users)} down --all` first.")
     shutil.rmtree(roots.cache_directory(), ignore_errors=True)
     return 0
 
@@ -92,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--fleet", default="default", help="the fleet's name; several run beside each other")
     place.add_argument("--directory", type=Path, help="the fleet's directory, instead of a name")
+    parser.add_argument("--number", type=int, metavar="N", help="the fleet's number, for addresses in 198.18.N.0/24")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     up = commands.add_parser("up", help="start machines, all of the same kind")
@@ -123,6 +136,13 @@ def _parser() -> argparse.ArgumentParser:
     inspect = commands.add_parser("inspect", help="show what a machine runs and boots, read out of band")
     inspect.add_argument("name", metavar="NAME")
     inspect.set_defaults(command=_inspect)
+
+    reset = commands.add_parser("reset", help="make machines new again, with the same addresses and host keys")
+    reset.add_argument("names", nargs="+", metavar="NAME")
+    reset.set_defaults(command=_reset)
+
+    ssh_config = commands.add_parser("ssh-config", help="show where the file is that ssh -F takes")
+    ssh_config.set_defaults(command=_ssh_config)
 
     purge = commands.add_parser("purge", help="remove the cached roots")
     purge.set_defaults(command=_purge)

@@ -30,10 +30,17 @@ class Fleet:
     """Live machines that start in seconds and go without a trace.
 
     :param directory: where all of the fleet is kept; None for the fleet that users start by hand.
+    :param number: the number that is in its addresses; None for one that no other fleet has.
     """
 
-    def __init__(self, directory: Path | str | None = None) -> None:
+    def __init__(self, directory: Path | str | None = None, number: int | None = None) -> None:
+        self._number = number
         self.directory = Path(directory).resolve() if directory is not None else fleets_directory() / "default"
+
+    @property
+    def ssh_config(self) -> Path:
+        """A configuration of ssh in which all machines have their names."""
+        return self.directory / "ssh_config"
 
     @property
     def machines(self) -> dict[str, Machine]:
@@ -96,14 +103,15 @@ class Fleet:
 
     @property
     def _network(self) -> Network:
-        return Network.of(self.directory)
+        return Network.of(self.directory, self._number)
 
     def _prepare(self) -> None:
+        network = self._network
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         key = self.directory / "id_ed25519"
         if not key.exists():
             call(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "fleet", "-f", key])
-        self._network.start()
+        network.start()
 
     def _create(self, name: str, kind: Kind, toplevel: Path | None) -> Machine:
         machines = self.machines
@@ -137,7 +145,7 @@ class Fleet:
         machines = self.machines.values()
         hosts = [f"{machine.address} {machine.host_public_key}\n" for machine in machines]
         write_private(self.directory / "known_hosts", "".join(hosts))
-        write_private(self.directory / "ssh_config", "\n".join(map(_ssh_config_entry, machines)))
+        write_private(self.ssh_config, "\n".join(map(_ssh_config_entry, machines)))
 
 
 def _ssh_config_entry(machine: Machine) -> str:

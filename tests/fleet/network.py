@@ -18,7 +18,9 @@ from .host import FleetError, call
 
 # Which fleet has which number: links named by the number, to the fleets' directories.
 _REGISTRY = Path("/run/nix-ops-fleet")
-_NUMBERS = range(250)
+# Those above are given to who asks for them: an example can then say an address.
+_NUMBERS = range(240)
+_HIGHEST = 254
 _FIRST_HOST = 10
 
 
@@ -30,6 +32,10 @@ class Network:
     """
 
     number: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.number <= _HIGHEST:
+            raise FleetError(f"A fleet's number is part of addresses: 0 to {_HIGHEST}, and not {self.number}.")
 
     @property
     def bridge(self) -> str:
@@ -54,20 +60,32 @@ class Network:
         return f"198.{19 if behind else 18}.{self.number}.{_FIRST_HOST + index}"
 
     @classmethod
-    def of(cls, fleet: Path) -> Network:
-        """:returns: the network of the fleet in this directory, with a number that no other fleet has."""
-        owners = {link: link.readlink() for link in _REGISTRY.glob("*")}
-        for link, owner in owners.items():
+    def of(cls, fleet: Path, number: int | None = None) -> Network:
+        """Find or make the network of the fleet in this directory.
+
+        :param number: the number it shall have; None for any that no other fleet has.
+        :raises FleetError: when another fleet has that number, or this fleet another number.
+        """
+        for existing, owner in cls.owners().items():
+            if owner == fleet and number not in (None, existing):
+                raise FleetError(f"This fleet has the number {existing}: `fleet down --all` first.")
             if owner == fleet:
-                return cls(int(link.name))
+                return cls(existing)
         _REGISTRY.mkdir(exist_ok=True)
-        for number in _NUMBERS:
+        for network in map(cls, _NUMBERS if number is None else (number,)):
             try:
-                (_REGISTRY / str(number)).symlink_to(fleet)
+                (_REGISTRY / str(network.number)).symlink_to(fleet)
             except FileExistsError:
                 continue
-            return cls(number)
+            return network
+        if number is not None:
+            raise FleetError(f"The number {number} is taken, by the fleet in {cls.owners().get(number)}.")
         raise FleetError(f"There are {len(_NUMBERS)} fleets on this computer: see {_REGISTRY}.")
+
+    @staticmethod
+    def owners() -> dict[int, Path]:
+        """:returns: the directories of this computer's fleets by their numbers."""
+        return {int(link.name): link.readlink() for link in _REGISTRY.glob("*")}
 
     def start(self) -> None:
         """Make the bridge, where it is not there."""

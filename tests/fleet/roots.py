@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,12 @@ _PACKAGES = (
     "libtinfo6",
     "libstdc++6",
 )
+# Where Nix has no daemon, there need not be a group of build users.
+_NIX_OPTIONS = (
+    *("--option", "substituters", ""),
+    *("--option", "build-users-group", ""),
+    *("--option", "sandbox", "false"),
+)
 _LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
 
 
@@ -54,6 +61,7 @@ def root(debian: str) -> Path:
     made = roots / f"{debian}-{recipe}"
     with locked(roots / f"{debian}.lock"):
         if not made.exists():
+            print(f"Making a Debian root: {debian}", file=sys.stderr)
             unfinished = roots / f"{debian}.tmp"
             shutil.rmtree(unfinished, ignore_errors=True)
             call(
@@ -78,7 +86,7 @@ def first_toplevel() -> Path:
         [
             *("nix-build", str(nixpkgs / "nixos"), "--no-out-link", "--attr", "system"),
             *("-I", f"nixpkgs={nixpkgs}", "-I", f"nixos-config={HERE / 'configuration.nix'}"),
-            *("--option", "substituters", ""),
+            *_NIX_OPTIONS,
         ]
     )
     return Path(built.stdout.strip())
@@ -102,7 +110,7 @@ def provisioned(debian: str, toplevel: Path) -> tuple[Path, ...]:
 
 def _provision(command: list[Path], toplevel: Path) -> None:
     closure = call(["nix-store", "--query", "--requisites", toplevel]).stdout.split()
-    with subprocess.Popen(["nix-store", "--export", *closure], stdout=subprocess.PIPE) as export:
+    with subprocess.Popen(["nix-store", "--export", *_NIX_OPTIONS, *closure], stdout=subprocess.PIPE) as export:
         done = subprocess.run(
             ["unshare", "--mount", *command], stdin=export.stdout, capture_output=True, text=True, check=False
         )

@@ -39,7 +39,7 @@ def fleet() -> Iterator[Fleet]:
         fleet.down_all()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def machine(fleet: Fleet) -> MachineFactory:
     """Makes fresh machines; the keywords are those of :class:`fleet.Kind`."""
 

@@ -1,76 +1,208 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The main job: from a network to a running machine."""
+"""The main job: from a network to a running machine, and what a user can say about how."""
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
-TARGET = """
-{ network.description = "A test"; target.deployment.targetHost = "%s"; }
-"""
-CONFIG = """
+from fleet import Machine
+from integration.conftest import MachineFactory
+from integration.networks import (
+    ACTIVATE,
+    BUILD,
+    COPY,
+    INFO,
+    REPORT,
+    Counter,
+    Network,
+    import_deploy,
+    main_pids,
+    standing,
+    toplevels,
+)
+from integration.project import NIXPKGS, Project
+
+FLAKE = """
 {
-  target = { pkgs, ... }: {
-    services.openssh.enable = true;
-    environment.systemPackages = [ pkgs.hello ];
-    systemd.services.one = {
-      wantedBy = [ "multi-user.target" ];
-      script = "while true; do echo one; sleep 60; done";
-    };
-    systemd.services.two = {
-      wantedBy = [ "multi-user.target" ];
-      script = "while true; do echo two; sleep 60; done";
+  inputs.nixpkgs.url = "path:NIXPKGS";
+  outputs = { nixpkgs, ... }: {
+    nixosConfigurations.target = nixpkgs.lib.nixosSystem {
+      system = "x86_64-linux";
+      modules = [ { deployment.targetHost = "ADDRESS"; services.openssh.enable = true; environment.etc.flake.text = "from a flake"; } ];
     };
   };
 }
 """
-SOURCE = """
-plugin: nix.ops.network
-name: example
-files: [target.nix, config.nix]
+
+NEW_UNIT = """
+  systemd.services.three = { wantedBy = [ "multi-user.target" ]; script = "exec sleep infinity"; };
+  systemd.services.two.enable = false;
 """
 
 
 @pytest.fixture
-def target(machine, project):
-    """A fresh machine, and the two files that tell where it is and what it shall be."""
-    target = machine("target")
-    project.write("target.nix", TARGET % target.address)
-    project.write("config.nix", CONFIG)
-    project.write("example.network.yml", SOURCE)
-    return target
+def target(machine: MachineFactory) -> Machine:
+    """A fresh machine."""
+    return machine("target")
 
 
-def deploy(project, *words):
-    return project.play("-i", "example.network.yml", "nix.ops.deploy", *words)
+def test_the_main_job(target: Machine, project: Project) -> None:
+    network = Network(project, target)
+    first = network.deployed()
+    toplevel = toplevels(first)["target"]
+    assert first.of(ACTIVATE)["toplevel"] == toplevel
+    assert standing(target) == (toplevel, toplevel, toplevel)
+    assert target.inspect()["leftovers"] == ["/nix/var/nix/gcroots/nix-ops/copied"]
 
-
-def main_pid(machine, unit):
-    return machine.run(f"systemctl show --property=MainPID --value {unit}").stdout.strip()
-
-
-def test_the_main_job(target, project):
-    first = deploy(project)
-    assert first.exit_code == 0, first.output
-    toplevel = first.of("Activate the system")["toplevel"]
-    after = target.inspect()
-    assert (after["running"], after["profile"], after["boot_default"]) == (toplevel, toplevel, toplevel)
-    assert "deployment finished successfully" in first.output
-
-    again = deploy(project)
-    assert again.exit_code == 0
+    again = network.deployed()
     assert not again.changed
+    assert "changed=0 " in again.output
 
-    pids = {unit: main_pid(target, unit) for unit in ("one", "two", "sshd")}
-    project.write("config.nix", CONFIG.replace("echo one", "echo uno"))
-    preview = deploy(project, "--check", "--diff")
-    assert "unit one.service: changed" in preview.output
-    assert target.inspect() == {**after, "boot_id": after["boot_id"]}
-
-    second = deploy(project)
-    assert second.of("Activate the system")["units"]["restarted"] == ["one.service"]
-    now = {unit: main_pid(target, unit) for unit in ("one", "two", "sshd")}
-    assert now["one"] != pids["one"]
+    # Only the unit that was changed is restarted.
+    pids = main_pids(target, "one", "two", "sshd")
+    network.define(one="uno")
+    second = network.deployed()
+    assert second.of(ACTIVATE)["units"]["restarted"] == ["one.service"]
+    assert second.of(ACTIVATE)["old_toplevel"] == toplevel
+    now = main_pids(target, "one", "two", "sshd")
+    assert now["one"] not in ("0", pids["one"])
     assert (now["two"], now["sshd"]) == (pids["two"], pids["sshd"])
+
+    # A unit that is new is started, one that is gone is stopped, the others are left alone.
+    network.define(NEW_UNIT, one="uno")
+    third = network.deployed()
+    assert third.of(ACTIVATE)["units"]["started"] == ["three.service"]
+    assert third.of(ACTIVATE)["units"]["stopped"] == ["two.service"]
+    last = main_pids(target, "one", "two", "three", "sshd")
+    assert (last["one"], last["two"], last["sshd"]) == (now["one"], "0", now["sshd"])
+    assert last["three"] != "0"
+    assert target.inspect()["generation"] == 4
+
+
+def test_nothing_to_do_is_one_evaluation_and_one_round_trip_a_machine(
+    machine: MachineFactory, project: Project
+) -> None:
+    machines = [machine("target"), machine("beta")]
+    network = Network(project, *machines)
+    ssh, evaluations = Counter(project, "ssh"), Counter(project, "nix-instantiate")
+    network.deployed()
+    assert len(evaluations.runs()) == 1
+    assert ssh.runs()
+    before = [one.inspect() for one in machines]
+
+    again = network.deployed()
+    assert len(evaluations.runs()) <= 1
+    trips = ssh.runs()
+    for one in machines:
+        assert len([words for words in trips if f" {one.address} " in f"{words} "]) == 1
+    assert again.statuses(COPY) == again.statuses(ACTIVATE) == {"target": "skipped", "beta": "skipped"}
+    assert [one.inspect() for one in machines] == before
+
+    # The same where nothing is remembered of earlier runs.
+    network.deployed("--flush-cache")
+    assert len(evaluations.runs()) == 1
+
+
+def test_preview_touches_nothing_and_tells_what_differs(target: Machine, project: Project) -> None:
+    network = Network(project, target)
+    network.deployed()
+    before = target.inspect()
+    network.define("environment.systemPackages = [ pkgs.cowsay ];" + NEW_UNIT, one="uno")
+    preview = network.deployed("--check", "--diff")
+    assert target.inspect() == before
+    wanted = {
+        "cowsay: ∅ → ",
+        "unit one.service: changed",
+        "unit two.service: gone",
+        "unit three.service: new",
+    }
+    assert [line for line in wanted if line not in preview.output] == []
+    assert not target.run(["test", "-e", toplevels(preview)["target"]], check=False).returncode == 0
+
+    done = network.deployed("--diff")
+    assert [line for line in wanted if line not in done.output] == []
+    assert standing(target)[0] == toplevels(done)["target"] == toplevels(preview)["target"]
+
+
+def test_tags_end_the_deployment_early(target: Machine, project: Project) -> None:
+    network = Network(project, target)
+    before = target.inspect()
+    ssh = Counter(project, "ssh")
+    built = network.deployed("--tags", "build")
+    assert ssh.runs() == []
+    assert {one.task for one in built.results} == {BUILD}
+    toplevel = toplevels(built)["target"]
+    assert (project.directory / ".nix-ops" / "toplevels" / "example" / "target").resolve().as_posix() == toplevel
+
+    copied = network.deployed("--tags", "copy")
+    assert toplevel in copied.of(COPY)["paths"]
+    assert [one.task for one in copied.results] == [BUILD, INFO, COPY]
+    now = target.inspect()
+    assert now.pop("leftovers") == ["/nix/var/nix/gcroots/nix-ops/copied"]
+    before.pop("leftovers")
+    assert now == before
+
+    activated = network.deployed("--tags", "activate")
+    assert activated.statuses(COPY) == {"target": "ok"}
+    assert activated.statuses(REPORT) == {"target": "ok"}
+    assert standing(target) == (toplevel, toplevel, toplevel)
+
+
+def test_a_users_own_playbook_chooses_the_action(target: Machine, project: Project) -> None:
+    network = Network(project, target)
+    old = standing(target)[0]
+    # As a variable of the group, beside the inventory.
+    project.write("group_vars/nixos.yml", "deploy_action: dry-activate\n")
+    dry = network.deployed()
+    new = toplevels(dry)["target"]
+    assert "target> would activate the configuration..." in dry.output
+    assert dry.statuses(ACTIVATE) == {"target": "ok"}
+    assert standing(target) == (old, old, old)
+    (project.directory / "group_vars" / "nixos.yml").unlink()
+
+    tested = network.deployed(playbook=import_deploy(project, deploy_action="test"))
+    assert tested.statuses(ACTIVATE) == {"target": "changed"}
+    assert standing(target) == (new, old, old)
+    assert not network.deployed(playbook="deploy.yml").changed
+
+    network.define(one="uno")
+    booting = network.deployed(playbook=import_deploy(project, deploy_action="boot"))
+    newest = toplevels(booting)["target"]
+    assert standing(target) == (new, newest, newest)
+    assert not network.deployed(playbook="deploy.yml").changed
+
+    # A plain switch brings both together.
+    assert network.deployed().of(ACTIVATE)["units"]["restarted"] == ["one.service"]
+    assert standing(target) == (newest, newest, newest)
+
+
+def test_always_activate_is_honoured_where_the_network_says_so(target: Machine, project: Project) -> None:
+    network = Network(project, target)
+    network.define("deployment.alwaysActivate = true;")
+    network.deployed()
+    before = target.inspect()
+    again = network.deployed()
+    assert again.statuses(ACTIVATE) == {"target": "changed"}
+    assert again.of(ACTIVATE)["units"]["restarted"] == []
+    assert {**target.inspect(), "leftovers": []} == {**before, "leftovers": []}
+    assert "target> activating the configuration..." in again.output
+
+
+def test_a_network_that_is_a_flake(target: Machine, project: Project) -> None:
+    project.write("flake/flake.nix", FLAKE.replace("NIXPKGS", str(NIXPKGS)).replace("ADDRESS", target.address))
+    project.write("example.network.yml", "plugin: nix.ops.network\nflake: ./flake\n")
+    lock = ["nix", "--extra-experimental-features", "nix-command flakes", "flake", "lock", "path:./flake"]
+    subprocess.run(lock, cwd=project.directory, env=project.variables(), check=True, capture_output=True)
+    locked = (project.directory / "flake" / "flake.lock").read_text()
+    first = project.play("-i", "example.network.yml", "nix.ops.deploy")
+    assert first.exit_code == 0, first.output
+    toplevel = toplevels(first)["target"]
+    assert standing(target) == (toplevel, toplevel, toplevel)
+    assert target.run(["cat", "/etc/flake"]).stdout == "from a flake"
+    # The user's flake is read, never written to.
+    assert (project.directory / "flake" / "flake.lock").read_text() == locked
+    assert not project.play("-i", "example.network.yml", "nix.ops.deploy").changed

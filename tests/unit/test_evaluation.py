@@ -40,6 +40,20 @@ def network(*files: str | Path, **more: Any) -> Network:
     return Network("example", "11111111-2222-3333-4444-555555555555", tuple(map(str, files)), nix_path=NIX_PATH, **more)
 
 
+def test_always_activate_is_what_the_network_itself_says(tmp_path: Path) -> None:
+    (file,) = write(
+        tmp_path,
+        n="""{
+          silent = { };
+          yes.deployment.alwaysActivate = true;
+          perhaps = { lib, ... }: { deployment.alwaysActivate = lib.mkDefault true; };
+          no.deployment.alwaysActivate = false;
+        }""",
+    )
+    found = evaluate(network(file)).definitions
+    assert {name for name, one in found.items() if one.always_activate} == {"yes", "perhaps"}
+
+
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """The commands that are run."""
@@ -49,7 +63,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
         seen.append(tuple(argv))
         return runner.run(argv, **more)
 
-    monkeypatch.setattr(evaluation, "run", spy)
+    monkeypatch.setattr(evaluation.nix_cli, "run", spy)
     return seen
 
 
@@ -65,7 +79,7 @@ def test_files_are_merged_and_answer_as_nixops_options_do() -> None:
     assert (web.public_ipv4, web.private_ipv4) == ("198.51.100.1", "10.0.0.1")
     assert (db.target_host, db.target_port, db.target_user) == ("db", 2200, "root")
     assert db.privilege_escalation_command == ("sudo", "-H", "--")
-    assert (db.provision_ssh_key, db.always_activate, db.has_fast_connection) == (True, True, False)
+    assert (db.provision_ssh_key, db.always_activate, db.has_fast_connection) == (True, False, False)
     assert (db.target_env, db.public_ipv4, db.private_ipv4, db.nixos_release) == ("none", None, None, "24.05")
     assert all(Path(one.drv_path).exists() for one in answer.derivations.values())
     assert set(answer.derivations) == {"web", "db"}
@@ -131,7 +145,7 @@ def test_argument_values_are_seen_by_nix_alone(tmp_path: Path, monkeypatch: pyte
         assert stat.S_IMODE(inputs[-1].parent.stat().st_mode) == 0o700
         return runner.run(argv, **more)
 
-    monkeypatch.setattr(evaluation, "run", spy)
+    monkeypatch.setattr(evaluation.nix_cli, "run", spy)
     files = write(
         tmp_path, n="{ secret }: { machine.deployment.owners = [ (toString (builtins.stringLength secret)) ]; }"
     )
@@ -336,7 +350,7 @@ def test_settings_and_path_can_not_become_options() -> None:
 
 def test_missing_nix_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(OpsError, match="nix-instantiate was not found on the controller"):
+    with pytest.raises(OpsError, match="nix-instantiate is not on the controller's PATH"):
         evaluate(network("/nonexistent.nix"))
 
 

@@ -28,7 +28,7 @@ class Runs:
             self.count += 1
             return runner.run(argv, **more)
 
-        monkeypatch.setattr(evaluation, "run", spy)
+        monkeypatch.setattr(evaluation.nix_cli, "run", spy)
 
     def evaluate(self, *files: str, env: dict[str, str] | None = None, **more: Any) -> Evaluation:
         self._monkeypatch.setattr(evaluation, "_answers", {})

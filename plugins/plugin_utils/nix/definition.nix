@@ -9,6 +9,9 @@ let
   deployment = config.deployment or { };
   isDefined = path: default: if path.isDefined or false then path.value else default;
   system = config.system;
+
+  # Whether the network itself says so; the priority is that of an option's own default otherwise.
+  isSet = option: (option.highestPrio or 1500) < 1500;
 in
 {
   targetEnv = deployment.targetEnv or "none";
@@ -22,7 +25,8 @@ in
     "--"
   ];
   provisionSSHKey = deployment.provisionSSHKey or true;
-  alwaysActivate = deployment.alwaysActivate or true;
+  alwaysActivate =
+    isSet (options.deployment.alwaysActivate or { }) && deployment.alwaysActivate;
   hasFastConnection = deployment.hasFastConnection or false;
   owners = deployment.owners or [ ];
   tags = deployment.tags or [ ];

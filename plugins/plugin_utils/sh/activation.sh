@@ -34,8 +34,8 @@ main() { # ID ACTION TOPLEVEL PROFILE HOLDER NAMES
     fi
 
     umask 077
-    directory=$attempts/$id
-    mkdir -p "$attempts" "$directory"
+    directory=$attempts-$id
+    mkdir "$directory"
     cat >"$directory/job"
     variables "$names" >"$directory/variables"
     : >"$directory/log"
@@ -50,9 +50,8 @@ main() { # ID ACTION TOPLEVEL PROFILE HOLDER NAMES
         --setenv=PATH="$PATH" \
         /bin/sh "$directory/job" "$directory" "$action" "$new" "$profile" 2>&1); then
         echo "started $directory"
-        for old in "$attempts"/*; do
-            [ "$old" = "$directory" ] || rm -rf -- "$old"
-        done
+        # Who lost the connection may still come back for what happened, so the last minutes are kept.
+        find "${attempts%/*}" -maxdepth 1 -name "${attempts##*/}-*" -mmin +10 -exec rm -rf -- {} +
         return 0
     fi
     rm -rf -- "$directory"

@@ -51,7 +51,7 @@ main() { # follow DIRECTORY OFFSET TENTHS | forget DIRECTORY | stop DIRECTORY
         follow) follow "$@" ;;
         forget) rm -rf -- "$1" ;;
         stop)
-            if [ -d "$1" ] && alive "$1"; then kill -TERM -- "-$(cat "$1/pid")"; fi
+            if [ -d "$1" ] && alive "$1"; then kill -TERM "-$(cat "$1/pid")"; fi
             rm -rf -- "$1"
             ;;
     esac

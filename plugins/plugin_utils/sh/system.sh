@@ -47,6 +47,6 @@ standing() { # PROFILE
     echo "generation $(generation "$1")"
     echo "boot_default $(boot_default)"
     systemctl list-units --failed --plain --no-legend --full 2>/dev/null | while read -r unit _; do
-        echo "failed $unit"
+        printf 'failed %s\n' "$unit"
     done
 }

@@ -1,0 +1,114 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The demo, as it works from a clean clone of this checkout."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from fleet import Fleet, Machine
+from fleet.network import Network
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Clone:
+    """A clone with a demo fleet of its own, so that a user's demo can run beside the tests.
+
+    :param network: the fleet's network, which the clone's ``target.nix`` names.
+    """
+
+    directory: Path
+    state: Path
+    network: Network
+
+    def demo(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run the demo's script to its end."""
+        return subprocess.run(
+            [str(self.directory / "examples/demo.sh"), *words],
+            env={**self._bare_environment(), "VENV": sys.prefix, "XDG_STATE_HOME": str(self.state)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    @property
+    def fleet(self) -> Fleet:
+        """The demo's fleet."""
+        return Fleet(self.state / "nix-ops-fleet/demo")
+
+    @property
+    def target(self) -> Machine:
+        """The demo's machine."""
+        return self.fleet.machine("target")
+
+    @staticmethod
+    def _bare_environment() -> dict[str, str]:
+        ours = ("ANSIBLE_", "NIX_", "PYTHON", "XDG_STATE_HOME")
+        return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Iterator[Clone]:
+    """What a clone would hold if all files here were committed; without a trace afterwards."""
+    directory, state = tmp_path / "clone", tmp_path / "state"
+    for name in _files():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(CHECKOUT / name, directory / name, follow_symlinks=False)
+    network = Network.of(state / "nix-ops-fleet/demo")
+    example = directory / "examples/target.nix"
+    example.write_text(example.read_text().replace("198.18.249.10", network.address(0, behind=False)))
+    clone = Clone(directory, state, network)
+    try:
+        yield clone
+    finally:
+        clone.fleet.down_all()
+        network.remove()
+
+
+def _files() -> list[str]:
+    command = ["git", "-c", f"safe.directory={CHECKOUT}", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [name for name in listed if (CHECKOUT / name).exists()]
+
+
+def test_the_demo_tells_its_story_and_goes_without_a_trace(clone):
+    done = clone.demo()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "$ ansible-playbook -i target.network.yml deploy.yml --check --diff" in done.stdout
+    assert "unit greeter.service: changed" in done.stdout
+    assert "fleet --fleet demo ssh target" in done.stdout
+    running = "tr '\\0' '\\n' </proc/$(systemctl show --property=MainPID --value greeter)/cmdline | tail -n 1"
+    assert "Hello, everybody!" in clone.target.run(f"cat $({running})").stdout
+
+    cleaned = clone.demo("clean")
+    assert cleaned.returncode == 0, cleaned.stdout + cleaned.stderr
+    assert not (clone.directory / ".demo").exists()
+    assert not clone.state.exists() or not [*clone.state.rglob("*")]
+    assert clone.network.number not in Network.owners()
+    assert not [link for link in Path("/sys/class/net").iterdir() if link.name.startswith(clone.network.link(0))]
+    roots = Path("/nix/var/nix/gcroots/auto").iterdir()
+    assert not [root for root in roots if root.readlink().is_relative_to(clone.directory)]
+    assert not [command for command in _commands() if str(clone.directory) in command]
+
+
+def _commands() -> list[str]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        # It may end while it is looked at.
+        with suppress(OSError):
+            found.append(process.read_text(errors="replace"))
+    return found

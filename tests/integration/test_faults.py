@@ -1,0 +1,337 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What goes wrong on the way to a machine and on it: each fault leaves it whole and says what to do."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from integration.networks import ACTIVATE, COPY, INFO, Network
+from integration.outside import COPIED, stands, untouched
+from integration.project import BIN
+from integration.tasks import build_system, has_path, read_until, run_tasks, wait_for
+
+
+@pytest.fixture(scope="module")
+def target(machine):
+    """One machine for all faults: each test compares with what it found."""
+    return machine("target")
+
+
+# On the way
+
+
+def test_a_machine_that_does_not_answer(project, target):
+    network = Network(project, target)
+    target.link_down()
+    try:
+        with untouched(target):
+            run = network.deploy("-e", "ansible_timeout=1")
+    finally:
+        target.link_up()
+    assert run.exit_code == 4, run.output
+    assert run.statuses(INFO) == {"target": "unreachable"}
+    message = run.of(INFO)["msg"]
+    assert target.address in message
+    assert "State: the running system is untouched" in message
+    assert "Next: " in message
+
+
+@pytest.mark.parametrize("known", ["wrong", "none"])
+def test_a_host_key_that_is_not_known(project, target, known, tmp_path):
+    network = Network(project, target)
+    known_hosts = tmp_path / "known_hosts"
+    if known == "wrong":
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "other"], check=True)
+        key = " ".join((tmp_path / "other.pub").read_text().split()[:2])
+        known_hosts.write_text(f"{target.address} {key}\n")
+    before = known_hosts.read_bytes() if known_hosts.exists() else None
+    config = (target.ssh_config.read_text()).replace(str(target.known_hosts_file), str(known_hosts))
+    # What the fleet demands of ssh is here the user's own affair.
+    project.configure(project.write("ssh_config", config.replace("  StrictHostKeyChecking yes\n", "")))
+    with untouched(target):
+        run = network.deploy()
+        assert run.exit_code == 4, run.output
+        message = run.of(INFO)["msg"]
+        assert "Host key verification failed" in message
+        assert "known_hosts" in message
+        assert "State: the running system is untouched" in message
+        assert (known_hosts.read_bytes() if known_hosts.exists() else None) == before
+
+        project.environment["ANSIBLE_HOST_KEY_CHECKING"] = "False"
+        agreed = project.ad_hoc("-i", "example.network.yml", "-m", "nix.ops.nixos_info", "target")
+    # A key that has changed is refused by ssh for password logins only, as the user has said.
+    assert agreed.exit_code == 0, agreed.output
+
+
+def test_nix_missing_on_the_machine(project, machine):
+    bare = machine("bare", nix=False)
+    network = Network(project, bare)
+    with untouched(bare):
+        run = network.deploy()
+    assert run.exit_code == 2, run.output
+    message = run.of(COPY)["msg"]
+    assert message.startswith("bare: Nix is missing on the machine")
+    assert "nix-store is not on the PATH" in message
+    assert "State: the running system is untouched" in message
+    assert "Next: " in message
+
+
+def test_nix_missing_on_the_controller(project, target, tmp_path):
+    network = Network(project, target)
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for directory in ("/usr/bin", "/bin", "/usr/sbin"):
+        for program in Path(directory).iterdir():
+            link = programs / program.name
+            if not program.name.startswith("nix") and not link.is_symlink():
+                link.symlink_to(program)
+    assert shutil.which("nix-instantiate", path=str(programs)) is None
+    project.environment["PATH"] = f"{BIN}:{programs}"
+    with untouched(target):
+        run = network.deploy()
+    assert run.exit_code == 4, run.output
+    assert "nix-instantiate is not on the controller's PATH" in run.output
+    assert "Next: install Nix on the controller" in run.output
+
+
+def test_an_untrusted_user_without_root(project, machine):
+    deployed = machine("deployed", user="deploy")
+    system = build_system(project, '{ environment.etc.note.text = "unsigned"; }')
+    with untouched(deployed):
+        run = run_tasks(project, f"- nix.ops.nix_copy_closure: {{ paths: [{system}] }}", hosts="deployed")
+    assert run.exit_code == 2, run.output
+    message = run.of("nix.ops.nix_copy_closure")["msg"]
+    assert "lacks a valid signature" in message
+    assert "trusted-users" in message
+    assert "sign_key_file" in message
+    assert "State: the running system is untouched" in message
+    assert not has_path(deployed, system)
+
+
+def test_a_path_to_copy_that_does_not_exist(project, target):
+    absent = "/nix/store/00000000000000000000000000000000-absent"
+    with untouched(target):
+        run = run_tasks(project, f"- nix.ops.nix_copy_closure: {{ paths: [{absent}] }}")
+    message = run.of("nix.ops.nix_copy_closure")["msg"]
+    assert message.startswith(f"target: there is nothing to copy: {absent} is not in the controller's store")
+    assert "State: nothing was copied" in message
+    assert "Next: Build it" in message
+
+
+def test_a_store_with_no_room(project, machine):
+    small = machine("small", store_mib=64)
+    big = 'environment.etc.big.source = pkgs.runCommand "big" { } "head -c 90000000 /dev/urandom >$out";'
+    network = Network(project, small)
+    network.define(big)
+    before = small.inspect()
+    run = network.deploy()
+    assert run.exit_code == 2, run.output
+    message = run.of(COPY)["msg"]
+    assert message.startswith("small: the closure could not be copied to the machine")
+    assert "No space left on device" in message
+    assert "State: the running system is untouched" in message
+    assert "nix-collect-garbage" in message
+    after = small.inspect()
+    assert after == {**before, "leftovers": [COPIED]}
+
+    network.define('environment.etc.big.text = "small";')
+    again = network.deploy()
+    assert again.exit_code == 0, again.output
+    assert again.of(ACTIVATE)["changed"]
+    assert small.run("cat /etc/big").stdout == "small"
+
+
+# On the machine: the exit codes of switch-to-configuration
+
+_EXITS = "printf '#!/bin/sh\\nexit %s\\n' >$out/bin/switch-to-configuration"
+
+# What is set, the exit code, what the message says, whether the new system runs then.
+EXIT_CODES = {
+    "a check before the switch": (
+        'system.preSwitchChecks.no = "echo the check says no; false";',
+        1,
+        "a check before the switch refused it",
+        False,
+    ),
+    "a snippet of the activation": (
+        'system.activationScripts.no = "echo the snippet says no; false";',
+        2,
+        "the activation script failed",
+        True,
+    ),
+    "tmpfiles": (
+        'systemd.tmpfiles.rules = [ "d /proc/no-room-for-this 0755 root root - -" ];',
+        3,
+        "systemd could not be reloaded",
+        True,
+    ),
+    "a unit": (
+        'systemd.services."no\\\\x2dgood" = { wantedBy = [ "multi-user.target" ];'
+        ' serviceConfig.Type = "oneshot"; script = "echo the unit says no; false"; };',
+        4,
+        "units failed",
+        True,
+    ),
+    "the init interface": (
+        "systemd.package = pkgs.systemd // { interfaceVersion = 3; };",
+        100,
+        "needs a reboot",
+        False,
+    ),
+    "a panic": (f'system.systemBuilderCommands = "{_EXITS % 101}";', 101, "broke down", False),
+    "no permission": (f'system.systemBuilderCommands = "{_EXITS % 126}";', 126, "can't be run on this machine", False),
+    "no interpreter": (
+        "system.systemBuilderCommands = \"sed -i '1s|.*|#!/nowhere/perl|' $out/bin/switch-to-configuration\";",
+        127,
+        "can't be run on this machine",
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", EXIT_CODES)
+def test_an_exit_code_of_switch_to_configuration(project, target, fault):
+    config, exit_code, says, runs_new = EXIT_CODES[fault]
+    network = Network(project, target)
+    network.define(config)
+    before = target.inspect()
+    run = network.deploy()
+    assert run.exit_code == 2, run.output
+    answer = run.of(ACTIVATE)
+    new = answer["toplevel"]
+    assert answer["exit_code"] == exit_code
+    assert answer["msg"].startswith("target: ")
+    assert says in answer["msg"]
+
+    after = target.inspect()
+    running = new if runs_new else before["running"]
+    assert stands(after) == (running, before["profile"], before["boot_default"])
+    assert f"State: it runs {running}, boots {before['boot_default']}" in answer["msg"]
+    assert "Next: " in answer["msg"]
+    assert answer["changed"] == runs_new
+    assert after["sshd_pid"] == before["sshd_pid"]
+    assert after["leftovers"] == [COPIED]
+
+
+def test_a_unit_that_fails_is_shown_with_the_end_of_its_log(project, target):
+    config, *_ = EXIT_CODES["a unit"]
+    network = Network(project, target)
+    network.define(config)
+    answer = network.deploy().of(ACTIVATE)
+    assert answer["units"]["failed"] == ["no\\x2dgood.service"]
+    assert answer["failed_units"] == ["no\\x2dgood.service"]
+    assert "no\\x2dgood.service the unit says no" in answer["msg"]
+
+
+def test_a_boot_loader_that_fails_after_a_good_test(project, target):
+    hook = 'pkgs.writeScript "hook" "#!/bin/sh\\necho the boot loader says no\\nexit 1\\n"'
+    network = Network(project, target)
+    network.define(f"boot.loader.external = {{ enable = true; installHook = {hook}; }};")
+    before = target.inspect()
+    run = network.deploy()
+    answer = run.of(ACTIVATE)
+    new = answer["toplevel"]
+    after = target.inspect()
+    assert stands(after) == (new, new, before["boot_default"])
+    assert "the new system runs, but its boot entry could not be written" in answer["msg"]
+    assert "the boot loader says no" in answer["msg"]
+    assert f"State: it runs {new}, boots {before['boot_default']}" in answer["msg"]
+
+    # It is not taken for done.
+    again = network.deploy()
+    assert again.exit_code == 2
+    assert again.of(ACTIVATE)["step"] == "boot"
+
+    network.define()
+    healed = network.deploy()
+    assert healed.exit_code == 0, healed.output
+    assert len(set(stands(target.inspect()))) == 1
+
+
+def test_another_switch_at_work_on_the_machine(project, target):
+    network = Network(project, target)
+    network.define('environment.etc.note.text = "lock";')
+    lock = (
+        "mkdir -p /run/nixos; flock /run/nixos/switch-to-configuration.lock sh -c 'echo $$ >/run/holder; exec sleep 60'"
+    )
+    holder = subprocess.Popen([*target.enter(), "/bin/sh", "-c", lock])
+    wait_for(lambda: target.run("cat /run/holder", check=False).stdout, "the lock is held")
+    before = target.inspect()
+    try:
+        run = network.deploy()
+    finally:
+        target.run("kill $(cat /run/holder); rm /run/holder")
+        holder.wait()
+    answer = run.of(ACTIVATE)
+    assert answer["exit_code"] == 11
+    assert "another switch-to-configuration is at work" in answer["msg"]
+    assert f"State: it runs {before['running']}, boots {before['boot_default']}" in answer["msg"]
+    assert "Next: Wait for the other switch to end" in answer["msg"]
+    assert stands(target.inspect()) == stands(before)
+
+
+def test_two_deploys_of_one_machine_at_the_same_time(project, target, tmp_path_factory):
+    gate = 'system.activationScripts.gate = "echo at the gate; while [ -e /run/gate ]; do sleep 0.1; done";'
+    network = Network(project, target)
+    network.define(gate)
+    other = type(project)(tmp_path_factory.mktemp("other"))
+    other.configure(target.ssh_config)
+    others = Network(other, target)
+    others.define('environment.etc.note.text = "the other";')
+    target.run("touch /run/gate")
+    first = network.start()
+    try:
+        seen = read_until(first, "at the gate")
+        second = others.deploy()
+        assert second.exit_code == 2, second.output
+        message = second.of(ACTIVATE)["msg"]
+        assert message.startswith("target: another activation is at work on the machine")
+        assert f"(process {first.pid})" in message
+        assert "this run has changed nothing there" in message
+        assert "Next: Wait for it to end" in message
+    finally:
+        target.run("rm /run/gate")
+    won = project.finish(first, seen)
+    assert won.exit_code == 0, won.output
+    after = target.inspect()
+    assert set(stands(after)) == {won.of(ACTIVATE)["toplevel"]}
+    assert after["leftovers"] == [COPIED]
+    assert others.deploy().exit_code == 0
+
+
+def test_a_toplevel_that_is_not_on_the_machine(project, target):
+    system = build_system(project, '{ environment.etc.note.text = "never copied"; }')
+    with untouched(target):
+        run = run_tasks(project, f"- nix.ops.nixos_activate: {{ toplevel: {system} }}")
+    message = run.of("nix.ops.nixos_activate")["msg"]
+    assert f"{system} is no NixOS system in this machine's store" in message
+    assert "State: nothing was activated" in message
+    assert "Next: " in message
+
+
+def test_a_reboot_during_the_activation(project, target):
+    gate = 'system.activationScripts.gate = "echo at the gate; while [ -e /run/gate ]; do sleep 0.1; done";'
+    network = Network(project, target)
+    network.define(gate)
+    before = target.inspect()
+    target.run("touch /run/gate")
+    deploying = network.start()
+    seen = read_until(deploying, "at the gate")
+    target.reboot()
+    run = project.finish(deploying, seen)
+    assert run.exit_code == 2, run.output
+    message = run.of(ACTIVATE)["msg"]
+    assert message.startswith("target: the machine was rebooted during the activation")
+    assert f"State: it runs {before['boot_default']}, boots {before['boot_default']}" in message
+    assert "Next: Run the same again" in message
+    assert stands(target.inspect()) == (before["boot_default"], before["profile"], before["boot_default"])
+
+    again = network.deploy()
+    assert again.exit_code == 0, again.output
+    assert set(stands(target.inspect())) == {again.of(ACTIVATE)["toplevel"]}

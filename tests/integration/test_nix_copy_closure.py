@@ -1,0 +1,271 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""nix.ops.nix_copy_closure alone, in a user's own playbook and ad hoc."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from integration.tasks import (
+    build_package,
+    build_system,
+    enter,
+    has_path,
+    new_salt,
+    nix,
+    put,
+    run_tasks,
+    watch,
+    write_inventory,
+)
+
+
+@pytest.fixture
+def tool(project):
+    """A package in the controller's store, which no machine has seen, and what it refers to."""
+    salt = new_salt()
+    return build_package(project, "tool", salt), build_package(project, "base", salt)
+
+
+def copy(project, path, *words, hosts="target", options="", keywords=""):
+    """Run one task, called Copy, for one path."""
+    return run_tasks(
+        project,
+        f"- name: Copy\n  nix.ops.nix_copy_closure:\n    paths: [{path}]\n{options and '    ' + options}\n{keywords}",
+        *words,
+        hosts=hosts,
+    )
+
+
+def sizes(*paths):
+    """What paths take in the controller's store."""
+    return sum(int(size) for size in nix("nix-store", "--query", "--size", *paths).split())
+
+
+def test_only_what_is_missing_is_copied(machine, project, tool):
+    tool, base = tool
+    target = machine("target")
+    put(target, base)
+    outcome = copy(project, tool)
+    assert outcome.exit_code == 0, outcome.output
+    result = outcome.of("Copy")
+    assert (result["paths"], result["bytes"]) == ([tool], sizes(tool))
+    assert result["changed"]
+    assert has_path(target, tool)
+    assert outcome.lines("target") == [
+        "copying 1 paths...",
+        f"copying path '{tool}' to 'ssh://target'...",
+        "closures copied successfully",
+    ]
+    assert target.inspect()["leftovers"] == []
+
+    # When all is there, that is found out in one round trip.
+    ssh = watch(project, "ssh")
+    again = copy(project, tool)
+    assert again.statuses("Copy") == {"target": "ok"}
+    assert (again.of("Copy")["paths"], again.of("Copy")["bytes"]) == ([], 0)
+    assert len(ssh.calls()) == 1
+
+
+def test_from_the_machine(machine, project, tool):
+    tool, base = tool
+    target = machine("target")
+    put(target, tool)
+    bytes_ = sizes(tool, base)
+    nix("nix-store", "--delete", tool, base)
+    would = copy(project, tool, "--check", options="direction: from").of("Copy")
+    assert sorted(would["paths"]) == sorted([tool, base])
+    assert not Path(tool).exists()
+    result = copy(project, tool, options="direction: from").of("Copy")
+    assert sorted(result["paths"]) == sorted([tool, base])
+    assert result["bytes"] == bytes_
+    assert Path(tool).exists()
+    assert not copy(project, tool, options="direction: from").changed
+
+
+def test_check_mode_writes_nothing(machine, project, tool):
+    target = machine("target")
+    before = target.run("find /nix/store /nix/var/nix/gcroots /root /tmp | sort").stdout
+    outcome = copy(project, tool[0], "--check", options="gc_root: /nix/var/nix/gcroots/nix-ops/kept")
+    result = outcome.of("Copy")
+    assert sorted(result["paths"]) == sorted(tool)
+    assert result["bytes"] == sizes(*tool)
+    assert result["changed"]
+    assert target.run("find /nix/store /nix/var/nix/gcroots /root /tmp | sort").stdout == before
+
+
+def test_gc_root_protects_from_its_arrival_on(machine, project, tool):
+    tool, base = tool
+    target = machine("target")
+    root = "/nix/var/nix/gcroots/nix-ops/it's"
+    outcome = copy(project, tool, options=f'gc_root: "{root}"')
+    assert outcome.exit_code == 0, outcome.output
+    assert target.run(["readlink", root]).stdout.strip() == tool
+    target.run("nix-store --gc")
+    assert has_path(target, tool) and has_path(target, base)
+    target.run(["rm", root])
+    target.run("nix-store --gc")
+    assert not has_path(target, tool)
+
+
+def test_compressed(machine, project, tool):
+    target = machine("target")
+    assert copy(project, tool[0], options="compress: true").exit_code == 0
+    assert has_path(target, tool[0])
+
+
+def test_substitutes_come_from_the_machines_own_cache(machine, project, tool):
+    tool, base = tool
+    target = machine("target")
+    cache = project.directory / "binary-cache"
+    nix("nix", "--extra-experimental-features", "nix-command", "copy", "--to", f"file://{cache}", base)
+    packed = subprocess.run(["tar", "-C", cache, "-c", "."], check=True, capture_output=True).stdout
+    target.run("mkdir /srv/cache && tar -C /srv/cache -x", stdin=packed)
+    target.run("rm /etc/nix/nix.conf; cat >/etc/nix/nix.conf", stdin=(
+        b"build-users-group =\nsandbox = false\nsubstituters = file:///srv/cache\nrequire-sigs = false\n"
+    ))
+    outcome = copy(project, tool, options="substitutes: true")
+    assert outcome.exit_code == 0, outcome.output
+    assert has_path(target, tool)
+    result = outcome.of("Copy")
+    assert sorted(result["paths"]) == sorted([tool, base])
+    assert result["bytes"] == sizes(tool, base)
+    # What the cache has did not go over the connection.
+    assert f"copying path '{base}' to 'ssh://" not in outcome.output
+
+    # Also when there is nothing that the cache does not have.
+    target.run(["nix-store", "--delete", tool, base])
+    result = copy(project, base, options="substitutes: true").of("Copy")
+    assert (result["paths"], result["changed"]) == ([base], True)
+
+
+def test_user_who_is_not_trusted(machine, project, tool):
+    tool, base = tool
+    target = machine("user", user="deploy")
+    key, public = project.directory / "secret.key", project.directory / "public.key"
+    nix("nix-store", "--generate-binary-cache-key", "test-1", str(key), str(public))
+    refused = copy(project, tool, hosts="user")
+    message = refused.of("Copy")["msg"]
+    assert "lacks a" in message
+    assert "signature" in message
+    assert "sign_key_file" in message
+    assert "trusted-users" in message
+    assert not has_path(target, base)
+
+    system = build_system(project, f'{{ nix.settings.trusted-public-keys = [ "{public.read_text().strip()}" ]; }}')
+    put(target, system)
+    target.run([f"{system}/bin/switch-to-configuration", "test"])
+    signed = copy(project, tool, hosts="user", options=f"sign_key_file: {key}")
+    assert signed.exit_code == 0, signed.output
+    assert sorted(signed.of("Copy")["paths"]) == sorted([tool, base])
+    assert has_path(target, tool)
+
+
+def test_user_with_sudo(machine, project, tool):
+    tool, base = tool
+    target = machine("user", user="deploy")
+    outcome = copy(project, tool, hosts="user", keywords="  become: true")
+    assert outcome.exit_code == 0, outcome.output
+    assert has_path(target, tool)
+    assert "to 'ssh://user'" in outcome.output
+    target.run(["nix-store", "--delete", tool, base])
+
+
+@pytest.mark.parametrize("names_the_user", [True, False], ids=["inventory", "ssh_config"])
+def test_sudo_that_wants_a_password(machine, project, tool, names_the_user):
+    tool, base = tool
+    target = machine("asked", user="deploy", sudo_password="s e'c$")
+    variables: dict[str, object] = {"ansible_become": True, "ansible_become_password": "s e'c$"}
+    if names_the_user:
+        variables["ansible_user"] = "deploy"
+    write_inventory(project, {"asked": variables})
+    outcome = copy(project, tool, hosts="all")
+    assert outcome.exit_code == 0, outcome.output
+    result = outcome.of("Copy")
+    assert sorted(result["paths"]) == sorted([tool, base])
+    assert result["bytes"] == sizes(tool, base)
+    assert has_path(target, tool)
+    nix("nix-store", "--delete", tool, base)
+    back = copy(project, tool, hosts="all", options="direction: from")
+    assert back.exit_code == 0, back.output
+    assert Path(tool).exists()
+    assert target.inspect()["leftovers"] == []
+    assert "s e'c$" not in outcome.output
+
+
+def test_connection_that_is_not_ssh(machine, project, tool):
+    tool, base = tool
+    target = machine("target")
+    write_inventory(project, {"target": enter(project, target)})
+    outcome = copy(project, tool, hosts="all", options="gc_root: /nix/var/nix/gcroots/nix-ops/copied")
+    assert outcome.exit_code == 0, outcome.output
+    assert sorted(outcome.of("Copy")["paths"]) == sorted([tool, base])
+    assert has_path(target, tool)
+    nix("nix-store", "--delete", tool, base)
+    assert copy(project, tool, hosts="all", options="direction: from").exit_code == 0
+    assert Path(tool).exists()
+    assert target.inspect()["leftovers"] == ["/nix/var/nix/gcroots/nix-ops/copied"]
+    assert target.run("find /root -name '*ansible*tmp*' -type d").stdout == ""
+    assert target.run("find /root/.ansible/tmp -mindepth 1 2>/dev/null || true").stdout == ""
+
+
+def test_every_character_in_the_options_of_ssh(machine, project, tool):
+    target = machine("target")
+    identity = project.directory / "my \"key\" of $(touch never) & 'me'"
+    identity.write_text(target.identity_file.read_text())
+    identity.chmod(0o600)
+    known = project.directory / "known hosts"
+    known.write_text(target.known_hosts_file.read_text())
+    project.configure()
+    quoted = str(identity).replace('"', '\\"')
+    write_inventory(
+        project,
+        {
+            "it": {
+                "ansible_host": target.address,
+                "ansible_user": "root",
+                "ansible_ssh_common_args": f"-o 'IdentityFile=\"{quoted}\"' -o 'UserKnownHostsFile=\"{known}\"'".replace(
+                    "'me'", "'\"'\"'me'\"'\"'"
+                ),
+            }
+        },
+    )
+    outcome = copy(project, tool[0], hosts="all")
+    assert outcome.exit_code == 0, outcome.output
+    assert has_path(target, tool[0])
+    assert not list(project.directory.glob("never"))
+
+
+def test_path_that_does_not_exist(machine, project):
+    target = machine("target")
+    nowhere = "/nix/store/00000000000000000000000000000000-nowhere"
+    before = target.inspect()
+    message = copy(project, nowhere).of("Copy")["msg"]
+    assert f"{nowhere} is not in the controller's store" in message
+    assert "nothing was copied" in message
+    assert "is not in" in copy(project, nowhere, "--check").of("Copy")["msg"] 
+    message = copy(project, nowhere, options="direction: from").of("Copy")["msg"]
+    assert nowhere in message
+    for wrong in ("/etc/passwd", "/nix/store/../etc", "--help", "/nix/store/x;touch"):
+        assert "is no path in the Nix store" in copy(project, f'"{wrong}"').of("Copy")["msg"]
+    assert target.inspect() == before
+
+
+def test_local_connection(project, tool):
+    outcome = copy(project, tool[0], hosts="localhost")
+    assert outcome.statuses("Copy") == {"localhost": "ok"}
+    assert outcome.of("Copy")["paths"] == []
+
+
+def test_ad_hoc(machine, project, tool):
+    target = machine("target")
+    options = json.dumps({"path": tool[0]})
+    outcome = project.ad_hoc("target", "-i", "target,", "-m", "nix.ops.nix_copy_closure", "-a", options)
+    assert outcome.exit_code == 0, outcome.output
+    assert "target | CHANGED" in outcome.output
+    assert has_path(target, tool[0])

@@ -1,0 +1,164 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Several machines: which are deployed, in which order, and what stops whom."""
+
+from __future__ import annotations
+
+import pytest
+
+from fleet import Machine
+from integration.conftest import MachineFactory
+from integration.networks import ACTIVATE, BUILD, INFO, REPORT, Network, import_deploy, standing, toplevels
+from integration.project import Project
+
+NAMES = ("target", "beta", "gamma")
+BROKEN = 'system.activationScripts.broken = "echo this machine is broken; exit 3";'
+
+
+@pytest.fixture
+def machines(machine: MachineFactory) -> dict[str, Machine]:
+    """Three fresh machines."""
+    return {name: machine(name) for name in NAMES}
+
+
+def untouched(machines: dict[str, Machine], before: dict[str, tuple[str, str, str]]) -> set[str]:
+    """The machines that stand where they stood."""
+    return {name for name, one in machines.items() if standing(one) == before[name]}
+
+
+def standings(machines: dict[str, Machine]) -> dict[str, tuple[str, str, str]]:
+    """Where each machine stands."""
+    return {name: standing(one) for name, one in machines.items()}
+
+
+def test_limit(machines: dict[str, Machine], project: Project) -> None:
+    network = Network(project, *machines.values(), where={"gamma": 'deployment.tags = [ "web" ];'})
+    before = {name: one.inspect() for name, one in machines.items()}
+    one = network.deployed("--limit", "beta")
+    assert {result.host for result in one.results} == {"beta"}
+    assert set(toplevels(one)) == {"beta"}
+    assert standing(machines["beta"])[0] == toplevels(one)["beta"]
+    assert {name: machines[name].inspect() for name in ("target", "gamma")} == {
+        name: before[name] for name in ("target", "gamma")
+    }
+
+    rest = network.deployed("--limit", "nixos:!beta")
+    assert rest.statuses(REPORT) == {"target": "ok", "gamma": "ok"}
+    # The system of a machine is the same whoever else is in the run.
+    everyone = network.deployed()
+    assert toplevels(everyone) == {**toplevels(one), **toplevels(rest)}
+    assert not everyone.changed
+    assert set(toplevels(network.deployed("--limit", "tag_web", "--tags", "build"))) == {"gamma"}
+
+    for pattern in ("nobody", "beta:!beta"):
+        nobody = network.deploy("--limit", pattern)
+        assert nobody.exit_code != 0
+        assert "does not match any hosts" in nobody.output
+        assert nobody.results == ()
+
+
+def test_an_unreachable_machine_stops_no_other_unless_the_user_says_so(
+    machines: dict[str, Machine], project: Project
+) -> None:
+    project.environment["ANSIBLE_TIMEOUT"] = "2"
+    network = Network(project, *machines.values())
+    machines["gamma"].link_down()
+    first = network.deploy()
+    assert first.exit_code == 4
+    assert first.statuses(INFO) == {"target": "ok", "beta": "ok", "gamma": "unreachable"}
+    assert first.statuses(REPORT) == {"target": "ok", "beta": "ok"}
+    for name in ("target", "beta"):
+        assert standing(machines[name])[0] == toplevels(first)[name]
+    assert standing(machines["gamma"])[0] == machines["gamma"].toplevel
+
+    network.define(one="uno")
+    before = standings(machines)
+    fatal = network.deploy("-e", "deploy_any_errors_fatal=true")
+    assert fatal.exit_code != 0
+    assert fatal.statuses(ACTIVATE) == {}
+    assert standings(machines) == before
+
+    machines["gamma"].link_up()
+    machines["gamma"].wait_up()
+    last = network.deployed()
+    assert last.statuses(REPORT) == dict.fromkeys(NAMES, "ok")
+
+
+def test_a_failed_activation_stops_whom_the_user_says(machines: dict[str, Machine], project: Project) -> None:
+    # Machines are deployed in the order of their names.
+    network = Network(project, *machines.values())
+    before = standings(machines)
+    network.define(gamma=BROKEN)
+
+    # More than a quarter of the first two failed, so that the third is left alone.
+    careful = network.deploy(playbook=import_deploy(project, deploy_serial=2, deploy_max_fail_percentage=25))
+    assert careful.exit_code == 2
+    assert careful.statuses(ACTIVATE) == {"beta": "changed", "gamma": "failed"}
+    assert untouched(machines, before) == {"target"}
+    new = toplevels(careful)
+    assert standing(machines["beta"]) == (new["beta"],) * 3
+    # It still boots what it ran before.
+    assert standing(machines["gamma"])[1:] == before["gamma"][1:]
+    assert "the activation script failed" in careful.of(ACTIVATE, "gamma")["msg"]
+
+    # Only when all of a batch failed, Ansible itself ends the rollout.
+    alone = network.deploy("-e", "deploy_serial=1")
+    assert (alone.exit_code, untouched(machines, before)) == (2, {"target"})
+
+    network.define(gamma=BROKEN, one="uno")
+    before = standings(machines)
+    fatal = network.deploy(playbook=import_deploy(project, deploy_serial=2, deploy_any_errors_fatal=True))
+    assert fatal.exit_code == 2
+    assert standing(machines["target"]) == before["target"]
+
+    # By default the others go on.
+    usual = network.deploy("-e", "deploy_serial=2")
+    assert usual.exit_code == 2
+    assert usual.statuses(REPORT) == {"beta": "ok", "target": "ok"}
+    assert standing(machines["target"]) == (toplevels(usual)["target"],) * 3
+    assert "beta> deployment finished successfully" in usual.output
+    assert "gamma> deployment finished successfully" not in usual.output
+
+
+def test_strategies_and_forks(machines: dict[str, Machine], project: Project) -> None:
+    network = Network(project, *machines.values())
+    pinned = network.deployed("--forks", "1", playbook=import_deploy(project, deploy_strategy="host_pinned"))
+    order = [one.host for one in pinned.results if one.task != BUILD]
+    assert order == sorted(order), "one machine at a time, from its first task to its last"
+    assert standings(machines) == {name: (toplevel,) * 3 for name, toplevel in toplevels(pinned).items()}
+
+    # As a setting of Ansible's own, as for any other playbook.
+    network.define(one="uno")
+    project.environment["ANSIBLE_STRATEGY"] = "free"
+    free = network.deployed()
+    assert standings(machines) == {name: (toplevel,) * 3 for name, toplevel in toplevels(free).items()}
+    assert free.statuses(ACTIVATE) == dict.fromkeys(NAMES, "changed")
+    assert not network.deployed().changed
+
+
+def test_networks_beside_each_other_in_one_inventory(machine: MachineFactory, project: Project) -> None:
+    # Both have a machine of the same name.
+    where = {"production": machine("target"), "staging": machine("beta")}
+    for deployment, one in where.items():
+        project.write(f"inventory/{deployment}.nix", f'{{ web.deployment.targetHost = "{one.address}"; }}')
+        project.write(
+            f"inventory/{deployment}.network.yml",
+            f"plugin: nix.ops.network\nfiles: [{deployment}.nix, web.nix]\n"
+            'hostname: "{{ nix_machine }}-{{ nix_deployment }}"\n',
+        )
+    project.write(
+        "inventory/web.nix",
+        "{ web = { deploymentName, ... }: { services.openssh.enable = true; environment.etc.name.text = deploymentName; }; }",
+    )
+    both = project.play("-i", "inventory", "nix.ops.deploy")
+    assert both.exit_code == 0, both.output
+    assert both.statuses(ACTIVATE) == {"web-production": "changed", "web-staging": "changed"}
+    for deployment, one in where.items():
+        assert one.run(["cat", "/etc/name"]).stdout == deployment
+        root = project.directory / "inventory/.nix-ops/toplevels" / deployment / "web"
+        assert str(root.resolve()) == standing(one)[0]
+    again = project.play("-i", "inventory", "nix.ops.deploy")
+    assert (again.exit_code, again.changed) == (0, False)
+    only = project.play("-i", "inventory", "nix.ops.deploy", "--limit", "deployment_staging")
+    assert only.statuses(REPORT) == {"web-staging": "ok"}
