@@ -5,6 +5,7 @@
 .DEFAULT_GOAL := help
 N ?= 1
 TESTS ?=
+BENCH ?=
 
 .PHONY: help setup test lint sanity unit integration fleet fleet-down demo demo-clean bench changelog clean
 
@@ -41,8 +42,8 @@ demo: setup ## Deploy examples/ to a live machine, as a user would
 demo-clean: ## Remove every trace of the demo
 	@examples/demo.sh clean
 
-bench: setup ## Compare the deploy with the bare commands
-	@tests/bench/run
+bench: setup ## Compare the deploy with the bare commands; BENCH='--repetitions 9'
+	@"$${VENV:-.venv}/bin/python" tests/bench/run $(BENCH)
 
 changelog: setup ## Bring the entry of the version that galaxy.yml names up to date
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" antsibull-changelog release --update-existing --reload-plugins

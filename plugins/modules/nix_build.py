@@ -164,6 +164,11 @@ fetched:
   elements: str
   returned: success
   sample: []
+exit_code:
+  description: The exit code of the command of Nix that failed.
+  type: int
+  returned: failure
+  sample: 1
 """
 
 from ansible.module_utils.basic import AnsibleModule

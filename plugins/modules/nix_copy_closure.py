@@ -90,6 +90,11 @@ bytes:
   type: int
   returned: success
   sample: 48213
+exit_code:
+  description: The exit code of the command of Nix that failed.
+  type: int
+  returned: failure
+  sample: 1
 """
 
 from ansible.module_utils.basic import AnsibleModule

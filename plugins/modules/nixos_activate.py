@@ -81,22 +81,22 @@ RETURN = r"""
 toplevel:
   description: The toplevel that was to be activated.
   type: str
-  returned: always
+  returned: unless the activation was refused
   sample: /nix/store/7nwlqk9c9q8fyhr0ycbz5ha4kny4dmsb-nixos-system-target-24.05
 old_toplevel:
   description: The toplevel that ran before.
   type: str
-  returned: always
+  returned: unless the activation was refused
   sample: /nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05
 generation:
   description: The number that the profile stands at now.
   type: int
-  returned: always
+  returned: unless the activation was refused
   sample: 13
 old_generation:
   description: The number that it stood at before.
   type: int
-  returned: always
+  returned: unless the activation was refused
   sample: 12
 running:
   description: The toplevel that runs now, asked from the machine.

@@ -143,7 +143,13 @@ def activate(
     """
     check_names(toplevel, profile)
     before, directory = _begin(machine, toplevel, action, profile, holder)
-    ended = job.follow(machine, directory, on_line=on_line, patience=patience)
+    try:
+        ended = job.follow(machine, directory, on_line=on_line, patience=patience)
+    except OpsError:
+        raise
+    except BaseException:
+        on_line("this run ends; the activation goes on by itself on the machine")
+        raise
     outcome = partial(machine.ask, "activation_outcome", directory, profile, str(_JOURNAL_LINES))
     answer = facts(job.patiently(outcome, machine.name, on_line=on_line, patience=patience))
     after = generations.standing(answer)

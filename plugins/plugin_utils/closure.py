@@ -49,16 +49,16 @@ class Road:
     """How store paths travel between the controller and a host.
 
     :param machine: the host.
+    :param visitor: the host as the connection's own user sees it, who brings and fetches files.
     :param route: the way Nix's own ssh takes; None where it can't, and paths travel as a file.
     :param files: carries that file.
-    :param user: the user of the connection, who brings and fetches files.
     :param environment: variables for Nix on the controller.
     """
 
     machine: Machine
+    visitor: Machine
     route: SshRoute | None
     files: Files
-    user: str
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -135,19 +135,13 @@ def push(road: Road, paths: Sequence[str], *, manner: Manner, gc_root: str | Non
     """
     if not missing(road.machine, paths, gc_root=gc_root):
         return Copied((), 0)
-    absent = lacking_here(paths, environment=road.environment)
-    if absent:
-        raise OpsError(
-            f"there is nothing to copy: {' '.join(absent)} is not in the controller's store",
-            machine=road.machine.name,
-            state="nothing was copied",
-            next_step="Build it on the controller, or bring it there from where it was built.",
-        )
     if road.route is None:
+        _refuse_absent(road, paths)
         return _push_file(road, paths, on_line)
     progress = Progress()
     done = _copy_closure(road, road.route, ["--to", *manner.words()], paths, progress, on_line)
     if done.exit_code != 0:
+        _refuse_absent(road, paths)
         raise _failure(done, road.machine.name, "the closure could not be copied to the machine")
     return Copied(tuple(progress.copied), nix_cli.sizes(progress.copied, env=road.environment))
 
@@ -176,6 +170,7 @@ def would_push(road: Road, paths: Sequence[str]) -> Copied:
     """
     if not missing(road.machine, paths):
         return Copied((), 0)
+    _refuse_absent(road, paths)
     lacking = missing(road.machine, nix_cli.requisites(paths, env=road.environment))
     return Copied(tuple(lacking), nix_cli.sizes(lacking, env=road.environment))
 
@@ -192,6 +187,17 @@ def lacking_here(paths: Sequence[str], *, environment: Mapping[str, str] | None 
     """Which of the paths the controller's store lacks."""
     argv = ["nix-store", "--check-validity", "--print-invalid", *nix_cli.store_paths(paths)]
     return nix_cli.lines(argv, "the controller's store can't be asked", env=environment)
+
+
+def _refuse_absent(road: Road, paths: Sequence[str]) -> None:
+    absent = lacking_here(paths, environment=road.environment)
+    if absent:
+        raise OpsError(
+            f"there is nothing to copy: {' '.join(absent)} is not in the controller's store",
+            machine=road.machine.name,
+            state="nothing was copied",
+            next_step="Build it on the controller, or bring it there from where it was built.",
+        )
 
 
 def _copy_closure(
@@ -222,12 +228,12 @@ def _push_file(road: Road, paths: Sequence[str], on_line: LineSink) -> Copied:
             raise _failure(done, None, "the closure could not be exported from the controller's store")
         for path in lacking:
             on_line(f"copying path '{path}'...")
-        remote = road.machine.ask("temporary", "make", road.user).strip()
+        remote = road.visitor.ask("temporary", "make").strip()
         try:
             road.files.put(str(local), f"{remote}/closure")
             imported = road.machine.run("import", f"{remote}/closure")
         finally:
-            road.machine.run("temporary", "remove", remote)
+            road.visitor.run("temporary", "remove", remote)
     if imported.exit_code != 0:
         raise _failure(imported, road.machine.name, "the closure could not be imported on the machine")
     return Copied(tuple(lacking), nix_cli.sizes(lacking, env=road.environment))
@@ -237,15 +243,15 @@ def _pull_file(road: Road, paths: Sequence[str], on_line: LineSink) -> Copied:
     there = road.machine.ask("requisites", data="\n".join(nix_cli.store_paths(paths))).split()
     lacking = lacking_here(there, environment=road.environment)
     on_line(f"copying {len(lacking)} paths as a file...")
-    remote = road.machine.ask("temporary", "make", road.user).strip()
+    remote = road.visitor.ask("temporary", "make").strip()
     try:
-        road.machine.ask("export", f"{remote}/closure", road.user, data="\n".join(lacking))
+        road.machine.ask("export", f"{remote}/closure", data="\n".join(lacking))
         with tempfile.TemporaryDirectory(prefix="nix-ops-export-") as directory:
             local = Path(directory) / "closure"
             road.files.fetch(f"{remote}/closure", str(local))
             done = nix_cli.import_file(local, environment=road.environment)
     finally:
-        road.machine.run("temporary", "remove", remote)
+        road.visitor.run("temporary", "remove", remote)
     if done.exit_code != 0:
         raise _failure(done, None, "the closure could not be imported into the controller's store")
     return Copied(tuple(lacking), nix_cli.sizes(lacking, env=road.environment))

@@ -399,7 +399,13 @@ def _nix(
         argv += [os.path.join(_NIX, file), "--argstr", "inputs", inputs, *arguments]
         completed = nix_cli.run(argv, env=env, cwd=cwd, on_stderr=hear)
     if completed.exit_code != 0:
-        raise _NixFailure("Nix could not evaluate", output="\n".join(messages), exit_code=completed.exit_code)
+        raise _NixFailure(
+            "Nix could not evaluate",
+            output="\n".join(messages),
+            state="no machine was touched",
+            next_step="Correct what Nix names above.",
+            exit_code=completed.exit_code,
+        )
     return _Asked(json.loads(completed.stdout), tuple(messages), tuple(files), started, time.time() - started)
 
 

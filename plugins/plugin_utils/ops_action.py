@@ -9,8 +9,10 @@ import getpass
 import os
 import signal
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
@@ -24,6 +26,9 @@ from ansible_collections.nix.ops.plugins.plugin_utils.runner import Completed, L
 # A connection over a dead link is given up after this many seconds of silence; what the user
 # set himself comes first on ssh's command line and wins.
 _KEEP_ALIVE = "-o ServerAliveInterval=5 -o ServerAliveCountMax=3"
+
+# How many seconds after the end of ansible-playbook its workers notice it, at the latest.
+_WATCH = 0.5
 
 
 class OpsAction(ActionBase):  # type: ignore[misc]
@@ -55,7 +60,7 @@ class OpsAction(ActionBase):  # type: ignore[misc]
         except OpsError as error:
             result.update(self.describe_failure(error))
         except ConnectionLost as lost:
-            result.update(unreachable=True, msg=str(_unreachable(self.host, lost)))
+            result.update(unreachable=True, msg=str(_unreachable(self.place, lost)))
         return result
 
     def perform(self, options: dict[str, Any]) -> dict[str, Any]:
@@ -64,10 +69,18 @@ class OpsAction(ActionBase):  # type: ignore[misc]
 
     def describe_failure(self, error: OpsError) -> dict[str, Any]:
         """The keys of a failed result."""
+        if self._task.no_log:
+            # Ansible shows the message of a failed task all the same.
+            error.output = None
         found: dict[str, Any] = {"failed": True, "msg": str(error)}
         if error.exit_code is not None:
             found["exit_code"] = error.exit_code
         return found
+
+    @property
+    def place(self) -> str:
+        """The host that the task works on: its own, or the one it is delegated to."""
+        return str(self._task.delegate_to or self.host)
 
     def live(self, name: str | None = None) -> LineSink:
         """Where lines go that are shown while they happen; nowhere with no_log.
@@ -87,20 +100,20 @@ class OpsAction(ActionBase):  # type: ignore[misc]
         return self._connection.transport in ("local", "ansible.builtin.local") and not self._becomes()
 
     def machine(self) -> Machine:
-        """The task's host, or the one it is delegated to."""
+        """The host that the task works on, behind its connection."""
         if self._connection.transport in ("ssh", "ansible.builtin.ssh"):
             extra = self._connection.get_option("ssh_extra_args") or ""
             if _KEEP_ALIVE not in extra:
                 self._connection.set_option("ssh_extra_args", f"{extra} {_KEEP_ALIVE}".strip())
-        return Machine(self.host, self._execute, self.environment)
+        return Machine(self.place, self._execute, self.environment)
 
     def road(self, machine: Machine) -> closure.Road:
         """How store paths travel to and from the host."""
         return closure.Road(
             machine,
+            Machine(machine.name, partial(self._execute, sudoable=False), self.environment),
             ssh_route.of_connection(self._connection, self._becomes()),
             closure.Files(self._connection.put_file, self._connection.fetch_file),
-            self._get_remote_user() or getpass.getuser(),
             self.environment,
         )
 
@@ -109,24 +122,28 @@ class OpsAction(ActionBase):  # type: ignore[misc]
         become = self._connection.become
         return bool(become) and self.get_become_option("become_user") != self._get_remote_user()
 
-    def _execute(self, command: str, stdin: bytes) -> Completed:
+    def _execute(self, command: str, stdin: bytes, sudoable: bool = True) -> Completed:
         try:
             if getattr(self._connection, "has_pipelining", False):
-                answer = self._low_level_execute_command(command, in_data=stdin, encoding_errors="surrogateescape")
+                answer = self._low_level_execute_command(
+                    command, sudoable=sudoable, in_data=stdin, encoding_errors="surrogateescape"
+                )
             else:
-                answer = self._execute_file(stdin)
+                answer = self._execute_file(stdin, sudoable)
         except AnsibleConnectionFailure as failure:
             raise ConnectionLost(str(failure)) from failure
         return Completed((command,), answer["rc"], answer["stdout"], answer["stderr"])
 
-    def _execute_file(self, text: bytes) -> dict[str, Any]:
+    def _execute_file(self, text: bytes, sudoable: bool) -> dict[str, Any]:
         """Run a script over a connection that has no standard input: as a file of its own."""
-        self._make_tmp_path()
+        if not self._connection._shell.tmpdir:
+            # Ansible removes it at the task's end.
+            self._make_tmp_path()
         path = self._connection._shell.join_path(self._connection._shell.tmpdir, "script")
         self._transfer_data(path, text)
         self._fixup_perms2((self._connection._shell.tmpdir, path))
         answer: dict[str, Any] = self._low_level_execute_command(
-            f"/bin/sh {path} </dev/null", encoding_errors="surrogateescape"
+            f"/bin/sh {path} </dev/null", sudoable=sudoable, encoding_errors="surrogateescape"
         )
         return answer
 
@@ -157,8 +174,20 @@ def _ended_in_order() -> Iterator[None]:
         raise SystemExit(128 + number)
 
     before = {number: signal.signal(number, end) for number in numbers}
+    over = threading.Event()
+    threading.Thread(target=_watch_parent, args=(os.getppid(), over), daemon=True).start()
     try:
         yield
     finally:
+        over.set()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _watch_parent(parent: int, over: threading.Event) -> None:
+    """End this worker where ansible-playbook was killed, which has no time to do so itself."""
+    while not over.wait(_WATCH):
+        if os.getppid() != parent:
+            # To the main thread, so that what it waits for is interrupted.
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+            return

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,25 +70,35 @@ def realise_here(derivations: Sequence[str], *, manner: Manner, roots: Sequence[
         progress.read(line)
         on_line(line)
 
-    # One call for all, so that one plan is shown and builds run side by side. The roots
-    # follow, since one call can't give each output a link of its own; until then a link
-    # that is dropped afterwards holds them all.
-    held = [f"{roots[0]}.building-{os.getpid()}"] if roots and not manner.dry_run else []
-    if held:
-        Path(held[0]).parent.mkdir(parents=True, exist_ok=True)
-    words = [*(["--indirect", "--add-root", held[0]] if held else []), *manner.words(derivations)]
-    try:
-        done = nix_cli.run(["nix-store", *words], env=manner.environment, on_stderr=read)
+    def realise(*words: str) -> None:
+        done = nix_cli.run(["nix-store", *words, *manner.words(derivations)], env=manner.environment, on_stderr=read)
         if done.exit_code != 0:
             raise _failure(None, done.stderr, done.exit_code)
-        if not manner.dry_run:
-            for derivation, root in zip(derivations, roots, strict=bool(roots)):
+
+    # One call for all, so that one plan is shown and builds run side by side.
+    if not roots or manner.dry_run:
+        realise()
+    elif len(roots) == 1:
+        Path(roots[0]).parent.mkdir(parents=True, exist_ok=True)
+        realise("--indirect", "--add-root", roots[0])
+    else:
+        with _held(roots[0]) as link:
+            realise("--indirect", "--add-root", link)
+            for derivation, root in zip(derivations, roots, strict=True):
                 _root(derivation, root, manner)
-    finally:
-        for link in held:
-            for left in Path(link).parent.glob(f"{Path(link).name}*"):
-                left.unlink(missing_ok=True)
     return _built(progress, manner)
+
+
+@contextmanager
+def _held(root: str) -> Iterator[str]:
+    """Keep outputs while they get links of their own, since one call can't give each its own."""
+    link = Path(f"{root}.building-{os.getpid()}")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield str(link)
+    finally:
+        for left in link.parent.glob(f"{link.name}*"):
+            left.unlink(missing_ok=True)
 
 
 def realise_on(

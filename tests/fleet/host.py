@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -28,13 +28,17 @@ _PACKAGES = {
     "unshare": "util-linux",
 }
 
+# Each machine's systemd takes about ten of them, and Linux gives root 128 in all.
+_WATCHERS = Path("/proc/sys/fs/inotify/max_user_instances")
+_ENOUGH_WATCHERS = 4096
+
 
 class FleetError(Exception):
     """The fleet can not do what it was asked; the text says what to do about it."""
 
 
 def require_host() -> None:
-    """Check that this computer can run machines.
+    """Check that this computer can run machines, and let it run many.
 
     :raises FleetError: naming the Debian packages that are missing.
     """
@@ -43,6 +47,9 @@ def require_host() -> None:
     missing = sorted({package for tool, package in _PACKAGES.items() if shutil.which(tool) is None})
     if missing:
         raise FleetError(f"Missing on this computer: install the Debian packages {' '.join(missing)}.")
+    with suppress(OSError):
+        if int(_WATCHERS.read_text()) < _ENOUGH_WATCHERS:
+            _WATCHERS.write_text(str(_ENOUGH_WATCHERS))
 
 
 def call(

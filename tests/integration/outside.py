@@ -31,19 +31,19 @@ def untouched(*machines: Machine) -> Iterator[None]:
     assert [machine.inspect() for machine in machines] == before
 
 
-def processes_of(project: Project) -> list[str]:
-    """The command lines of all processes that a project's runs started and that still run.
+def processes_of(project: Project) -> dict[int, str]:
+    """The processes that a project's runs started and that still run, with their command lines.
 
     The connections that ssh shares and keeps for later are no part of them.
     """
     mark = f"NIX_OPS_RESULTS={project.directory}/".encode()
-    found = []
+    found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             environment = (process / "environ").read_bytes()
             line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except (FileNotFoundError, ProcessLookupError):
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
         if mark in environment and line and "[mux]" not in line and int(process.name) != os.getpid():
-            found.append(line)
+            found[int(process.name)] = line
     return found

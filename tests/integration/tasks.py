@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import textwrap
+import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 import yaml
 
@@ -34,7 +32,7 @@ in
 rec {
   base = package "base" "echo base $salt > $out";
   tool = package "tool" "echo this is the tool; echo ${base} $salt > $out";
-  broken = package "broken" "i=0; while [ $i -lt 60 ]; do i=$((i + 1)); echo line $i; done; echo it is broken >&2; exit 3";
+  broken = package "broken" "for i in $(seq 60); do echo line $i; done; echo it is broken >&2; exit 3";
   waiting = package "waiting" "echo before the gate; read -r word < ${gate}; echo $word; echo $salt > $out";
 }
 """
@@ -48,7 +46,9 @@ def run_tasks(project: Project, tasks: str, *words: str, hosts: str = "target", 
 def write_play(project: Project, tasks: str, hosts: str) -> str:
     """Write a playbook with these tasks; :returns: its file's name."""
     listed = textwrap.indent(textwrap.dedent(tasks).strip(), "    ")
-    project.write("site.yml", f"- name: A user's own play\n  hosts: {hosts}\n  gather_facts: false\n  tasks:\n{listed}\n")
+    project.write(
+        "site.yml", f"- name: A user's own play\n  hosts: {hosts}\n  gather_facts: false\n  tasks:\n{listed}\n"
+    )
     return "site.yml"
 
 
@@ -112,11 +112,6 @@ def service(name: str, says: str) -> str:
     )
 
 
-def main_pid(machine: Machine, unit: str) -> str:
-    """The main process of a unit."""
-    return machine.run(f"systemctl show --property=MainPID --value {unit}").stdout.strip()
-
-
 def wait_for(reached: Callable[[], object], what: str, seconds: float = 20) -> None:
     """Wait until something has come about.
 
@@ -128,40 +123,54 @@ def wait_for(reached: Callable[[], object], what: str, seconds: float = 20) -> N
         time.sleep(0.05)
 
 
-def read_until(process: subprocess.Popen[str], text: str) -> list[str]:
-    """Read a run's lines up to the one with this text, while the run goes on."""
+def read_until(process: subprocess.Popen[str], text: str, seconds: float = 60) -> list[str]:
+    """Read a run's lines up to the one with this text, while the run goes on.
+
+    :raises AssertionError: where the run ends before, or the time is over.
+    """
     assert process.stdout is not None
     seen = []
-    for line in process.stdout:
-        seen.append(line)
-        if text in line:
-            return seen
+    overdue = threading.Timer(seconds, process.kill)
+    overdue.start()
+    try:
+        for line in process.stdout:
+            seen.append(line)
+            if text in line:
+                return seen
+    finally:
+        overdue.cancel()
     raise AssertionError(f"{text!r} is not in:\n{''.join(seen)}")
-
-
-@dataclass(frozen=True)
-class Watched:
-    """A program that writes down with which words it is called."""
-
-    log: Path
-
-    def calls(self) -> list[str]:
-        """The words of each call so far, a line each."""
-        return self.log.read_text().splitlines() if self.log.exists() else []
-
-
-def watch(project: Project, program: str) -> Watched:
-    """Put a program of the same name first on the PATH of a project's runs; it does the same."""
-    real = shutil.which(program)
-    log = project.directory / "watched" / f"{program}.log"
-    shim = project.write(f"watched/bin/{program}", '#!/bin/sh\nprintf \'%s \' "$@" >>"@log@"; echo >>"@log@"\nexec @real@ "$@"\n')
-    shim.write_text(shim.read_text().replace("@log@", str(log)).replace("@real@", str(real)))
-    shim.chmod(0o755)
-    project.environment["PATH"] = f"{shim.parent}:{project.variables()['PATH']}"
-    return Watched(log)
 
 
 def enter(project: Project, machine: Machine) -> dict[str, object]:
     """Host variables with which a machine is reached by a connection that is not ssh."""
     project.environment["ANSIBLE_CONNECTION_PLUGINS"] = str(TESTS / "integration" / "connection_plugins")
     return {"ansible_connection": "enter", "enter_words": machine.enter()}
+
+
+# A NixOS module whose activation waits, at a named pipe, until it is let through.
+GATE = """{
+  system.activationScripts.gate = ''
+    echo before the gate
+    [ ! -p /run/gate ] || cat /run/gate
+    echo behind the gate
+  '';
+}"""
+
+
+def close_gate(machine: Machine) -> None:
+    """Let the next activation with a gate wait there."""
+    machine.run("mkfifo /run/gate")
+
+
+def open_gate(machine: Machine) -> None:
+    """Let the activation that waits at the gate go on."""
+    machine.run("echo opened >/run/gate; rm /run/gate")
+
+
+def traces_of_jobs(machine: Machine) -> str:
+    """What there still is of jobs on a machine: units and files."""
+    return machine.run(
+        "systemctl list-units --all --plain --no-legend 'nix-ops*'; find /run -maxdepth 1 -name 'nix-ops*';"
+        " find /tmp -name 'nix-ops*'"
+    ).stdout

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import subprocess
+import textwrap
 
 import pytest
 
@@ -24,6 +25,7 @@ from integration.networks import (
     standing,
     toplevels,
 )
+from integration.outside import COPIED
 from integration.project import NIXPKGS, Project
 
 FLAKE = """
@@ -32,8 +34,32 @@ FLAKE = """
   outputs = { nixpkgs, ... }: {
     nixosConfigurations.target = nixpkgs.lib.nixosSystem {
       system = "x86_64-linux";
-      modules = [ { deployment.targetHost = "ADDRESS"; services.openssh.enable = true; environment.etc.flake.text = "from a flake"; } ];
+      modules = [
+        {
+          deployment.targetHost = "ADDRESS";
+          services.openssh.enable = true;
+          environment.etc.flake.text = "from a flake";
+        }
+      ];
     };
+  };
+}
+"""
+
+ALONE = """
+  imports = [ ({ name, deploymentName, ... }: {
+    services.openssh.enable = true;
+    environment.etc.told.text = "${name} of ${deploymentName}";
+  }) ];
+"""
+
+ARGUMENTS = """
+{ address, ports, word }:
+{
+  target = { name, deploymentName, ... }: {
+    deployment.targetHost = address;
+    services.openssh = { enable = true; inherit ports; };
+    environment.etc.told.text = "${name} of ${deploymentName} knows ${word}";
   };
 }
 """
@@ -56,7 +82,7 @@ def test_the_main_job(target: Machine, project: Project) -> None:
     toplevel = toplevels(first)["target"]
     assert first.of(ACTIVATE)["toplevel"] == toplevel
     assert standing(target) == (toplevel, toplevel, toplevel)
-    assert target.inspect()["leftovers"] == ["/nix/var/nix/gcroots/nix-ops/copied"]
+    assert target.inspect()["leftovers"] == [COPIED]
 
     again = network.deployed()
     assert not again.changed
@@ -121,7 +147,7 @@ def test_preview_touches_nothing_and_tells_what_differs(target: Machine, project
         "unit three.service: new",
     }
     assert [line for line in wanted if line not in preview.output] == []
-    assert not target.run(["test", "-e", toplevels(preview)["target"]], check=False).returncode == 0
+    assert target.run(["test", "-e", toplevels(preview)["target"]], check=False).returncode == 1
 
     done = network.deployed("--diff")
     assert [line for line in wanted if line not in done.output] == []
@@ -142,7 +168,7 @@ def test_tags_end_the_deployment_early(target: Machine, project: Project) -> Non
     assert toplevel in copied.of(COPY)["paths"]
     assert [one.task for one in copied.results] == [BUILD, INFO, COPY]
     now = target.inspect()
-    assert now.pop("leftovers") == ["/nix/var/nix/gcroots/nix-ops/copied"]
+    assert now.pop("leftovers") == [COPIED]
     before.pop("leftovers")
     assert now == before
 
@@ -190,6 +216,31 @@ def test_always_activate_is_honoured_where_the_network_says_so(target: Machine, 
     assert again.of(ACTIVATE)["units"]["restarted"] == []
     assert {**target.inspect(), "leftovers": []} == {**before, "leftovers": []}
     assert "target> activating the configuration..." in again.output
+
+
+def test_a_network_that_is_one_file(target: Machine, project: Project) -> None:
+    project.environment["ANSIBLE_INVENTORY_ENABLED"] = "nix.ops.network"
+    project.write("site.nix", f'{{ target = {{ deployment.targetHost = "{target.address}"; {ALONE} }}; }}')
+    done = project.play("-i", "site.nix", "nix.ops.deploy")
+    assert done.exit_code == 0, done.output
+    assert standing(target) == (toplevels(done)["target"],) * 3
+    assert target.run(["cat", "/etc/told"]).stdout == "target of site"
+
+
+def test_a_network_of_arguments_one_of_them_in_a_vault(target: Machine, project: Project) -> None:
+    project.write("password", "opens the vault\n")
+    vault = ("--vault-password-file", "password")
+    secret = project.run("ansible-vault", "encrypt_string", *vault, "--name", "word", 'it\'s a "secret"')
+    assert secret.exit_code == 0, secret.output
+    project.write("site.nix", ARGUMENTS)
+    arguments = f"arguments:\n  address: {target.address}\n  ports: [22]\n" + textwrap.indent(
+        secret.output.partition("Encryption successful")[0], "  "
+    )
+    project.write("example.network.yml", f"plugin: nix.ops.network\nfiles: [site.nix]\n{arguments}")
+    done = project.play("-i", "example.network.yml", "nix.ops.deploy", *vault)
+    assert done.exit_code == 0, done.output
+    assert target.run(["cat", "/etc/told"]).stdout == 'target of example knows it\'s a "secret"'
+    assert not project.play("-i", "example.network.yml", "nix.ops.deploy", *vault).changed
 
 
 def test_a_network_that_is_a_flake(target: Machine, project: Project) -> None:

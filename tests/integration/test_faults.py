@@ -97,7 +97,7 @@ def test_nix_missing_on_the_controller(project, target, tmp_path):
         run = network.deploy()
     assert run.exit_code == 4, run.output
     assert "nix-instantiate is not on the controller's PATH" in run.output
-    assert "Next: install Nix on the controller" in run.output
+    assert "Next: Install Nix on the controller" in run.output
 
 
 def test_an_untrusted_user_without_root(project, machine):
@@ -313,6 +313,25 @@ def test_a_toplevel_that_is_not_on_the_machine(project, target):
     assert f"{system} is no NixOS system in this machine's store" in message
     assert "State: nothing was activated" in message
     assert "Next: " in message
+
+
+def test_an_activation_that_is_killed(project, target):
+    gate = 'system.activationScripts.gate = "echo at the gate; while [ -e /run/gate ]; do sleep 0.1; done";'
+    network = Network(project, target)
+    network.define(gate)
+    before = target.inspect()
+    target.run("touch /run/gate")
+    deploying = network.start()
+    seen = read_until(deploying, "at the gate")
+    target.run("systemctl kill --signal=SIGKILL nix-ops-activation.service; rm /run/gate")
+    run = project.finish(deploying, seen)
+    assert run.exit_code == 2, run.output
+    message = run.of(ACTIVATE)["msg"]
+    assert message.startswith("target: the activation was killed")
+    assert f"State: it runs {before['running']}, boots {before['boot_default']}" in message
+    assert "Next: Run the same again" in message
+    assert stands(target.inspect()) == stands(before)
+    assert network.deployed().changed
 
 
 def test_a_reboot_during_the_activation(project, target):

@@ -17,6 +17,7 @@ import pytest
 
 from fleet import Fleet, FleetError, Kind, Machine
 from fleet.fleet import fleets_directory
+from fleet.network import Network
 
 from .conftest import MachineFactory
 
@@ -243,3 +244,24 @@ def test_list_tells_all_that_a_user_needs(fleet: Fleet, machine: MachineFactory)
     words = ["ssh", "-F", "none", *facts["ssh_args"], f"{facts['user']}@{facts['address']}", "id -un"]
     assert subprocess.run(words, capture_output=True, text=True, check=True, timeout=20).stdout == "root\n"
     assert target.host_public_key in Path(facts["known_hosts_file"]).read_text()
+
+
+def test_a_number_that_is_asked_for_is_given_to_one_fleet(tmp_path: Path) -> None:
+    network = Network.of(tmp_path / "one")
+    try:
+        with pytest.raises(FleetError, match=f"The number {network.number} is taken, by the fleet in {tmp_path}/one"):
+            Fleet(tmp_path / "other", network.number).up("target")
+        assert not (tmp_path / "other").exists()
+        with pytest.raises(FleetError, match=f"This fleet has the number {network.number}"):
+            Network.of(tmp_path / "one", 254)
+    finally:
+        network.remove()
+    with pytest.raises(FleetError, match="0 to 254"):
+        Network.of(tmp_path / "one", 255)
+
+
+def test_reset_by_hand_makes_a_machine_new(fleet: Fleet, machine: MachineFactory) -> None:
+    target = machine()
+    target.ssh("touch /root/old")
+    subprocess.run([sys.executable, str(FLEET), "--directory", str(fleet.directory), "reset", "target"], check=True)
+    assert target.ssh("ls /root/old", check=False).returncode != 0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from integration.networks import Counter
 from integration.tasks import (
     PACKAGES,
     build_package,
@@ -21,7 +22,6 @@ from integration.tasks import (
     read_until,
     run_tasks,
     wait_for,
-    watch,
     write_play,
 )
 
@@ -54,7 +54,7 @@ def build(project, options, *words, hosts="localhost", keywords=""):
 
 def test_network_of_several_files(project):
     project.write("network.nix", NETWORK)
-    project.write("more.nix", '{ web.services.openssh = { enable = true; ports = [ 2222 ]; }; }')
+    project.write("more.nix", "{ web.services.openssh = { enable = true; ports = [ 2222 ]; }; }")
     outcome = build(
         project,
         """
@@ -192,8 +192,13 @@ def test_expression_with_nix_path_and_options(project):
 def test_flake(project, packages):
     project.write(
         "flake/flake.nix",
-        '{ outputs = _: { packages.x86_64-linux = { default = (import ./packages.nix { salt = "%s"; }).tool; '
-        'base = (import ./packages.nix { salt = "%s"; }).base; }; }; }' % (packages, packages),
+        """
+        {
+          outputs = _: {
+            packages.x86_64-linux = with import ./packages.nix { salt = "SALT"; }; { default = tool; inherit base; };
+          };
+        }
+        """.replace("SALT", packages),
     )
     project.write("flake/packages.nix", PACKAGES.replace("builtins.currentSystem", '"x86_64-linux"'))
     outcome = run_tasks(
@@ -273,17 +278,22 @@ def test_evaluation_error_is_shown_whole(project):
 
 
 def test_values_of_arguments_are_in_no_process_list(project, packages):
-    watched = [watch(project, program) for program in ("nix-instantiate", "nix-store")]
-    project.write("secret.nix", '{ password, salt }: builtins.seq password (import ./packages.nix { inherit salt; }).base')
+    counters = [Counter(project, program) for program in ("nix-instantiate", "nix-store")]
+    project.write(
+        "secret.nix", "{ password, salt }: builtins.seq password (import ./packages.nix { inherit salt; }).base"
+    )
     outcome = build(
-        project, f"file: secret.nix\narguments: {{salt: {packages}, password: correct-horse}}", "-vvv",
+        project,
+        f"file: secret.nix\narguments: {{salt: {packages}, password: correct-horse}}",
+        "-vvv",
         keywords="  no_log: true",
     )
     assert outcome.exit_code == 0, outcome.output
     assert "correct-horse" not in outcome.output
-    for program in watched:
-        assert program.calls()
-        assert "correct-horse" not in "\n".join(program.calls())
+    for counter in counters:
+        runs = counter.runs()
+        assert runs
+        assert "correct-horse" not in "\n".join(runs)
 
 
 def test_ad_hoc(project, packages):
@@ -370,9 +380,7 @@ def test_delegated_build(machine, project, packages):
 
 def test_build_host_without_nix(machine, project, packages):
     machine("bare", nix=False)
-    outcome = build(
-        project, f"file: packages.nix\nattribute: [base]\narguments: {{salt: {packages}}}", hosts="bare"
-    )
+    outcome = build(project, f"file: packages.nix\nattribute: [base]\narguments: {{salt: {packages}}}", hosts="bare")
     assert outcome.exit_code != 0
     assert "nix-store is not on the PATH" in outcome.of("Build")["msg"]
 
@@ -401,7 +409,6 @@ def test_interrupt_ends_the_build(machine, project, packages, here):
     os.killpg(process.pid, signal.SIGINT)
     assert project.finish(process).exit_code != 0
 
-
     def ended():
         # The salt is a variable of the builder's.
         search = f"cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -c '^salt={packages}' || true"
@@ -412,5 +419,3 @@ def test_interrupt_ends_the_build(machine, project, packages, here):
     builder.run("rm /tmp/gate")
     assert builder.inspect()["leftovers"] == []
     assert not list(project.directory.glob("waiting*"))
-
-

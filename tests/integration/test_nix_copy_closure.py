@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from integration.networks import Counter
 from integration.tasks import (
     build_package,
     build_system,
@@ -20,7 +22,6 @@ from integration.tasks import (
     nix,
     put,
     run_tasks,
-    watch,
     write_inventory,
 )
 
@@ -65,27 +66,30 @@ def test_only_what_is_missing_is_copied(machine, project, tool):
     assert target.inspect()["leftovers"] == []
 
     # When all is there, that is found out in one round trip.
-    ssh = watch(project, "ssh")
+    ssh = Counter(project, "ssh")
     again = copy(project, tool)
     assert again.statuses("Copy") == {"target": "ok"}
     assert (again.of("Copy")["paths"], again.of("Copy")["bytes"]) == ([], 0)
-    assert len(ssh.calls()) == 1
+    assert len(ssh.runs()) == 1
 
 
-def test_from_the_machine(machine, project, tool):
+@pytest.mark.parametrize("debian", ["bookworm", "trixie"])
+def test_to_and_from_each_version_of_nix(machine, project, tool, debian):
     tool, base = tool
-    target = machine("target")
-    put(target, tool)
-    bytes_ = sizes(tool, base)
+    target = machine(debian, debian=debian)
+    assert copy(project, tool, hosts=debian).of("Copy")["changed"]
+    assert has_path(target, tool)
+    taken = sizes(tool, base)
     nix("nix-store", "--delete", tool, base)
-    would = copy(project, tool, "--check", options="direction: from").of("Copy")
+    task = {"hosts": debian, "options": "direction: from"}
+    would = copy(project, tool, "--check", **task).of("Copy")
     assert sorted(would["paths"]) == sorted([tool, base])
     assert not Path(tool).exists()
-    result = copy(project, tool, options="direction: from").of("Copy")
+    result = copy(project, tool, **task).of("Copy")
     assert sorted(result["paths"]) == sorted([tool, base])
-    assert result["bytes"] == bytes_
+    assert result["bytes"] == taken
     assert Path(tool).exists()
-    assert not copy(project, tool, options="direction: from").changed
+    assert not copy(project, tool, **task).changed
 
 
 def test_check_mode_writes_nothing(machine, project, tool):
@@ -126,9 +130,10 @@ def test_substitutes_come_from_the_machines_own_cache(machine, project, tool):
     nix("nix", "--extra-experimental-features", "nix-command", "copy", "--to", f"file://{cache}", base)
     packed = subprocess.run(["tar", "-C", cache, "-c", "."], check=True, capture_output=True).stdout
     target.run("mkdir /srv/cache && tar -C /srv/cache -x", stdin=packed)
-    target.run("rm /etc/nix/nix.conf; cat >/etc/nix/nix.conf", stdin=(
-        b"build-users-group =\nsandbox = false\nsubstituters = file:///srv/cache\nrequire-sigs = false\n"
-    ))
+    target.run(
+        "rm /etc/nix/nix.conf; cat >/etc/nix/nix.conf",
+        stdin=(b"build-users-group =\nsandbox = false\nsubstituters = file:///srv/cache\nrequire-sigs = false\n"),
+    )
     outcome = copy(project, tool, options="substitutes: true")
     assert outcome.exit_code == 0, outcome.output
     assert has_path(target, tool)
@@ -222,19 +227,11 @@ def test_every_character_in_the_options_of_ssh(machine, project, tool):
     known = project.directory / "known hosts"
     known.write_text(target.known_hosts_file.read_text())
     project.configure()
-    quoted = str(identity).replace('"', '\\"')
-    write_inventory(
-        project,
-        {
-            "it": {
-                "ansible_host": target.address,
-                "ansible_user": "root",
-                "ansible_ssh_common_args": f"-o 'IdentityFile=\"{quoted}\"' -o 'UserKnownHostsFile=\"{known}\"'".replace(
-                    "'me'", "'\"'\"'me'\"'\"'"
-                ),
-            }
-        },
-    )
+    # First ssh's own quotes, then those of a shell.
+    words = [f'IdentityFile="{str(identity).replace(chr(34), chr(92) + chr(34))}"', f'UserKnownHostsFile="{known}"']
+    options = shlex.join(word for option in words for word in ("-o", option))
+    variables = {"ansible_host": target.address, "ansible_user": "root", "ansible_ssh_common_args": options}
+    write_inventory(project, {"it": variables})
     outcome = copy(project, tool[0], hosts="all")
     assert outcome.exit_code == 0, outcome.output
     assert has_path(target, tool[0])
@@ -248,11 +245,21 @@ def test_path_that_does_not_exist(machine, project):
     message = copy(project, nowhere).of("Copy")["msg"]
     assert f"{nowhere} is not in the controller's store" in message
     assert "nothing was copied" in message
-    assert "is not in" in copy(project, nowhere, "--check").of("Copy")["msg"] 
+    assert "is not in" in copy(project, nowhere, "--check").of("Copy")["msg"]
     message = copy(project, nowhere, options="direction: from").of("Copy")["msg"]
     assert nowhere in message
-    for wrong in ("/etc/passwd", "/nix/store/../etc", "--help", "/nix/store/x;touch"):
-        assert "is no path in the Nix store" in copy(project, f'"{wrong}"').of("Copy")["msg"]
+    wrong = ["/etc/passwd", "/nix/store/../etc", "--help", "/nix/store/x;touch"]
+    outcome = run_tasks(
+        project,
+        f"""
+        - name: Copy
+          nix.ops.nix_copy_closure: {{path: "{{{{ item }}}}"}}
+          loop: {json.dumps(wrong)}
+        """,
+    )
+    messages = [result["msg"] for result in outcome.of("Copy")["results"]]
+    assert all("is no path in the Nix store" in message for message in messages)
+    assert len(messages) == len(wrong)
     assert target.inspect() == before
 
 

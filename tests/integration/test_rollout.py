@@ -22,7 +22,7 @@ def machines(machine: MachineFactory) -> dict[str, Machine]:
     return {name: machine(name) for name in NAMES}
 
 
-def untouched(machines: dict[str, Machine], before: dict[str, tuple[str, str, str]]) -> set[str]:
+def left_alone(machines: dict[str, Machine], before: dict[str, tuple[str, str, str]]) -> set[str]:
     """The machines that stand where they stood."""
     return {name for name, one in machines.items() if standing(one) == before[name]}
 
@@ -50,11 +50,12 @@ def test_limit(machines: dict[str, Machine], project: Project) -> None:
     assert toplevels(everyone) == {**toplevels(one), **toplevels(rest)}
     assert not everyone.changed
     assert set(toplevels(network.deployed("--limit", "tag_web", "--tags", "build"))) == {"gamma"}
+    assert set(toplevels(network.deployed("-e", "deploy_machines=beta", "--tags", "build"))) == {"beta"}
 
     for pattern in ("nobody", "beta:!beta"):
         nobody = network.deploy("--limit", pattern)
         assert nobody.exit_code != 0
-        assert "does not match any hosts" in nobody.output
+        assert "leaves us with no hosts to target" in nobody.output
         assert nobody.results == ()
 
 
@@ -81,7 +82,7 @@ def test_an_unreachable_machine_stops_no_other_unless_the_user_says_so(
 
     machines["gamma"].link_up()
     machines["gamma"].wait_up()
-    last = network.deployed()
+    last = network.deployed("-e", "deploy_any_errors_fatal=true")
     assert last.statuses(REPORT) == dict.fromkeys(NAMES, "ok")
 
 
@@ -92,10 +93,11 @@ def test_a_failed_activation_stops_whom_the_user_says(machines: dict[str, Machin
     network.define(gamma=BROKEN)
 
     # More than a quarter of the first two failed, so that the third is left alone.
-    careful = network.deploy(playbook=import_deploy(project, deploy_serial=2, deploy_max_fail_percentage=25))
+    serial = [2, "100%"]
+    careful = network.deploy(playbook=import_deploy(project, deploy_serial=serial, deploy_max_fail_percentage=25))
     assert careful.exit_code == 2
     assert careful.statuses(ACTIVATE) == {"beta": "changed", "gamma": "failed"}
-    assert untouched(machines, before) == {"target"}
+    assert left_alone(machines, before) == {"target"}
     new = toplevels(careful)
     assert standing(machines["beta"]) == (new["beta"],) * 3
     # It still boots what it ran before.
@@ -104,7 +106,7 @@ def test_a_failed_activation_stops_whom_the_user_says(machines: dict[str, Machin
 
     # Only when all of a batch failed, Ansible itself ends the rollout.
     alone = network.deploy("-e", "deploy_serial=1")
-    assert (alone.exit_code, untouched(machines, before)) == (2, {"target"})
+    assert (alone.exit_code, left_alone(machines, before)) == (2, {"target"})
 
     network.define(gamma=BROKEN, one="uno")
     before = standings(machines)
@@ -149,7 +151,9 @@ def test_networks_beside_each_other_in_one_inventory(machine: MachineFactory, pr
         )
     project.write(
         "inventory/web.nix",
-        "{ web = { deploymentName, ... }: { services.openssh.enable = true; environment.etc.name.text = deploymentName; }; }",
+        "{ web = { deploymentName, ... }: {\n"
+        "  services.openssh.enable = true; environment.etc.name.text = deploymentName;\n"
+        "}; }",
     )
     both = project.play("-i", "inventory", "nix.ops.deploy")
     assert both.exit_code == 0, both.output

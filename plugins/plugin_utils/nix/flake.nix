@@ -27,10 +27,18 @@ let
     else
       outputs.nixosConfigurations or (throw "the flake '${flake}' has no nixosConfigurations");
 
-  # An own declaration of deployment.* (another tool's) stays the only one.
+  # An own declaration of deployment.* (another tool's) stays the only one. Where a machine uses these
+  # options and nobody declares them, to look at its options already throws.
+  declares =
+    configuration:
+    let
+      looked = builtins.tryEval (configuration.options ? deployment);
+    in
+    looked.success && looked.value;
+
   extend =
     machine: configuration:
-    if configuration ? extendModules && !(configuration.options ? deployment) then
+    if configuration ? extendModules && !declares configuration then
       configuration.extendModules {
         modules = [
           ./options.nix

@@ -65,11 +65,11 @@ let
   };
 
   modulesOf =
-    machine:
+    attribute:
     map (network: {
-      imports = [ network.${machine} ];
+      imports = [ network.${attribute} ];
       inherit (network) _file;
-    }) (builtins.filter (network: network ? ${machine}) networks);
+    }) (builtins.filter (network: network ? ${attribute}) networks);
 
   stuff = machine: {
     key = "nix.ops";
@@ -97,7 +97,7 @@ let
     name = machine;
     value = import (nixpkgs + "/nixos/lib/eval-config.nix") {
       inherit system;
-      modules = modulesOf machine ++ builtins.catAttrs "defaults" networks ++ [ (stuff machine) ];
+      modules = modulesOf machine ++ modulesOf "defaults" ++ [ (stuff machine) ];
     };
   };
 

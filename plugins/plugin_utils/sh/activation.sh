@@ -4,29 +4,31 @@
 # with the activation.
 # Standard input of main: the job that the unit runs.
 
-unit=nix-ops-activation.service
-attempts=/run/nix-ops
-
 refuse() { # REASON TEXT
     echo "refused $1"
     echo "$2" >&2
     exit 0
 }
 
+# The dot keeps trailing newlines, which $( ) drops.
 quoted() {
-    printf "'%s'" "$(printf '%s' "$1" | sed "s/'/'\\\\''/g")"
+    text=$(printf '%s.' "$1" | sed "s/'/'\\\\''/g")
+    printf "'%s'" "${text%.}"
 }
 
 # Variables go to the job by a file of its own: a unit's environment can be read by every user.
 variables() { # NAMES
-    for name in $1; do
-        eval "value=\$$name"
-        printf 'export %s=%s\n' "$name" "$(quoted "${value?}")"
+    for nix_ops_name in $1; do
+        eval "nix_ops_value=\$$nix_ops_name"
+        printf 'export %s=%s\n' "$nix_ops_name" "$(quoted "${nix_ops_value?}")"
     done
 }
 
 main() { # ID ACTION TOPLEVEL PROFILE HOLDER NAMES
-    id=$1 action=$2 new=$3 profile=$4 holder=$5 names=$6
+    # Before any other variable is set: one of the user's may have its name.
+    given=$(variables "$6")
+    unit=nix-ops-activation.service attempts=/run/nix-ops
+    id=$1 action=$2 new=$3 profile=$4 holder=$5
     [ "$(id -u)" = 0 ] || refuse root "it needs root: set become"
     [ -d /run/systemd/system ] || refuse systemd "systemd does not run here"
     if [ ! -e "$new/nixos-version" ] || [ ! -x "$new/bin/switch-to-configuration" ]; then
@@ -37,7 +39,7 @@ main() { # ID ACTION TOPLEVEL PROFILE HOLDER NAMES
     directory=$attempts-$id
     mkdir "$directory"
     cat >"$directory/job"
-    variables "$names" >"$directory/variables"
+    printf '%s\n' "$given" >"$directory/variables"
     : >"$directory/log"
     echo "$unit" >"$directory/unit"
 

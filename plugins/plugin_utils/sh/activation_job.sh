@@ -4,37 +4,43 @@
 # The action switch is done as test, profile, boot: a machine that breaks half way still
 # boots what it ran before.
 
-directory=$1 action=$2 new=$3 profile=$4
+# The user's variables are read below: the names of these are none that he would choose.
+job_directory=$1 job_action=$2 job_new=$3 job_profile=$4
 cd / || exit 1
 umask 022
 # shellcheck source=/dev/null
-. "$directory/variables"
+. "$job_directory/variables"
 
 # An exit code of 0 keeps the unit from being marked as failed; the true one is in the file.
 finish() { # EXIT-CODE
-    echo "$1" >"$directory/rc.new"
-    mv "$directory/rc.new" "$directory/rc"
+    echo "$1" >"$job_directory/rc.new"
+    mv "$job_directory/rc.new" "$job_directory/rc"
     exit 0
 }
 
 step() { # NAME COMMAND...
-    echo "$1" >"$directory/step"
+    echo "$1" >"$job_directory/step"
     shift
     "$@" || finish $?
 }
 
-case $action in
+set_profile() {
+    step profile mkdir -p "${job_profile%/*}"
+    step profile nix-env --profile "$job_profile" --set "$job_new"
+}
+
+case $job_action in
     switch)
-        step activate "$new/bin/switch-to-configuration" test
-        step profile nix-env --profile "$profile" --set "$new"
-        step boot "$new/bin/switch-to-configuration" boot
+        step activate "$job_new/bin/switch-to-configuration" test
+        set_profile
+        step boot "$job_new/bin/switch-to-configuration" boot
         ;;
     boot)
-        step profile nix-env --profile "$profile" --set "$new"
-        step boot "$new/bin/switch-to-configuration" boot
+        set_profile
+        step boot "$job_new/bin/switch-to-configuration" boot
         ;;
     test | dry-activate)
-        step activate "$new/bin/switch-to-configuration" "$action"
+        step activate "$job_new/bin/switch-to-configuration" "$job_action"
         ;;
 esac
 finish 0

@@ -1,8 +1,8 @@
 # shellcheck shell=sh
-# Exports the store paths on standard input to a new file that one user alone may read.
-# main FILE USER
+# Exports the store paths on standard input to a new file that all may read, as the store.
+# main FILE
 
 main() {
-    umask 077
-    xargs nix-store --export >"$1" && chown "$2" "$1"
+    umask 022
+    xargs nix-store --export >"$1"
 }

@@ -5,7 +5,9 @@
 
 alive() { # DIRECTORY
     if [ -f "$1/unit" ]; then
-        case $(systemctl show --property=ActiveState --value -- "$(cat "$1/unit")") in
+        # systemd does not answer while it is started anew, or the machine goes down.
+        state_of_unit=$(systemctl show --property=ActiveState --value -- "$(cat "$1/unit")") || return 0
+        case $state_of_unit in
             active | activating | deactivating | reloading) return 0 ;;
             *) return 1 ;;
         esac
@@ -22,21 +24,24 @@ size() {
 # the offset on.
 follow() { # DIRECTORY OFFSET TENTHS
     state=running
+    left=$3 waited=
     while :; do
         if [ ! -d "$1" ]; then
             echo "gone 0"
             return 0
         elif [ -f "$1/rc" ]; then
             state="ended $(cat "$1/rc")"
-        elif ! alive "$1"; then
+        # Once a second: it costs more than all the rest.
+        elif [ $((left % 10)) -eq 0 ] && ! alive "$1"; then
             # It may have ended between the two looks.
             if [ -f "$1/rc" ]; then state="ended $(cat "$1/rc")"; else state=killed; fi
         fi
         bytes=$(size "$1/log")
-        left=${left:-$3}
-        if [ "$state" != running ] || [ "$bytes" -gt "$2" ] || [ "$left" -le 0 ]; then
+        if [ "$state" != running ] || [ -n "$waited" ] || [ "$left" -le 0 ]; then
             break
         fi
+        # One more moment: a line seldom comes alone, and each answer is a round trip.
+        [ "$bytes" -le "$2" ] || waited=yes
         left=$((left - 1))
         sleep 0.1
     done

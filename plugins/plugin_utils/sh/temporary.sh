@@ -1,13 +1,10 @@
 # shellcheck shell=sh
-# Makes a directory that one user alone can enter and prints its name; or removes it.
-# main make USER | main remove DIRECTORY
+# Makes a directory that the caller alone may write to and prints its name; or removes it.
+# main make | main remove DIRECTORY
 
 main() {
     case $1 in
-        make)
-            umask 077
-            directory=$(mktemp -d) && chown "$2" "$directory" && echo "$directory"
-            ;;
+        make) directory=$(mktemp -d) && chmod 755 "$directory" && echo "$directory" ;;
         remove) rm -rf -- "$2" ;;
     esac
 }

@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
+from ansible.plugins.connection import ConnectionBase
+
 DOCUMENTATION = r"""
 name: enter
 short_description: Enters a machine of the fleet, past its network
@@ -21,11 +26,6 @@ options:
     type: str
     default: root
 """
-
-import subprocess
-from pathlib import Path
-
-from ansible.plugins.connection import ConnectionBase
 
 
 class Connection(ConnectionBase):

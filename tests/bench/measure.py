@@ -1,0 +1,232 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Compares the deploy with the bare commands, on the same live machines in one run; ``make bench``.
+
+It prints figures and judges nothing: how fast a computer is, is no property of the project.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from fleet import Fleet, Kind, Machine
+from fleet.fleet import fleets_directory
+from integration.project import BIN, Project
+
+HERE = Path(__file__).resolve().parent
+CHECKOUT = HERE.parents[1]
+CASES = {"first": "first deploy", "nothing": "nothing to do", "changed": "one file changed"}
+BARE, PARALLEL, DEPLOY = "bare", "bare, parallel", "nix.ops.deploy"
+COUNTED = ("nix-instantiate", "nix-store", "nix-copy-closure", "ssh")
+
+
+@dataclass
+class Bench:
+    """A project, its machines, and what was measured.
+
+    :param machines: all that a deploy is about.
+    """
+
+    project: Project
+    machines: Sequence[Machine]
+    words: int = 0
+    first: str = ""
+    seconds: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def round(self, side: str, measure: Callable[[str, str], None]) -> None:
+        """Deploy to new machines, deploy again, deploy a change."""
+        for machine in self.machines:
+            machine.stop()
+            machine.wipe()
+            machine.start()
+        for machine in self.machines:
+            machine.wait_up()
+        self.write(first=True)
+        measure(side, "first")
+        measure(side, "nothing")
+        self.write()
+        measure(side, "changed")
+
+    def write(self, *, first: bool = False) -> None:
+        """Change what the machines shall be, to what no run before has built."""
+        self.words += 1
+        addresses = "".join(f'{machine.name} = "{machine.address}"; ' for machine in self.machines)
+        changed = f"{os.getpid()}-{time.time()}-{self.words}"
+        self.first = changed if first else self.first
+        self.project.write(
+            "given.nix", f'{{ first = "{self.first}"; changed = "{changed}"; machines = {{ {addresses}}}; }}\n'
+        )
+
+    def measure(self, side: str, case: str) -> None:
+        """Run one side once, from no open connection on, and remember how long it took."""
+        self.disconnect()
+        began = time.monotonic()
+        self.run(side, case, self._variables())
+        self.seconds.setdefault((side, case), []).append(time.monotonic() - began)
+
+    def count(self, side: str, case: str) -> None:
+        """Run one side once, and count the commands that it starts."""
+        self.disconnect()
+        with _shims(self.project.directory) as (directory, log):
+            variables = self._variables()
+            self.run(side, case, {**variables, "PATH": f"{directory}:{variables['PATH']}"})
+            started = log.read_text().split()
+        self.counts[case] = {command: started.count(command) for command in COUNTED}
+
+    def run(self, side: str, case: str, variables: dict[str, str]) -> None:
+        """Deploy; a run that fails ends the bench with what it said."""
+        names = [machine.name for machine in self.machines]
+        if side == DEPLOY:
+            command = ["ansible-playbook", "-i", "bench.network.yml", "nix.ops.deploy", "--forks", str(len(names))]
+        else:
+            at_once = str(len(names)) if side == PARALLEL else "1"
+            command = ["xargs", "-n", "1", "-P", at_once, str(HERE / "bare.sh"), case]
+        done = subprocess.run(
+            command,
+            cwd=self.project.directory,
+            env={**variables, "SSH_OPTIONS": self._ssh_options()},
+            input="\n".join(names),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        as_expected = side != DEPLOY or (re.search("changed=[1-9]", done.stdout) is not None) == (case != "nothing")
+        if done.returncode != 0 or not as_expected:
+            raise SystemExit(f"bench: {side}, {CASES[case]}: exit code {done.returncode}\n{done.stdout}")
+
+    def disconnect(self) -> None:
+        """End the connections that are shared between ssh's calls."""
+        for socket in (self.project.directory / "cp").glob("*"):
+            end = ["ssh", "-O", "exit", "-o", f"ControlPath={socket}", "bench"]
+            subprocess.run(end, capture_output=True, check=False)
+
+    def _variables(self) -> dict[str, str]:
+        # The tests' callback is no part of a deploy.
+        return {name: value for name, value in self.project.variables().items() if name != "ANSIBLE_CALLBACKS_ENABLED"}
+
+    def _ssh_options(self) -> str:
+        shared = "-o ControlMaster=auto -o ControlPersist=60s"
+        return f"-F {self.machines[0].ssh_config} {shared} -o ControlPath={self.project.directory}/cp/%C"
+
+
+@contextmanager
+def _shims(below: Path) -> Iterator[tuple[Path, Path]]:
+    """Commands that note down that they were called, for the front of PATH."""
+    with tempfile.TemporaryDirectory(dir=below) as made:
+        directory, log = Path(made), Path(made, "log")
+        log.touch()
+        for command in COUNTED:
+            shim = directory / command
+            shim.write_text(f'#!/bin/sh\necho {command} >>"{log}"\nexec {shutil.which(command)} "$@"\n')
+            shim.chmod(0o755)
+        yield directory, log
+
+
+def _project(directory: Path, fleet: Fleet) -> Project:
+    """A user's directory with the network, and the collection installed from what the checkout builds."""
+    project = Project(directory, {"ANSIBLE_COLLECTIONS_PATH": str(directory / "collections")})
+    project.configure(fleet.ssh_config)
+    (directory / "cp").mkdir(mode=0o700)
+    for file in (HERE / "network").iterdir():
+        shutil.copy(file, directory)
+    project.write("bench.network.yml", "plugin: nix.ops.network\nname: bench\nfiles: [network.nix]\n")
+    for where, words in ((CHECKOUT, ("build", "--output-path", str(directory))), (directory, ("install", "--offline"))):
+        archive = [] if words[0] == "build" else [str(next(directory.glob("*.tar.gz")))]
+        command = [str(BIN / "ansible-galaxy"), "collection", *words, *archive]
+        subprocess.run(command, cwd=where, env=project.variables(), stdout=subprocess.DEVNULL, check=True)
+    return project
+
+
+def _measure(fleet: Fleet, machines: int, repetitions: int) -> Bench:
+    sides = [BARE, DEPLOY] if machines == 1 else [BARE, PARALLEL, DEPLOY]
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        chosen = [fleet.machine(f"machine{number}") for number in range(machines)]
+        bench = Bench(_project(Path(directory), fleet), chosen)
+        try:
+            # Whatever is made once (bytecode, caches of the file system) is made now.
+            bench.round(DEPLOY, bench.count)
+            for repetition in range(repetitions):
+                for side in sides if repetition % 2 == 0 else reversed(sides):
+                    print(f"{machines} machines, {repetition + 1} of {repetitions}: {side}", file=sys.stderr)
+                    bench.round(side, bench.measure)
+        finally:
+            bench.disconnect()
+    return bench
+
+
+def _report(benches: dict[int, Bench]) -> Iterator[str]:
+    yield "| machines | what | bare | bare, parallel | nix.ops.deploy | difference to bare | ratio |"
+    yield "|---:|---|---:|---:|---:|---:|---:|"
+    for machines, bench in benches.items():
+        for case, label in CASES.items():
+            bare, parallel, deploy = (_median(bench, side, case) for side in (BARE, PARALLEL, DEPLOY))
+            yield (
+                f"| {machines} | {label} | {bare:.2f} s | {f'{parallel:.2f} s' if parallel else ''} | {deploy:.2f} s"
+                f" | {deploy - bare:+.2f} s | {deploy / bare:.2f} |"
+            )
+    yield ""
+    if len(benches) > 1:
+        few, many = min(benches), max(benches)
+        yield f"| {many} machines against {few} | bare | bare, parallel | nix.ops.deploy |"
+        yield "|---|---:|---:|---:|"
+        for case, label in CASES.items():
+            single = {BARE: _median(benches[few], BARE, case), DEPLOY: _median(benches[few], DEPLOY, case)}
+            ratios = [
+                _median(benches[many], side, case) / single[DEPLOY if side == DEPLOY else BARE]
+                for side in (BARE, PARALLEL, DEPLOY)
+            ]
+            yield f"| {label} | " + " | ".join(f"{ratio:.1f} times" for ratio in ratios) + " |"
+        yield ""
+    yield f"| commands that nix.ops.deploy starts | {' | '.join(COUNTED)} |"
+    yield "|---|" + "---:|" * len(COUNTED)
+    for machines, bench in benches.items():
+        for case, label in CASES.items():
+            counts = " | ".join(str(bench.counts[case][command]) for command in COUNTED)
+            yield f"| {machines} machine{'s' if machines > 1 else ''}, {label} | {counts} |"
+
+
+def _median(bench: Bench, side: str, case: str) -> float:
+    return median(bench.seconds.get((side, case), [0.0]))
+
+
+def _computer() -> str:
+    nix = subprocess.run(["nix-store", "--version"], capture_output=True, text=True, check=True).stdout.split()[-1]
+    core = subprocess.run([str(BIN / "ansible"), "--version"], capture_output=True, text=True, check=True).stdout
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return (
+        f"{os.cpu_count()} processors, {memory:.0f} GiB of memory, {platform.freedesktop_os_release()['PRETTY_NAME']},"
+        f" Nix {nix}, ansible-core {core.partition('core ')[2].partition(']')[0]}, Python {platform.python_version()};"
+        f" load {os.getloadavg()[2]:.1f} in the last quarter of an hour"
+    )
+
+
+def main() -> None:
+    """Measure, and print tables in Markdown."""
+    parser = argparse.ArgumentParser(description="Compares the deploy with the bare commands.")
+    parser.add_argument("--machines", type=int, nargs="+", default=[1, 10], metavar="N")
+    parser.add_argument("--repetitions", type=int, default=5, metavar="N")
+    arguments = parser.parse_args()
+    fleet = Fleet(fleets_directory() / "bench")
+    try:
+        fleet.up_all({f"machine{number}": Kind() for number in range(max(arguments.machines))})
+        benches = {count: _measure(fleet, count, arguments.repetitions) for count in sorted(arguments.machines)}
+    finally:
+        fleet.down_all()
+    print(f"Medians of {arguments.repetitions} runs: {_computer()}.\n")
+    print("\n".join(_report(benches)))

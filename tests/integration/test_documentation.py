@@ -1,0 +1,177 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the modules' documentation shows runs as it stands there, and what it promises to return is returned."""
+
+from __future__ import annotations
+
+import importlib
+import json
+
+import pytest
+import yaml
+
+from integration.tasks import PACKAGES, build_system, has_path, new_salt, put, run_tasks, write_inventory
+
+MODULES = ("nix_build", "nix_copy_closure", "nixos_activate", "nixos_info")
+TYPES = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}
+
+# What Ansible adds to every result.
+ADDED = {"changed", "failed", "diff", "warnings", "deprecations", "exception", "msg", "invocation", "item"}
+
+TARGET = '{ target.deployment.targetHost = "%s"; }'
+CONFIG = '{ target = { services.openssh.enable = true; environment.etc.salt.text = "%s"; }; }'
+TOOLS = """
+{ verbose }: { tools.backup = (import ./packages.nix { salt = if verbose then "SALT" else "quiet"; }).tool; }
+"""
+FLAKE = """
+{ outputs = _: { packages.x86_64-linux.default = (import ./packages.nix { salt = "SALT"; }).base; }; }
+"""
+
+
+def documentation(module):
+    """The documentation of a module: its examples' text, and what it returns."""
+    found = importlib.import_module(f"ansible_collections.nix.ops.plugins.modules.{module}")
+    return found.EXAMPLES, yaml.safe_load(found.RETURN)
+
+
+def keys(result):
+    """The module's own keys of a result."""
+    return {name for name in result if name not in ADDED and not name.startswith("_")}
+
+
+def check(described, value, where):
+    """A value is of the type that is described, and what is below it too."""
+    if value is None:
+        # Said in the description, or known to be missing only where something does not exist.
+        assert described["type"] in ("str", "int"), where
+        return
+    wanted = TYPES[described["type"]]
+    assert isinstance(value, wanted) and isinstance(value, bool) == (wanted is bool), f"{where}: {value!r}"
+    if "elements" in described:
+        for one in value:
+            check({"type": described["elements"], "contains": described.get("contains")}, one, where)
+    elif described.get("contains"):
+        assert set(value) == set(described["contains"]), where
+        for name, below in described["contains"].items():
+            check(below, value[name], f"{where}.{name}")
+    if described["type"] == "dict" and isinstance(described.get("sample"), dict):
+        for name in value.values():
+            assert set(name) == set(next(iter(described["sample"].values()))), where
+
+
+@pytest.fixture
+def target(machine):
+    """A machine, which is also called builder."""
+    return machine("target")
+
+
+@pytest.fixture
+def play(project, target):
+    """Runs a module's examples, with what they need."""
+    salt = new_salt()
+    project.write("target.nix", TARGET % target.address)
+    project.write("config.nix", CONFIG % salt)
+    project.write("packages.nix", PACKAGES)
+    project.write("default.nix", TOOLS.replace("SALT", salt))
+    project.write("srv/infra/flake.nix", FLAKE.replace("SALT", salt))
+    project.write("srv/infra/packages.nix", PACKAGES.replace("builtins.currentSystem", '"x86_64-linux"'))
+    hosts = {"target": {}, "builder": {"ansible_host": "target"}}
+
+    def run(module, *words, **variables):
+        write_inventory(project, {name: {**given, **variables} for name, given in hosts.items()})
+        tasks = yaml.safe_load(documentation(module)[0].replace("/srv/", f"{project.directory}/srv/"))
+        project.write("site.yml", json.dumps([{"hosts": "target", "gather_facts": False, "tasks": tasks}]))
+        outcome = project.play("-i", "hosts.yml", "site.yml", *words)
+        assert outcome.exit_code == 0, outcome.output
+        results = [one.result for one in outcome.results if f"nix.ops.{module}" in tasks[names(tasks, one)]]
+        assert len(results) == len([task for task in tasks if f"nix.ops.{module}" in task])
+        return results
+
+    return run
+
+
+def names(tasks, result):
+    """The place of a result's task among the tasks."""
+    return [task["name"] for task in tasks].index(result.task)
+
+
+def test_nix_build(play, project, target):
+    _, described = documentation("nix_build")
+    failure = described.pop("exit_code")
+    network, package, dry, flake = play("nix_build")
+    assert keys(network) == set(described)
+    assert keys(package) == keys(dry) == keys(flake) == set(described) - {"machines"}
+    for result in (network, package, dry, flake):
+        for name in keys(result):
+            check(described[name], result[name], name)
+    assert (project.directory / "srv/tools/backup").read_text()
+    assert has_path(target, flake["outputs"][0])
+    failed = run_tasks(project, "- name: Fail\n  nix.ops.nix_build: {expression: a}\n  delegate_to: localhost").of(
+        "Fail"
+    )
+    assert keys(failed) == {"exit_code"}
+    check(failure, failed["exit_code"], "exit_code")
+
+
+def test_nix_copy_closure(play, project, target):
+    _, described = documentation("nix_copy_closure")
+    toplevel = build_system(project, f'{{ environment.etc.salt.text = "{new_salt()}"; }}')
+    failure = described.pop("exit_code")
+    assert failure["returned"] == "failure"
+    for result in play("nix_copy_closure", toplevel=toplevel):
+        assert keys(result) == set(described)
+        for name in described:
+            check(described[name], result[name], name)
+    assert has_path(target, toplevel)
+
+
+def test_nixos_activate(play, project, target):
+    _, described = documentation("nixos_activate")
+    toplevel = build_system(project, f'{{ environment.etc.salt.text = "{new_salt()}"; }}')
+    put(target, toplevel)
+    switched, asked, booted = play("nixos_activate", toplevel=toplevel)
+    always = {name for name, one in described.items() if one["returned"] == "unless the activation was refused"}
+    assert keys(switched) == keys(asked) == set(described)
+    assert keys(booted) == always
+    for result in (switched, asked, booted):
+        for name in keys(result):
+            check(described[name], result[name], name)
+    # The same of one that fails.
+    bad = build_system(project, '{ systemd.services.bad = { wantedBy = [ "multi-user.target" ]; script = "false"; }; }')
+    put(target, bad)
+    failed = run_tasks(project, f"- name: Fail\n  nix.ops.nixos_activate: {{toplevel: {bad}}}").of("Fail")
+    assert keys(failed) == set(described)
+    for name in described:
+        check(described[name], failed[name], name)
+
+
+def test_nixos_info(play):
+    _, described = documentation("nixos_info")
+    [result] = play("nixos_info")
+    assert keys(result) == set(described)
+    for name in described:
+        check(described[name], result[name], name)
+
+
+def test_ansible_doc_shows_every_plugin(project):
+    for kind, names_ in (("module", MODULES), ("inventory", ("network",)), ("become", ("command",))):
+        plugins = [f"nix.ops.{name}" for name in names_]
+        shown = project.run("ansible-doc", "-t", kind, *plugins)
+        assert shown.exit_code == 0, shown.output
+        assert "WARNING" not in shown.output
+        assert "ERROR" not in shown.output
+        for plugin in plugins:
+            assert plugin in shown.output
+
+
+def test_documented_options_are_the_options():
+    specifications = importlib.import_module("ansible_collections.nix.ops.plugins.module_utils.argument_specs")
+    for module in MODULES:
+        found = importlib.import_module(f"ansible_collections.nix.ops.plugins.modules.{module}")
+        options = yaml.safe_load(found.DOCUMENTATION)["options"]
+        specified = getattr(specifications, module.upper())["argument_spec"]
+        assert options.keys() == specified.keys()
+        for name, option in options.items():
+            for key in ("type", "elements", "default", "choices", "required", "aliases"):
+                assert option.get(key) == specified[name].get(key), f"{module}.{name}.{key}"
