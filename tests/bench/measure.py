@@ -61,6 +61,7 @@ class Bench:
         measure(side, "nothing")
         self.write()
         measure(side, "changed")
+        self.disconnect()
 
     def write(self, *, first: bool = False) -> None:
         """Change what the machines shall be, to what no run before has built."""
@@ -153,21 +154,28 @@ def _project(directory: Path, fleet: Fleet) -> Project:
     return project
 
 
-def _measure(fleet: Fleet, machines: int, repetitions: int) -> Bench:
-    sides = [BARE, DEPLOY] if machines == 1 else [BARE, PARALLEL, DEPLOY]
-    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-        chosen = [fleet.machine(f"machine{number}") for number in range(machines)]
-        bench = Bench(_project(Path(directory), fleet), chosen)
-        try:
-            # Whatever is made once (bytecode, caches of the file system) is made now.
-            bench.round(DEPLOY, bench.count)
-            for repetition in range(repetitions):
-                for side in sides if repetition % 2 == 0 else reversed(sides):
-                    print(f"{machines} machines, {repetition + 1} of {repetitions}: {side}", file=sys.stderr)
-                    bench.round(side, bench.measure)
-        finally:
-            bench.disconnect()
-    return bench
+def _measure(fleet: Fleet, counts: Sequence[int], repetitions: int, below: Path) -> dict[int, Bench]:
+    """Measure all sides with so and so many machines; all take turns, since a computer's load comes and goes."""
+    benches = {}
+    for count in sorted(counts):
+        directory = below / str(count)
+        directory.mkdir()
+        benches[count] = Bench(_project(directory, fleet), [fleet.machine(f"machine{index}") for index in range(count)])
+        # Whatever is made once (bytecode, caches of the file system) is made now.
+        benches[count].round(DEPLOY, benches[count].count)
+    for repetition in range(repetitions):
+        for count, bench in benches.items():
+            sides = [BARE, DEPLOY] if count == 1 else [BARE, PARALLEL, DEPLOY]
+            for side in sides if repetition % 2 == 0 else reversed(sides):
+                print(f"run {repetition + 1} of {repetitions}, machines: {count}, {side}", file=sys.stderr)
+                bench.round(side, bench.measure)
+    return benches
+
+
+def _forget_roots(below: Path) -> None:
+    for root in Path("/nix/var/nix/gcroots/auto").iterdir():
+        if root.readlink().is_relative_to(below):
+            root.unlink()
 
 
 def _report(benches: dict[int, Bench]) -> Iterator[str]:
@@ -224,8 +232,10 @@ def main() -> None:
     arguments = parser.parse_args()
     fleet = Fleet(fleets_directory() / "bench")
     try:
-        fleet.up_all({f"machine{number}": Kind() for number in range(max(arguments.machines))})
-        benches = {count: _measure(fleet, count, arguments.repetitions) for count in sorted(arguments.machines)}
+        fleet.up_all({f"machine{index}": Kind() for index in range(max(arguments.machines))})
+        with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+            benches = _measure(fleet, arguments.machines, arguments.repetitions, Path(directory))
+            _forget_roots(Path(directory))
     finally:
         fleet.down_all()
     print(f"Medians of {arguments.repetitions} runs: {_computer()}.\n")

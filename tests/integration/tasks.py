@@ -168,9 +168,6 @@ def open_gate(machine: Machine) -> None:
     machine.run("echo opened >/run/gate; rm /run/gate")
 
 
-def traces_of_jobs(machine: Machine) -> str:
-    """What there still is of jobs on a machine: units and files."""
-    return machine.run(
-        "systemctl list-units --all --plain --no-legend 'nix-ops*'; find /run -maxdepth 1 -name 'nix-ops*';"
-        " find /tmp -name 'nix-ops*'"
-    ).stdout
+def traces_of_jobs(machine: Machine) -> list[str]:
+    """What there still is of jobs on a machine: units and files; GC roots are none of theirs."""
+    return [trace for trace in machine.inspect()["leftovers"] if not trace.startswith("/nix/")]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from typing import Any
 
 import pytest
 import yaml
@@ -14,7 +15,7 @@ import yaml
 from integration.tasks import PACKAGES, build_system, has_path, new_salt, put, run_tasks, write_inventory
 
 MODULES = ("nix_build", "nix_copy_closure", "nixos_activate", "nixos_info")
-TYPES = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}
+TYPES: dict[str, Any] = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}
 
 # What Ansible adds to every result.
 ADDED = {"changed", "failed", "diff", "warnings", "deprecations", "exception", "msg", "invocation", "item"}
@@ -40,7 +41,7 @@ def keys(result):
     return {name for name in result if name not in ADDED and not name.startswith("_")}
 
 
-def check(described, value, where):
+def check(described: dict[str, Any], value: Any, where: str) -> None:
     """A value is of the type that is described, and what is below it too."""
     if value is None:
         # Said in the description, or known to be missing only where something does not exist.

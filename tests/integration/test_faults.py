@@ -16,6 +16,9 @@ from integration.outside import COPIED, stands, untouched
 from integration.project import BIN
 from integration.tasks import build_system, has_path, read_until, run_tasks, wait_for
 
+# An activation that goes on for as long as the machine has a file.
+GATE = 'system.activationScripts.gate = "echo at the gate; while [ -e /run/gate ]; do sleep 0.1; done";'
+
 
 @pytest.fixture(scope="module")
 def target(machine):
@@ -277,9 +280,8 @@ def test_another_switch_at_work_on_the_machine(project, target):
 
 
 def test_two_deploys_of_one_machine_at_the_same_time(project, target, tmp_path_factory):
-    gate = 'system.activationScripts.gate = "echo at the gate; while [ -e /run/gate ]; do sleep 0.1; done";'
     network = Network(project, target)
-    network.define(gate)
+    network.define(GATE)
     other = type(project)(tmp_path_factory.mktemp("other"))
     other.configure(target.ssh_config)
     others = Network(other, target)
@@ -316,9 +318,8 @@ def test_a_toplevel_that_is_not_on_the_machine(project, target):
 
 
 def test_an_activation_that_is_killed(project, target):
-    gate = 'system.activationScripts.gate = "echo at the gate; while [ -e /run/gate ]; do sleep 0.1; done";'
     network = Network(project, target)
-    network.define(gate)
+    network.define(f'{GATE} environment.etc.note.text = "killed";')
     before = target.inspect()
     target.run("touch /run/gate")
     deploying = network.start()
@@ -335,9 +336,8 @@ def test_an_activation_that_is_killed(project, target):
 
 
 def test_a_reboot_during_the_activation(project, target):
-    gate = 'system.activationScripts.gate = "echo at the gate; while [ -e /run/gate ]; do sleep 0.1; done";'
     network = Network(project, target)
-    network.define(gate)
+    network.define(f'{GATE} environment.etc.note.text = "rebooted";')
     before = target.inspect()
     target.run("touch /run/gate")
     deploying = network.start()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.nix.ops.plugins.plugin_utils import evaluation, remembered_evaluations, runner
+from ansible_collections.nix.ops.plugins.plugin_utils import evaluation, nix_cli, remembered_evaluations, runner
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import (
     Derivation,
@@ -63,7 +63,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
         seen.append(tuple(argv))
         return runner.run(argv, **more)
 
-    monkeypatch.setattr(evaluation.nix_cli, "run", spy)
+    monkeypatch.setattr(nix_cli, "run", spy)
     return seen
 
 
@@ -145,7 +145,7 @@ def test_argument_values_are_seen_by_nix_alone(tmp_path: Path, monkeypatch: pyte
         assert stat.S_IMODE(inputs[-1].parent.stat().st_mode) == 0o700
         return runner.run(argv, **more)
 
-    monkeypatch.setattr(evaluation.nix_cli, "run", spy)
+    monkeypatch.setattr(nix_cli, "run", spy)
     files = write(
         tmp_path, n="{ secret }: { machine.deployment.owners = [ (toString (builtins.stringLength secret)) ]; }"
     )

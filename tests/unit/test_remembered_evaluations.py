@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.nix.ops.plugins.plugin_utils import evaluation, remembered_evaluations, runner
+from ansible_collections.nix.ops.plugins.plugin_utils import evaluation, nix_cli, remembered_evaluations, runner
 from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Evaluation, Network, evaluate
 from ansible_collections.nix.ops.plugins.plugin_utils.nix_reads import mentions
 from networks.support import NIX_PATH, write
@@ -28,7 +28,7 @@ class Runs:
             self.count += 1
             return runner.run(argv, **more)
 
-        monkeypatch.setattr(evaluation.nix_cli, "run", spy)
+        monkeypatch.setattr(nix_cli, "run", spy)
 
     def evaluate(self, *files: str, env: dict[str, str] | None = None, **more: Any) -> Evaluation:
         self._monkeypatch.setattr(evaluation, "_answers", {})

@@ -53,7 +53,7 @@ def test_a_word_is_never_read_by_a_shell():
 
 
 def test_the_last_line_needs_no_line_break():
-    lines = []
+    lines: list[str] = []
     run(["printf", "a\nb"], on_stdout=lines.append)
     assert lines == ["a", "b"]
 
