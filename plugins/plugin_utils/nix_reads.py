@@ -130,7 +130,8 @@ class _Splitter:
         while position < len(text):
             kind, string = self._open[-1] if self._open else ("", None)
             token = {'"': _STRING, "''": _INDENTED}.get(kind, _CODE).match(text, position)
-            assert token is not None
+            if token is None:
+                raise ValueError("something can not be read")
             position = token.end()
             if string is None:
                 self._in_code(token[0], kind)

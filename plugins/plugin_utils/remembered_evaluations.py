@@ -223,7 +223,7 @@ class _SearchPath:
     def find(self, name: str) -> str | None:
         """Give what a name resolves to; None where it does not."""
         for entry in self._entries:
-            prefix, _, path = entry.rpartition("=")
+            prefix, _equals, path = entry.rpartition("=")
             if prefix and name != prefix and not name.startswith(prefix + "/"):
                 continue
             candidate = os.path.normpath(os.path.join(path, name[len(prefix) :].lstrip("/")))

@@ -285,7 +285,7 @@ class Machine:
 
     def enter(self) -> list[str]:
         """:returns: the words before a command that is to run on it, out of band."""
-        _, leader = self._nspawn_and_leader()
+        _nspawn, leader = self._nspawn_and_leader()
         return [
             *("nsenter", f"--target={leader}", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"),
             *("--root", "--wdns=/", "env", "-i", f"PATH={_PATH}", "HOME=/root"),
@@ -310,7 +310,7 @@ class Machine:
         told = self.run(["/bin/sh", "-s"], stdin=(HERE / "inspect.sh").read_bytes()).stdout
         result: dict[str, Any] = {key: [] for key in _LISTS}
         for line in told.splitlines():
-            key, _, value = line.partition("\t")
+            key, _tab, value = line.partition("\t")
             if key in _LISTS:
                 result[key].append(value)
             else:
@@ -450,7 +450,7 @@ def _cgroups(name: str) -> list[str]:
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     return [
         f"{point}/nix-ops-fleet-{name}"
-        for _, point, kind, options, *_ in mounts
+        for _device, point, kind, options, *_rest in mounts
         if kind == "cgroup2" or (kind == "cgroup" and "name=systemd" in options.split(","))
     ]
 

@@ -103,7 +103,7 @@ class Supervisor:
                 events.register(self._notify, selectors.EVENT_READ)
                 ended = os.pidfd_open(machine.pid)
                 events.register(ended, selectors.EVENT_READ)
-                while not any(key.fd == ended for key, _ in events.select()):
+                while not any(key.fd == ended for key, _events in events.select()):
                     if b"READY=1" in self._notify.recv(4096).split(b"\n"):
                         self._say("ready")
                 os.close(ended)

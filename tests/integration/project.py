@@ -121,7 +121,7 @@ class Project:
         """Run one of Ansible's programs to its end."""
         (self.directory / "results.jsonl").unlink(missing_ok=True)
         process = self.start(program, *words)
-        output, _ = process.communicate(timeout=timeout)
+        output, _error = process.communicate(timeout=timeout)
         return Outcome(process.returncode, output, tuple(self._results()))
 
     def play(self, *words: str, timeout: float = 120) -> Outcome:
@@ -134,7 +134,7 @@ class Project:
 
     def finish(self, process: subprocess.Popen[str], seen: Iterable[str] = (), timeout: float = 120) -> Outcome:
         """Wait for a run that was started, after its first lines were read."""
-        output, _ = process.communicate(timeout=timeout)
+        output, _error = process.communicate(timeout=timeout)
         return Outcome(process.returncode, "".join([*seen, output]), tuple(self._results()))
 
     def _results(self) -> list[Result]:

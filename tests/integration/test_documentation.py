@@ -98,7 +98,7 @@ def names(tasks, result):
 
 
 def test_nix_build(play, project, target):
-    _, described = documentation("nix_build")
+    _examples, described = documentation("nix_build")
     failure = described.pop("exit_code")
     network, package, dry, flake = play("nix_build")
     assert keys(network) == set(described)
@@ -116,7 +116,7 @@ def test_nix_build(play, project, target):
 
 
 def test_nix_copy_closure(play, project, target):
-    _, described = documentation("nix_copy_closure")
+    _examples, described = documentation("nix_copy_closure")
     toplevel = build_system(project, f'{{ environment.etc.salt.text = "{new_salt()}"; }}')
     failure = described.pop("exit_code")
     assert failure["returned"] == "failure"
@@ -128,7 +128,7 @@ def test_nix_copy_closure(play, project, target):
 
 
 def test_nixos_activate(play, project, target):
-    _, described = documentation("nixos_activate")
+    _examples, described = documentation("nixos_activate")
     toplevel = build_system(project, f'{{ environment.etc.salt.text = "{new_salt()}"; }}')
     put(target, toplevel)
     switched, asked, booted = play("nixos_activate", toplevel=toplevel)
@@ -148,7 +148,7 @@ def test_nixos_activate(play, project, target):
 
 
 def test_nixos_info(play):
-    _, described = documentation("nixos_info")
+    _examples, described = documentation("nixos_info")
     [result] = play("nixos_info")
     assert keys(result) == set(described)
     for name in described:

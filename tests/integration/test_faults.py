@@ -223,7 +223,7 @@ def test_an_exit_code_of_switch_to_configuration(project, target, fault):
 
 
 def test_a_unit_that_fails_is_shown_with_the_end_of_its_log(project, target):
-    config, *_ = EXIT_CODES["a unit"]
+    config, *_rest = EXIT_CODES["a unit"]
     network = Network(project, target)
     network.define(config)
     answer = network.deploy().of(ACTIVATE)

@@ -74,7 +74,7 @@ def test_sudo_with_a_password_and_a_login_shell_that_is_not_posix(machine: Machi
     [
         '[ "sudo" "-H" "-u" "root" "--" ]',
         # Words that a shell would take apart.
-        r'[ "env" "WORDS=two words; \"$(touch /tmp/nix-ops-run)\" ' r"'" r'" "sudo" "-n" "--" ]',
+        r"""[ "env" "WORDS=two words; \"$(touch /tmp/nix-ops-run)\" '" "sudo" "-n" "--" ]""",
     ],
 )
 def test_any_privilege_escalation_command(machine: MachineFactory, project: Project, command: str) -> None:

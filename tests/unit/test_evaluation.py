@@ -237,7 +237,7 @@ def test_failed_assertion_spares_the_others_and_is_shown_whole(tmp_path: Path) -
 
 def test_warnings_are_shown_once_and_again_when_remembered(tmp_path: Path) -> None:
     files = write(tmp_path, n='{ machine.warnings = [ "take care" ]; }')
-    for _ in range(2):
+    for _time in range(2):
         lines: list[str] = []
         evaluate(network(*files), on_line=lines.append)
         assert [line for line in lines if "take care" in line] == lines
