@@ -10,10 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible.parsing.dataloader import DataLoader
+
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIX_BUILD
-from ansible_collections.nix.ops.plugins.plugin_utils import closure, evaluation, network_source, realisation
+from ansible_collections.nix.ops.plugins.plugin_utils import closure, evaluation, network_source, nix_cli, realisation
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Derivation, Expression, Network, Remembered
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import Machine
 from ansible_collections.nix.ops.plugins.plugin_utils.ops_action import OpsAction
 from ansible_collections.nix.ops.plugins.plugin_utils.realisation import Built, Manner
 from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
@@ -25,11 +28,13 @@ class _Wanted:
 
     :param derivations: what was evaluated.
     :param roots: the link for each output; none where no link is wanted.
+    :param settings: Nix settings.
     :param say: where lines about it go.
     """
 
     derivations: Sequence[Derivation]
     roots: Sequence[str]
+    settings: Mapping[str, str]
     say: LineSink
 
 
@@ -47,10 +52,10 @@ class ActionModule(OpsAction):
         )
         link = options["out_link"]
         roots = [link if number == 0 else f"{link}-{number + 1}" for number in range(len(derivations))] if link else []
-        return self._realise(_Wanted(derivations, roots, self.live()), options)
+        return self._realise(_Wanted(derivations, roots, options["options"], self.live()), options)
 
     def _network(self, options: dict[str, Any]) -> dict[str, Any]:
-        network = _network(options, self._loader.get_basedir())
+        network = _network(options, self._loader)
         say = self.live(network.name)
         say("building all machine configurations...")
         remembered = {name: Remembered(**inputs) for name, inputs in options["remembered"].items()}
@@ -63,22 +68,24 @@ class ActionModule(OpsAction):
         if len(found) == 1:
             say = self.live(next(iter(found)))
         roots = [os.path.join(options["out_link"], name) for name in found] if options["out_link"] else []
-        result = self._realise(_Wanted(list(found.values()), roots, say), options)
+        result = self._realise(_Wanted(list(found.values()), roots, network.options, say), options)
         return {**result, "machines": {name: _answer(derivation) for name, derivation in found.items()}}
 
     def _realise(self, wanted: _Wanted, options: dict[str, Any]) -> dict[str, Any]:
         # In check mode the controller builds, since a preview needs the result: that adds to its
         # store and to nothing else. A host is asked what it would do.
         dry_run = options["dry_run"] or (self.check and not self.here)
-        manner = Manner(options["options"], dry_run, self.environment)
         roots = () if self.check or dry_run else wanted.roots
         before = [os.path.realpath(root) for root in roots]
         drv_paths = [derivation.drv_path for derivation in wanted.derivations]
         if self.here:
+            inherited = os.environ.get("NIX_CONFIG", "")
+            manner = Manner(dry_run, nix_cli.with_settings(wanted.settings, self.environment, inherited))
             built = realisation.realise_here(drv_paths, manner=manner, roots=roots, on_line=wanted.say)
             relinked = before != [os.path.realpath(root) for root in roots]
         else:
-            built, relinked = self._realise_on_host(drv_paths, manner, roots, options["reconnect_timeout"], wanted.say)
+            machine = self.machine(nix_cli.with_settings(wanted.settings, self.environment))
+            built, relinked = self._realise_on_host(machine, drv_paths, Manner(dry_run), roots, wanted.say, options)
         return {
             "changed": bool(built.built or built.fetched or relinked),
             "derivations": [_answer(derivation) for derivation in wanted.derivations],
@@ -88,24 +95,30 @@ class ActionModule(OpsAction):
         }
 
     def _realise_on_host(
-        self, drv_paths: Sequence[str], manner: Manner, roots: Sequence[str], patience: float, say: LineSink
+        self,
+        machine: Machine,
+        drv_paths: Sequence[str],
+        manner: Manner,
+        roots: Sequence[str],
+        say: LineSink,
+        options: Mapping[str, Any],
     ) -> tuple[Built, bool]:
-        machine = self.machine()
         if self.check and closure.missing(machine, drv_paths):
             say("the derivations are not on this host yet; what it would fetch instead of building is not known")
             return Built(tuple(drv_paths), ()), False
         closure.push(self.road(machine), drv_paths, manner=closure.Manner(), gc_root=None, on_line=say)
+        patience = options["reconnect_timeout"]
         built = realisation.realise_on(machine, drv_paths, manner=manner, on_line=say, patience=patience)
         return built, realisation.root_on(machine, drv_paths, roots)
 
 
-def _network(options: Mapping[str, Any], directory: str) -> Network:
-    files = [os.path.abspath(os.path.join(directory, file)) for file in options["network"]]
+def _network(options: Mapping[str, Any], loader: DataLoader) -> Network:
+    files = [os.path.abspath(os.path.join(loader.get_basedir(), file)) for file in options["network"]]
     given = {name: options[name] for name in ("uuid", "arguments", "nix_path", "options")} | {
         "name": options["deployment"]
     }
     if len(files) == 1 and not any(given.values()):
-        return network_source.read_source(files[0])
+        return network_source.read_source(files[0], loader.load_from_file)
     if any(not file.endswith(network_source.FILE_SUFFIX) for file in files):
         raise OpsError(
             f"{', '.join(files)} and options of the task can't be one network",

@@ -9,6 +9,7 @@ from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIX_COPY_CLOSURE
 from ansible_collections.nix.ops.plugins.plugin_utils import closure
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.ops_action import OpsAction
 
 
@@ -20,6 +21,8 @@ class ActionModule(OpsAction):
     def perform(self, options: dict[str, Any]) -> dict[str, Any]:
         """Copy what the receiving store lacks."""
         paths = options["paths"]
+        if options["gc_root"] and options["direction"] == "from":
+            raise OpsError("'gc_root' is a link on the host, and nothing goes there", next_step="Leave it out.")
         road = self.road(self.machine())
         if self.check:
             would = closure.would_push if options["direction"] == "to" else closure.would_pull

@@ -54,7 +54,7 @@ class ActionModule(OpsAction):
         )
         if action != "dry-activate":
             say("activation finished successfully")
-        return {**result, **_answer(done)}
+        return {**result, "changed": done.changed, **_answer(done)}
 
     def describe_failure(self, error: OpsError) -> dict[str, Any]:
         """Add what is known of an activation that failed."""
@@ -82,7 +82,7 @@ def _answer(done: Activation) -> dict[str, Any]:
         "old_generation": done.before.generation,
         "old_toplevel": done.before.running,
         "running": done.after.running,
-        "boots": done.after.boot_default or done.after.profile,
+        "boots": done.after.boot_default,
         "exit_code": done.exit_code,
         "step": done.step,
         "units": {kind: list(units) for kind, units in asdict(done.units).items()},

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIXOS_INFO
-from ansible_collections.nix.ops.plugins.plugin_utils import activation, generations
+from ansible_collections.nix.ops.plugins.plugin_utils import generations
 from ansible_collections.nix.ops.plugins.plugin_utils.ops_action import OpsAction
 
 
@@ -20,7 +20,7 @@ class ActionModule(OpsAction):
 
     def perform(self, options: dict[str, Any]) -> dict[str, Any]:
         """Ask the machine once."""
-        activation.check_profile(options["profile"])
+        generations.check_profile(options["profile"])
         found = generations.describe(self.machine(), profile=options["profile"])
         return {
             "changed": False,

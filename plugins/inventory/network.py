@@ -83,6 +83,9 @@ options:
 notes:
   - C(nix_always_activate) is true where the network itself sets C(deployment.alwaysActivate) to true. By default the
     option is true, as in NixOps, but the default alone counts for nothing. A machine with nothing to do is left alone.
+  - C(ansible_user) is a variable of the host where the network itself sets C(deployment.targetUser). Where it does not,
+    C(ansible_user) is V(root) by a variable of the group C(deployment_NAME), so that any C(group_vars) or C(host_vars)
+    can name another user, with C(ansible_become) beside it.
   - Values that come from Nix are never templated.
 seealso:
   - plugin: nix.ops.command
@@ -147,6 +150,9 @@ from ansible_collections.nix.ops.plugins.plugin_utils.network_source import (
 
 # What ansible-core itself exits with where it can not parse.
 _PARSER_ERROR = 4
+
+# NixOps' defaults, which the user's own variables may replace.
+_GROUP_VARIABLES = {"ansible_user": "root"}
 
 # Options of sudo that take no value, so that Ansible's own plugin can take them over.
 _PLAIN_SUDO_OPTIONS = frozenset(
@@ -221,7 +227,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         template = self.get_option("hostname")
         if not template:
             return definition.name
-        self.templar.available_variables = variables
+        self.templar.available_variables = {**_GROUP_VARIABLES, **variables}
         host = str(self.templar.template(template))
         check_name(host, "a host's name")
         return host
@@ -236,8 +242,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
 
     def _group(self, hosts: dict[str, tuple[str, ...]], network: Network) -> None:
         for host, tags in hosts.items():
-            names = ["nixos", f"deployment_{network.name}", *(f"tag_{tag}" for tag in tags)]
-            for group in (to_safe_group_name(name, force=True, silent=True) for name in names):
+            for group in ("nixos", _deployment_group(network), *(_group_name(f"tag_{tag}") for tag in tags)):
                 if group in self.inventory.hosts:
                     raise OpsError(
                         f"{group!r} is a host's name and a group's",
@@ -245,10 +250,15 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
                     )
                 self.inventory.add_group(group)
                 self.inventory.add_child(group, host)
+        if hosts:
+            # Weaker than the groups of other sources too, whatever they are called.
+            variables = {**_GROUP_VARIABLES, "ansible_group_priority": 0}
+            for name, value in variables.items():
+                self.inventory.set_variable(_deployment_group(network), name, _trusted(value))
 
     def _construct(self, host: str) -> None:
         strict = self.get_option("strict")
-        variables = self.inventory.get_host(host).get_vars()
+        variables = {**_GROUP_VARIABLES, **self.inventory.get_host(host).get_vars()}
         self._set_composite_vars(self.get_option("compose"), variables, host, strict=strict)
         self._add_host_to_composed_groups(self.get_option("groups"), variables, host, strict=strict)
         self._add_host_to_keyed_groups(self.get_option("keyed_groups"), variables, host, strict=strict)
@@ -261,11 +271,18 @@ def _is_given_itself(path: str) -> bool:
     return path in given or not any(Path(one).is_dir() and path.startswith(one + "/") for one in given)
 
 
+def _deployment_group(network: Network) -> str:
+    return _group_name(f"deployment_{network.name}")
+
+
+def _group_name(name: str) -> str:
+    return str(to_safe_group_name(name, force=True, silent=True))
+
+
 def _variables(definition: Definition, network: Network, source: str) -> dict[str, Any]:
     variables: dict[str, Any] = {
         "ansible_host": definition.target_host,
         "ansible_port": definition.target_port,
-        "ansible_user": definition.target_user,
         "nix_machine": definition.name,
         "nix_deployment": network.name,
         "nix_deployment_uuid": network.uuid,
@@ -276,8 +293,10 @@ def _variables(definition: Definition, network: Network, source: str) -> dict[st
         variables["ansible_ssh_common_args"] = shlex.join(definition.ssh_options)
     if definition.always_activate:
         variables["nix_always_activate"] = True
-    if definition.target_user != "root":
-        variables.update(_become(definition.privilege_escalation_command))
+    if definition.target_user is not None:
+        variables["ansible_user"] = definition.target_user
+        if definition.target_user != "root":
+            variables.update(_become(definition.privilege_escalation_command))
     return variables
 
 

@@ -104,7 +104,7 @@ running:
   returned: when something was activated
   sample: /nix/store/7nwlqk9c9q8fyhr0ycbz5ha4kny4dmsb-nixos-system-target-24.05
 boots:
-  description: The toplevel that boots now, asked from the machine.
+  description: The toplevel that boots now, asked from the machine; V(null) where its boot menu can't be read.
   type: str
   returned: when something was activated
   sample: /nix/store/7nwlqk9c9q8fyhr0ycbz5ha4kny4dmsb-nixos-system-target-24.05

@@ -63,6 +63,13 @@ boot_default:
   type: str
   returned: success
   sample: /nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05
+boot_unfinished:
+  description:
+    - Whether the profile was set and its boot entry has not been written since, as after a boot loader that failed or
+      a machine that went down in between.
+  type: bool
+  returned: success
+  sample: false
 failed_units:
   description: Units in the state C(failed).
   type: list

@@ -23,7 +23,6 @@ from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
 # How many lines of a failed unit's journal are shown.
 _JOURNAL_LINES = 10
 
-_PROFILE = re.compile(r"/nix/var/nix/profiles/(?:[A-Za-z0-9_][A-Za-z0-9+._-]*/)*[A-Za-z0-9_][A-Za-z0-9+._-]*")
 
 # What each exit code of switch-to-configuration means for a user
 # (nixpkgs: switch-to-configuration.pl and switch-to-configuration-ng).
@@ -50,6 +49,7 @@ _NEXT_STEPS = {
 # Why a machine refuses to begin an activation, and what to do about it.
 _REFUSALS = {
     "busy": "Wait for it to end, then run the same again.",
+    "room": "Free room on the machine (df -h /run), then run the same again.",
     "root": "Become root on the machine ('become').",
     "systemd": "Check that the host is a NixOS machine, and no container without systemd.",
     "toplevel": "Bring it there first (nix_copy_closure).",
@@ -106,18 +106,7 @@ def check_names(toplevel: str, profile: str) -> None:
             f"{toplevel!r} is no path of a system in the Nix store",
             next_step="Give the toplevel that nix_build returned.",
         )
-    check_profile(profile)
-
-
-def check_profile(profile: str) -> None:
-    """Refuse what is no profile.
-
-    :raises OpsError: naming the value.
-    """
-    if not _PROFILE.fullmatch(profile):
-        raise OpsError(
-            f"{profile!r} is no profile", next_step="Give a path below /nix/var/nix/profiles, or leave it out."
-        )
+    generations.check_profile(profile)
 
 
 def activate(
@@ -150,11 +139,15 @@ def activate(
     except BaseException:
         on_line("this run ends; the activation goes on by itself on the machine")
         raise
-    outcome = partial(machine.ask, "activation_outcome", directory, profile, str(_JOURNAL_LINES))
+    units = read_units(ended.log)
+    # Units that had failed before are none of this activation's.
+    others = set(before.failed_units) - set(units.failed)
+    words = (directory, profile, str(_JOURNAL_LINES), *others)
+    outcome = partial(machine.ask, "activation_outcome", *words, within=job.ANSWER_WITHIN)
     answer = facts(job.patiently(outcome, machine.name, on_line=on_line, patience=patience))
     after = generations.standing(answer)
-    step = (answer.get("step") or ["activate"])[0]
-    activation = Activation(toplevel, action, before, after, ended.exit_code, step, read_units(ended.log), ended.log)
+    step = ended.step or "activate"
+    activation = Activation(toplevel, action, before, after, ended.exit_code, step, units, ended.log)
     if ended.state == "gone":
         raise ActivationFailed("the machine was rebooted during the activation", activation, machine, [])
     if ended.exit_code is None:

@@ -18,6 +18,8 @@ from ansible_collections.nix.ops.plugins.plugin_utils.nix_cli import Progress
 from ansible_collections.nix.ops.plugins.plugin_utils.runner import Completed, LineSink
 from ansible_collections.nix.ops.plugins.plugin_utils.ssh_route import SshRoute
 
+_GC_ROOT = re.compile(r"/nix/var/nix/gcroots(?:/(?!\.\.?(?:/|$))[^/\n]+)+")
+
 # What any version of Nix takes for a host's name in the address of a store.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
 
@@ -29,6 +31,8 @@ _UNSIGNED_NEXT = (
 _UNTOUCHED = "the running system is untouched"
 # What missing.sh ends with where there is no Nix.
 _NO_NIX = 127
+# What the system says of a full disk, and what Nix's database does.
+_FULL = ("No space left on device", "database or disk is full")
 _NO_ROOM_NEXT = "Free room in the machine's store (nix-collect-garbage), then run the same again."
 
 
@@ -110,6 +114,8 @@ def missing(machine: Machine, paths: Sequence[str], *, gc_root: str | None = Non
     :param gc_root: a link on the host that makes the first path a GC root, from its arrival on.
     :raises OpsError: where the host can't tell, as when Nix is missing there.
     """
+    if gc_root and not _GC_ROOT.fullmatch(gc_root):
+        raise OpsError(f"{gc_root!r} is no link below /nix/var/nix/gcroots", next_step="Correct 'gc_root'.")
     words = [gc_root, paths[0]] if gc_root else []
     asked = machine.run("missing", *words, data="\n".join(nix_cli.store_paths(paths)))
     if asked.exit_code == _NO_NIX:
@@ -262,7 +268,7 @@ def _failure(done: Completed, machine: str | None, what: str) -> OpsError:
     next_step = "Read the lines above, then run the same again: what has arrived is not copied twice."
     if _UNSIGNED in said:
         next_step = _UNSIGNED_NEXT
-    elif "No space left on device" in said:
+    elif any(full in said for full in _FULL):
         next_step = _NO_ROOM_NEXT
     return OpsError(
         what,

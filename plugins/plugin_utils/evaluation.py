@@ -97,6 +97,7 @@ class Derivation:
 class Definition:
     """What the network says of one machine beside its system.
 
+    :param target_user: none where the network leaves it open.
     :param always_activate: whether the network sets deployment.alwaysActivate; its default does not count.
     """
 
@@ -104,17 +105,14 @@ class Definition:
     target_env: str
     target_host: str
     target_port: int
-    target_user: str
+    target_user: str | None
     ssh_options: tuple[str, ...]
     privilege_escalation_command: tuple[str, ...]
     provision_ssh_key: bool
     always_activate: bool
-    has_fast_connection: bool
     owners: tuple[str, ...]
     tags: tuple[str, ...]
     nixos_release: str
-    public_ipv4: str | None
-    private_ipv4: str | None
 
 
 @dataclass(frozen=True)
@@ -122,19 +120,15 @@ class Evaluation:
     """The answer of a network.
 
     :param description: network.description.
-    :param enable_rollback: network.enableRollback.
     :param definitions: all machines of the network, by name.
     :param derivations: the machines whose system was evaluated too.
     :param messages: what Nix said meanwhile: warnings and traces.
-    :param seconds: how long Nix took.
     """
 
     description: str
-    enable_rollback: bool
     definitions: Mapping[str, Definition]
     derivations: Mapping[str, Derivation]
     messages: tuple[str, ...] = ()
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -239,9 +233,9 @@ def instantiate_expression(
     asked = _nix(
         "expression.nix",
         given,
-        [*code, *_settings(expression.nix_path, expression.options)],
+        [*code, *_search_path(expression.nix_path)],
         flakes=expression.flake is not None,
-        env=env or {},
+        env=_environment(expression.options, env or {}),
         on_line=on_line,
         cwd=cwd,
     )
@@ -270,7 +264,6 @@ class _Asked:
     messages: tuple[str, ...]
     files: tuple[str, ...]
     started: float
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -297,7 +290,7 @@ class _Question:
         }
 
     def key(self) -> str:
-        settings = _settings(self.network.nix_path, self.network.options)
+        settings = [*self.network.nix_path, sorted(self.network.options.items())]
         return disk.key([self.inputs(), settings], self.env, _NIX)
 
 
@@ -321,7 +314,7 @@ def _recall(question: _Question) -> Evaluation | None:
     answer, reads = kept
     if not reads.hold(question.env):
         return None
-    evaluation = _evaluation(answer["answer"], tuple(answer["messages"]), 0.0)
+    evaluation = _evaluation(answer["answer"], tuple(answer["messages"]))
     if not all(Path(derivation.drv_path).exists() for derivation in evaluation.derivations.values()):
         return None
     _answers[key] = (evaluation, reads)
@@ -347,13 +340,13 @@ def _ask(
     asked = _nix(
         "evaluation.nix",
         question.inputs(),
-        _settings(network.nix_path, network.options),
+        _search_path(network.nix_path),
         flakes=network.flake is not None,
-        env=env,
+        env=_environment(network.options, env),
         on_line=on_line,
         verbose=network.flake is None,
     )
-    evaluation = _evaluation(asked.answer, asked.messages, asked.seconds)
+    evaluation = _evaluation(asked.answer, asked.messages)
     reads = disk.reads(asked.files, network.files, network.nix_path, env, started=asked.started, own=_NIX)
     key = question.key()
     _answers[key] = (evaluation, reads)
@@ -406,7 +399,7 @@ def _nix(
             next_step="Correct what Nix names above.",
             exit_code=completed.exit_code,
         )
-    return _Asked(json.loads(completed.stdout), tuple(messages), tuple(files), started, time.time() - started)
+    return _Asked(json.loads(completed.stdout), tuple(messages), tuple(files), started)
 
 
 @contextmanager
@@ -421,25 +414,25 @@ def _private_json(value: Mapping[str, Any]) -> Iterator[str]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _settings(nix_path: Sequence[str], options: Mapping[str, str]) -> list[str]:
-    argv: list[str] = []
-    for entry in nix_path:
+def _search_path(entries: Sequence[str]) -> list[str]:
+    for entry in entries:
         if entry.startswith("-"):
-            raise OpsError(f"{entry!r} can not be an entry of the Nix path")
-        argv += ["-I", entry]
-    return [*argv, *nix_cli.option_words(options)]
+            raise OpsError(f"{entry!r} can not be an entry of the Nix path", next_step="Correct 'nix_path'.")
+    return [word for entry in entries for word in ("-I", entry)]
 
 
-def _evaluation(answer: Mapping[str, Any], messages: tuple[str, ...], seconds: float) -> Evaluation:
+def _environment(options: Mapping[str, str], env: Mapping[str, str]) -> dict[str, str]:
+    return nix_cli.with_settings(options, env, os.environ.get("NIX_CONFIG", ""))
+
+
+def _evaluation(answer: Mapping[str, Any], messages: tuple[str, ...]) -> Evaluation:
     for name in answer["definitions"]:
         check_name(name)
     return Evaluation(
         description=answer["network"]["description"],
-        enable_rollback=answer["network"]["enableRollback"],
         definitions={name: _definition(name, one) for name, one in answer["definitions"].items()},
         derivations={name: Derivation(one["drv"], one["out"]) for name, one in answer["derivations"].items()},
         messages=messages,
-        seconds=seconds,
     )
 
 
@@ -454,12 +447,9 @@ def _definition(name: str, answer: Mapping[str, Any]) -> Definition:
         privilege_escalation_command=tuple(answer["privilegeEscalationCommand"]),
         provision_ssh_key=answer["provisionSSHKey"],
         always_activate=answer["alwaysActivate"],
-        has_fast_connection=answer["hasFastConnection"],
         owners=tuple(answer["owners"]),
         tags=tuple(answer["tags"]),
         nixos_release=answer["nixosRelease"],
-        public_ipv4=answer["publicIPv4"],
-        private_ipv4=answer["privateIPv4"],
     )
     _check(definition, answer["keys"])
     return definition
@@ -483,13 +473,13 @@ def _check(definition: Definition, keys: Sequence[str]) -> None:
         )
     if not 0 < definition.target_port < 65536:
         refuse("targetPort", f"is {definition.target_port}, which is no TCP port", "Set it to the SSH server's port.")
-    if not _USER.fullmatch(definition.target_user):
+    if definition.target_user is not None and not _USER.fullmatch(definition.target_user):
         refuse(
             "targetUser",
             f"is {definition.target_user!r}, which is no user name",
             "Set it to the user of the SSH connection.",
         )
-    if definition.target_user != "root" and not definition.privilege_escalation_command:
+    if definition.target_user not in (None, "root") and not definition.privilege_escalation_command:
         refuse(
             "privilegeEscalationCommand",
             f"is empty, but {definition.target_user!r} has to become root",

@@ -5,14 +5,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ansible_collections.nix.ops.plugins.module_utils.argument_specs import SYSTEM_PROFILE
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import Machine, facts
 
-SYSTEM_PROFILE = "/nix/var/nix/profiles/system"
+_PROFILE = re.compile(r"/nix/var/nix/profiles/(?:[A-Za-z0-9_][A-Za-z0-9+._-]*/)*[A-Za-z0-9_][A-Za-z0-9+._-]*")
 
 _PARTS_THAT_NEED_A_REBOOT = ("kernel", "initrd", "kernel-modules", "systemd")
+
+
+def check_profile(profile: str) -> None:
+    """Refuse what is no profile.
+
+    :raises OpsError: naming the value.
+    """
+    if not _PROFILE.fullmatch(profile):
+        raise OpsError(
+            f"{profile!r} is no profile", next_step="Give a path below /nix/var/nix/profiles, or leave it out."
+        )
 
 
 @dataclass(frozen=True)
@@ -25,6 +39,7 @@ class Standing:
     :param generation: the number the profile stands at.
     :param boot_default: the toplevel that the boot menu starts by itself; None where the menu
         can't be read.
+    :param boot_unfinished: whether the profile was set and its boot entry has not been written since.
     :param failed_units: the units that are in the state ``failed``.
     """
 
@@ -33,18 +48,26 @@ class Standing:
     profile: str | None
     generation: int | None
     boot_default: str | None
+    boot_unfinished: bool
     failed_units: tuple[str, ...]
 
     def stands_at(self, toplevel: str, action: str) -> bool:
         """Whether an action of ``switch-to-configuration`` with this toplevel has nothing to do."""
         runs = self.running == toplevel
-        boots = self.profile == toplevel and self.boot_default in (toplevel, None)
+        boots = self.profile == toplevel and self.boot_default in (toplevel, None) and not self.boot_unfinished
         return {"switch": runs and boots, "boot": boots, "test": runs}.get(action, False)
 
     def sentence(self) -> str:
         """What runs and what boots, in words."""
-        boots = self.boot_default or self.profile
-        return f"runs {self.running or 'an unknown system'}, boots {boots or 'an unknown system'}"
+        return f"runs {self.running or 'an unknown system'}, {self._boots()}"
+
+    def _boots(self) -> str:
+        if self.boot_default:
+            return f"boots {self.boot_default}"
+        written = "was not written" if self.boot_unfinished else "was written when it was set"
+        return (
+            f"its boot menu can't be read; the entry of its profile, {self.profile or 'an unknown system'}, {written}"
+        )
 
 
 @dataclass(frozen=True)
@@ -89,6 +112,7 @@ def standing(answer: Mapping[str, list[str]]) -> Standing:
         profile=_one(answer, "profile"),
         generation=int(generation) if generation else None,
         boot_default=_one(answer, "boot_default"),
+        boot_unfinished="boot_unfinished" in answer,
         failed_units=tuple(answer.get("failed", [])),
     )
 

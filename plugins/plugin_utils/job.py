@@ -18,6 +18,12 @@ from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
 # How long one look waits on the host for something new, in tenths of a second.
 _LOOK = 50
 
+# After how many seconds without an answer a connection is taken for dead.
+ANSWER_WITHIN = 15.0
+
+# How many seconds pass between two lines that say that the host is out of reach.
+_SAY_AGAIN = 30
+
 _Answer = TypeVar("_Answer")
 
 
@@ -28,11 +34,13 @@ class Look:
     :param state: ``running``, ``ended``, ``killed`` (no exit code and no process) or
         ``gone`` (no trace of it: the host was started anew).
     :param exit_code: its exit code, once it has ended.
+    :param step: the step it is at or ended at, if it has steps.
     :param log: what it said since the last look.
     """
 
     state: str
     exit_code: int | None
+    step: str | None
     log: bytes
 
 
@@ -42,11 +50,13 @@ class Ended:
 
     :param state: as in :class:`Look`; never ``running``.
     :param exit_code: its exit code; None where it left none.
+    :param step: the last step it was seen at, if it has steps.
     :param log: all it said.
     """
 
     state: str
     exit_code: int | None
+    step: str | None
     log: str
 
 
@@ -55,13 +65,14 @@ def look(machine: Machine, directory: str, offset: int) -> Look:
 
     :raises ConnectionLost: where the answer does not come.
     """
-    head, _newline, log = machine.ask("job", "follow", directory, str(offset), str(_LOOK)).partition("\n")
-    state, *rest = head.split(" ")
+    answer = machine.ask("job", "follow", directory, str(offset), str(_LOOK), within=ANSWER_WITHIN)
+    head, _newline, log = answer.partition("\n")
     raw = log.encode("utf-8", errors="surrogateescape")
-    expected = int(rest[-1])
-    if len(raw) != expected:
-        raise ConnectionLost(f"the answer has {len(raw)} bytes instead of {expected}")
-    return Look(state, int(rest[0]) if state == "ended" else None, raw)
+    match head.split(" "):
+        case [state, exit_code, step, size] if size == str(len(raw)):
+            return Look(state, int(exit_code) if state == "ended" else None, None if step == "-" else step, raw)
+        case _:
+            raise ConnectionLost(f"the answer is not whole: {head!r} and {len(raw)} bytes")
 
 
 def follow(machine: Machine, directory: str, *, on_line: LineSink, patience: float) -> Ended:
@@ -74,9 +85,11 @@ def follow(machine: Machine, directory: str, *, on_line: LineSink, patience: flo
     """
     log = b""
     shown = 0
+    step = None
     while True:
         seen = patiently(partial(look, machine, directory, len(log)), machine.name, on_line=on_line, patience=patience)
         log += seen.log
+        step = seen.step or step
         *lines, rest = log[shown:].split(b"\n")
         if seen.state != "running" and rest:
             lines.append(rest)
@@ -84,11 +97,14 @@ def follow(machine: Machine, directory: str, *, on_line: LineSink, patience: flo
             on_line(line.decode("utf-8", errors="replace").rstrip("\r"))
         shown = len(log) - (0 if seen.state != "running" else len(rest))
         if seen.state != "running":
-            return Ended(seen.state, seen.exit_code, log.decode("utf-8", errors="replace"))
+            return Ended(seen.state, seen.exit_code, step, log.decode("utf-8", errors="replace"))
 
 
 def patiently(ask: Callable[[], _Answer], name: str, *, on_line: LineSink, patience: float) -> _Answer:
     """Ask a host about its job until it answers.
+
+    The job goes on whatever hinders the asking, so that a host that answers with an error, as
+    when sudo can't be used for a moment, is asked again too.
 
     :param ask: asks once.
     :param name: the host's name.
@@ -96,20 +112,23 @@ def patiently(ask: Callable[[], _Answer], name: str, *, on_line: LineSink, patie
     :raises OpsError: where the host stays out of reach for longer.
     """
     lost_since: float | None = None
+    said = 0.0
     while True:
         try:
             return ask()
-        except ConnectionLost as lost:
+        except (ConnectionLost, OpsError) as lost:
             now = time.monotonic()
             lost_since = now if lost_since is None else lost_since
             if now - lost_since > patience:
                 raise OpsError(
-                    f"the machine has been out of reach for {patience:.0f} seconds",
+                    f"the machine has not answered for {patience:.0f} seconds",
                     machine=name,
                     state="what was started there goes on by itself; how it ended is not known",
                     next_step="Look at the machine's console. Once it can be reached, run the same again.",
                     output=str(lost),
                 ) from lost
-            on_line(f"connection lost, reconnecting: {str(lost).splitlines()[0]}")
+            if now - said > _SAY_AGAIN:
+                said = now
+                on_line(f"connection lost, reconnecting: {str(lost).splitlines()[0]}")
             # A refused connection answers at once; the host is given a moment.
             time.sleep(0.5)

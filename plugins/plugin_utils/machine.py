@@ -13,16 +13,19 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.runner import Completed
 
-# Runs a command line on the host with the given standard input.
-Execute = Callable[[str, bytes], Completed]
+# Runs a command line on the host with the given standard input; where the seconds are given,
+# a connection that has not answered by then is given up.
+Execute = Callable[[str, bytes, float | None], Completed]
 
 _SCRIPTS = Path(__file__).parent / "sh"
 _BEFORE_EVERY_SCRIPT = ("start", "system")
+_ANSWER = "nix.ops answers\n"
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./:=@+,-")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -105,22 +108,25 @@ class Machine:
         self.environment = dict(environment)
         self._execute = execute
 
-    def run(self, name: str, *words: str, data: str = "") -> Completed:
+    def run(self, name: str, *words: str, data: str = "", within: float | None = None) -> Completed:
         """Run one of the collection's scripts on the host.
 
         :param name: the script's file name without ``.sh``.
         :param words: its positional parameters.
         :param data: its standard input.
+        :param within: seconds after which a connection that does not answer is given up.
         :raises ConnectionLost: where the connection ended before the script did.
         """
-        return self._execute("/bin/sh -s", compose(script(name), words, self.environment, data))
+        done = self._execute("/bin/sh -s", compose(script(name), words, self.environment, data), within)
+        before, mark, answer = done.stdout.partition(_ANSWER)
+        return replace(done, stdout=answer if mark else before)
 
-    def ask(self, name: str, *words: str, data: str = "") -> str:
+    def ask(self, name: str, *words: str, data: str = "", within: float | None = None) -> str:
         """Run a script that has to succeed and return what it printed.
 
         :raises OpsError: where it fails, with what it said.
         """
-        done = self.run(name, *words, data=data)
+        done = self.run(name, *words, data=data, within=within)
         if done.exit_code != 0:
             raise OpsError(
                 f"a script on the machine ended with exit code {done.exit_code}",

@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,32 +23,22 @@ FILE_SUFFIX = ".nix"
 # The UUID of a deployment that was given none: the same name has the same one everywhere.
 _DEPLOYMENTS = uuid.UUID("0f3a51c0-6a4e-5d0f-9c55-7d2a2f0f9d3b")
 
-# Sources this process has read, with the content they had: only the entrance can open vaults.
-_known: dict[str, tuple[str, Network]] = {}
 
-
-def read_source(path: str) -> Network:
+def read_source(path: str, load: Callable[[str], Any]) -> Network:
     """Read which network a source names.
 
     :param path: a file ending in `.network.yml`, or in `.nix`.
+    :param load: reads a file of YAML, vaults included.
     :raises OpsError: where it is neither, or does not name a network.
     """
     path = _absolute("", path)
     if not path.endswith((SOURCE_SUFFIX, FILE_SUFFIX)):
         raise OpsError(f"{path} is no network", next_step=f"Name a file ending in {SOURCE_SUFFIX} or {FILE_SUFFIX}.")
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise OpsError(f"{path} can not be read: {error.strerror}") from error
-    known = _known.get(path)
-    if known is not None and known[0] == _digest(content):
-        return known[1]
+    if not Path(path).exists():
+        raise OpsError(f"{path} does not exist")
     if path.endswith(FILE_SUFFIX):
         return network_of_file(path)
-    try:
-        config = yaml.safe_load(content)
-    except yaml.YAMLError as error:
-        raise OpsError(f"{path} can not be read as YAML", output=str(error)) from error
+    config = load(path)
     if not isinstance(config, Mapping):
         raise OpsError(f"{path} is not a mapping of options")
     return network_of_source(path, config)
@@ -106,7 +95,7 @@ def network_of_source(path: str, config: Mapping[str, Any]) -> Network:
     path = _absolute("", path)
     directory = os.path.dirname(path)
     name = str(config.get("name") or os.path.basename(path).removesuffix(SOURCE_SUFFIX))
-    network = Network(
+    return Network(
         name=name,
         uuid=_checked_uuid(path, config["uuid"]) if config.get("uuid") else _uuid_of(name),
         files=tuple(_absolute(directory, str(file)) for file in _list(path, config, "files")),
@@ -115,8 +104,6 @@ def network_of_source(path: str, config: Mapping[str, Any]) -> Network:
         nix_path=tuple(_entry(directory, str(entry)) for entry in _list(path, config, "nix_path")),
         options={str(option): _setting(value) for option, value in _mapping(path, config, "options").items()},
     )
-    _known[path] = (_digest(Path(path).read_bytes()), network)
-    return network
 
 
 def _files_named_by(source: Path) -> list[str]:
@@ -151,6 +138,9 @@ def _checked_uuid(path: str, value: object) -> str:
 
 def _list(path: str, config: Mapping[str, Any], option: str) -> list[Any]:
     value = config.get(option) or []
+    if isinstance(value, str):
+        # As Ansible reads an option that is a list.
+        value = [one.strip() for one in value.split(",")]
     if not isinstance(value, list):
         raise OpsError(f"{path}: {option} is not a list")
     return value
@@ -197,7 +187,3 @@ def _entry(directory: str, entry: str) -> str:
     prefix, equals, path = entry.rpartition("=")
     remote = re.match(r"[a-z][a-z0-9+.-]*:", path)
     return entry if remote else f"{prefix}{equals}{_absolute(directory, path)}"
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

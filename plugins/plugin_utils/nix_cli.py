@@ -20,17 +20,22 @@ _STORE_PATH = r"/nix/store/[0-9a-z]{32}-[A-Za-z0-9+._?=-]+"
 STORE_PATH = re.compile(_STORE_PATH)
 
 
-def option_words(options: Mapping[str, str]) -> list[str]:
-    """Nix settings as command-line words.
+def with_settings(options: Mapping[str, object], environment: Mapping[str, str], inherited: str = "") -> dict[str, str]:
+    """Add Nix settings to the environment of a command, where no other user can read them.
 
-    :raises OpsError: where a name could be read as anything but a setting's name.
+    :param options: settings as in ``nix.conf``, texts, numbers or truth values; they win over those of the environment.
+    :param environment: variables that are set for the command.
+    :param inherited: the ``NIX_CONFIG`` that the command has where these do not set it.
+    :raises OpsError: where one could be read as anything but itself.
     """
-    words: list[str] = []
-    for name, value in options.items():
-        if not _OPTION.fullmatch(name):
-            raise OpsError(f"{name!r} is no name of a Nix setting", next_step="Correct 'options'.")
-        words += ["--option", name, value]
-    return words
+    texts = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in options.items()}
+    for name, text in texts.items():
+        if not _OPTION.fullmatch(name) or "\n" in text:
+            raise OpsError(f"{name!r} and its value are no setting of Nix", next_step="Correct 'options'.")
+    if not options:
+        return dict(environment)
+    lines = [environment.get("NIX_CONFIG", inherited), *(f"{name} = {text}" for name, text in texts.items())]
+    return {**environment, "NIX_CONFIG": "\n".join(lines)}
 
 
 def store_paths(paths: Sequence[str]) -> list[str]:
@@ -68,13 +73,13 @@ def run(
         ) from None
 
 
-def lines(argv: Sequence[str], what: str, *, env: Mapping[str, str] | None = None, stdin: bytes = b"") -> list[str]:
+def lines(argv: Sequence[str], what: str, *, env: Mapping[str, str] | None = None) -> list[str]:
     """Run a command that has to succeed and return the lines it printed.
 
     :param what: what fails with it, for the message.
     :raises OpsError: where it ends with another exit code than 0.
     """
-    done = run(argv, env=env, stdin=stdin)
+    done = run(argv, env=env)
     if done.exit_code != 0:
         raise OpsError(what, output=done.stderr, exit_code=done.exit_code)
     return done.stdout.splitlines()

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.nix.ops.plugins.plugin_utils import closure, report, ssh_route
@@ -92,20 +92,28 @@ class OpsAction(ActionBase):  # type: ignore[misc]
     @property
     def holder(self) -> str:
         """Who runs this, for others who find a machine busy."""
-        return f"{getpass.getuser()}@{socket.gethostname()} (process {os.getppid()})"
+        try:
+            user = getpass.getuser()
+        except (KeyError, OSError):
+            # In a container a user need not have a name.
+            user = str(os.getuid())
+        return f"{user}@{socket.gethostname()} (process {os.getppid()})"
 
     @property
     def here(self) -> bool:
         """Whether the task's host is the controller itself, as the user who runs this."""
         return self._connection.transport in ("local", "ansible.builtin.local") and not self._becomes()
 
-    def machine(self) -> Machine:
-        """The host that the task works on, behind its connection."""
+    def machine(self, environment: Mapping[str, str] | None = None) -> Machine:
+        """The host that the task works on, behind its connection.
+
+        :param environment: variables there, where they are others than the task's.
+        """
         if self._connection.transport in ("ssh", "ansible.builtin.ssh"):
             extra = self._connection.get_option("ssh_extra_args") or ""
             if _KEEP_ALIVE not in extra:
                 self._connection.set_option("ssh_extra_args", f"{extra} {_KEEP_ALIVE}".strip())
-        return Machine(self.place, self._execute, self.environment)
+        return Machine(self.place, self._execute, self.environment if environment is None else environment)
 
     def road(self, machine: Machine) -> closure.Road:
         """How store paths travel to and from the host."""
@@ -122,8 +130,11 @@ class OpsAction(ActionBase):  # type: ignore[misc]
         become = self._connection.become
         return bool(become) and self.get_become_option("become_user") != self._get_remote_user()
 
-    def _execute(self, command: str, stdin: bytes, sudoable: bool = True) -> Completed:
+    def _execute(self, command: str, stdin: bytes, within: float | None, sudoable: bool = True) -> Completed:
+        late = threading.Timer(within, ssh_route.drop, (self._connection,)) if within else None
         try:
+            if late:
+                late.start()
             if getattr(self._connection, "has_pipelining", False):
                 answer = self._low_level_execute_command(
                     command, sudoable=sudoable, in_data=stdin, encoding_errors="surrogateescape"
@@ -132,6 +143,12 @@ class OpsAction(ActionBase):  # type: ignore[misc]
                 answer = self._execute_file(stdin, sudoable)
         except AnsibleConnectionFailure as failure:
             raise ConnectionLost(str(failure)) from failure
+        except AnsibleError as error:
+            # What become says, above all.
+            raise OpsError(str(error), machine=self.place) from error
+        finally:
+            if late:
+                late.cancel()
         return Completed((command,), answer["rc"], answer["stdout"], answer["stderr"])
 
     def _execute_file(self, text: bytes, sudoable: bool) -> dict[str, Any]:

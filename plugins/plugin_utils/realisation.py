@@ -37,12 +37,10 @@ class Built:
 class Manner:
     """How to build.
 
-    :param options: Nix settings.
     :param dry_run: only say what would be built and fetched.
-    :param environment: variables for Nix.
+    :param environment: variables for Nix on the controller.
     """
 
-    options: Mapping[str, str] = field(default_factory=dict)
     dry_run: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -51,7 +49,6 @@ class Manner:
         return [
             "--realise",
             "--no-gc-warning",
-            *nix_cli.option_words(self.options),
             *(["--dry-run"] if self.dry_run else []),
             *nix_cli.store_paths(derivations),
         ]

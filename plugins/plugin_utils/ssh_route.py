@@ -3,6 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The way Nix's own commands take to a host: the options of its Ansible connection.
 
+They share its open connection, with every version of Nix: newer ones wait for a line that ssh says
+only when it makes a connection of its own, and this ssh says it (sh/ssh.sh).
+
 This is the one file that uses the private interfaces of Ansible's ssh connection.
 """
 
@@ -11,6 +14,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +24,8 @@ from typing import Any
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import script
+
+_SSH = ("ssh", "ansible.builtin.ssh")
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ def of_connection(connection: Any, become: bool) -> SshRoute | None:
     :param become: whether commands on the host run as another user than the connection's.
     :raises OpsError: where a value could be read as an option or has a line break.
     """
-    if connection.transport not in ("ssh", "ansible.builtin.ssh"):
+    if connection.transport not in _SSH:
         return None
     escalation = _escalation(connection.become) if become else ()
     if escalation is None:
@@ -78,6 +84,15 @@ def of_connection(connection: Any, become: bool) -> SshRoute | None:
         if "\n" in word:
             raise OpsError(f"{word!r} has a line break", next_step="Correct the connection's variables.")
     return SshRoute(command, escalation)
+
+
+def drop(connection: Any) -> None:
+    """End the shared connection of a host whose link is dead; whoever waits for its answer is told at once."""
+    if connection.transport not in _SSH or not connection.get_option("control_path_dir"):
+        return
+    argv = connection._build_command(connection.get_option("ssh_executable"), "ssh", "-O", "exit", connection.host)
+    _close_password_pipe(connection)
+    subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
 
 def _close_password_pipe(connection: Any) -> None:

@@ -24,6 +24,7 @@ REPORT = "Report"
 MACHINE = """
   { pkgs, ... }: {
     services.openssh.enable = true;
+    system.stateVersion = "24.05";
     environment.systemPackages = [ pkgs.hello ];
     systemd.services.one = {
       wantedBy = [ "multi-user.target" ];

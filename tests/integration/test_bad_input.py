@@ -244,7 +244,7 @@ def test_strings_that_a_shell_could_run(tmp_path, machine, fleet):
         ("plugin: nix.ops.network\nfiles: [binary.nix]\n", "binary.nix"),
         ("plugin: nix.ops.network\nname: '$(touch pwned)'\nfiles: [net.nix]\n", "can not be a deployment's name"),
         ("plugin: nix.ops.network\nuuid: seven\nfiles: [net.nix]\n", "uuid is no UUID"),
-        ("plugin: nix.ops.network\nfiles: [net.nix]\noptions: {'-x': y}\n", "is no name of a Nix setting"),
+        ("plugin: nix.ops.network\nfiles: [net.nix]\noptions: {'-x': y}\n", "are no setting of Nix"),
     ],
     ids=[
         *("unknown option", "missing file", "files and flake", "nothing", "directory", "binary garbage"),
@@ -285,6 +285,21 @@ def test_an_inventory_without_machines_is_no_success(project, text):
     assert run.exit_code == 2, run.output
     assert "The inventory has no machine of a network: name one with -i, and read the warnings above." in run.output
     assert run.statuses(BUILD) == {"localhost": "failed"}
+
+
+def test_a_host_that_is_no_machine_of_a_network(project, target):
+    network = Network(project, target)
+    project.write("more.ini", "[nixos]\nstray\nother ansible_host=198.51.100.7\n")
+    both = ("-i", "more.ini")
+    with untouched(target):
+        run = network.deploy(*both)
+    assert run.exit_code == 2, run.output
+    assert (
+        "stray, other: no machine of a network. Leave it out with --limit or deploy_machines,"
+        " for example --limit 'nixos:!stray:!other'."
+    ) in run.of(BUILD)["msg"]
+    assert {one.task for one in run.results} == {BUILD}
+    assert network.deployed(*both, "--limit", "nixos:!stray:!other", "--tags", "build").exit_code == 0
 
 
 def test_a_limit_that_matches_nothing(project, target):

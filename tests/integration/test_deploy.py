@@ -178,6 +178,32 @@ def test_tags_end_the_deployment_early(target: Machine, project: Project) -> Non
     assert standing(target) == (toplevel, toplevel, toplevel)
 
 
+def test_a_step_that_is_skipped_takes_no_other_with_it(target: Machine, project: Project) -> None:
+    network = Network(project, target)
+    before = standing(target)
+    ssh = Counter(project, "ssh")
+    for skipped in ("build", "build,copy,activate"):
+        unbuilt = network.deploy("--skip-tags", skipped)
+        assert unbuilt.exit_code == 2
+        assert "leave build out of --skip-tags" in unbuilt.of(BUILD)["msg"]
+    assert set(toplevels(network.deployed("--skip-tags", "copy,activate"))) == {"target"}
+    assert ssh.runs() == []
+
+    absent = network.deploy("--skip-tags", "copy")
+    assert absent.exit_code == 2
+    assert "no NixOS system in this machine's store" in absent.of(ACTIVATE)["msg"]
+    assert "Next: Bring it there first" in absent.of(ACTIVATE)["msg"]
+    assert standing(target) == before
+
+    copied = network.deployed("--skip-tags", "activate")
+    assert [one.task for one in copied.results] == [BUILD, INFO, COPY]
+    assert standing(target) == before
+
+    activated = network.deployed("--skip-tags", "copy")
+    assert activated.statuses(COPY) == {}
+    assert standing(target) == (toplevels(activated)["target"],) * 3
+
+
 def test_a_users_own_playbook_chooses_the_action(target: Machine, project: Project) -> None:
     network = Network(project, target)
     old = standing(target)[0]
@@ -187,16 +213,19 @@ def test_a_users_own_playbook_chooses_the_action(target: Machine, project: Proje
     new = toplevels(dry)["target"]
     assert "target> would activate the configuration..." in dry.output
     assert dry.statuses(ACTIVATE) == {"target": "ok"}
+    assert dry.of(REPORT)["msg"] == "target> dry activation finished; nothing was activated"
     assert standing(target) == (old, old, old)
     (project.directory / "group_vars" / "nixos.yml").unlink()
 
     tested = network.deployed(playbook=import_deploy(project, deploy_action="test"))
     assert tested.statuses(ACTIVATE) == {"target": "changed"}
+    assert tested.of(REPORT)["msg"] == "target> test activation finished; the machine still boots what it booted before"
     assert standing(target) == (new, old, old)
     assert not network.deployed(playbook="deploy.yml").changed
 
     network.define(one="uno")
     booting = network.deployed(playbook=import_deploy(project, deploy_action="boot"))
+    assert booting.of(REPORT)["msg"] == "target> deployment finished successfully"
     newest = toplevels(booting)["target"]
     assert standing(target) == (new, newest, newest)
     assert not network.deployed(playbook="deploy.yml").changed
@@ -212,7 +241,8 @@ def test_always_activate_is_honoured_where_the_network_says_so(target: Machine, 
     network.deployed()
     before = target.inspect()
     again = network.deployed()
-    assert again.statuses(ACTIVATE) == {"target": "changed"}
+    # It runs, and has nothing to change.
+    assert again.statuses(ACTIVATE) == {"target": "ok"}
     assert again.of(ACTIVATE)["units"]["restarted"] == []
     assert {**target.inspect(), "leftovers": []} == {**before, "leftovers": []}
     assert "target> activating the configuration..." in again.output
@@ -241,6 +271,18 @@ def test_a_network_of_arguments_one_of_them_in_a_vault(target: Machine, project:
     assert done.exit_code == 0, done.output
     assert target.run(["cat", "/etc/told"]).stdout == 'target of example knows it\'s a "secret"'
     assert not project.play("-i", "example.network.yml", "nix.ops.deploy", *vault).changed
+
+    # Where another process has read the network, as where an inventory is kept in a database.
+    export = ("--list", "--export", "--output", "kept.json")
+    assert project.run("ansible-inventory", "-i", "example.network.yml", *export, *vault).exit_code == 0
+    script = project.write("kept", "#!/bin/sh\ncat kept.json\n")
+    script.chmod(0o755)
+    kept = project.play("-i", "kept", "nix.ops.deploy", *vault)
+    assert kept.exit_code == 0, kept.output
+    assert toplevels(kept) == toplevels(done)
+    locked = project.play("-i", "kept", "nix.ops.deploy")
+    assert locked.exit_code == 2
+    assert "vault" in locked.of(BUILD)["results"][0]["msg"]
 
 
 def test_a_network_that_is_a_flake(target: Machine, project: Project) -> None:

@@ -143,6 +143,8 @@ def test_a_store_with_no_room(project, machine):
     after = small.inspect()
     assert after == {**before, "leftovers": [COPIED]}
 
+    # What the message says to do: what has arrived by half takes room until then.
+    small.run("nix-collect-garbage")
     network.define('environment.etc.big.text = "small";')
     again = network.deploy()
     assert again.exit_code == 0, again.output
@@ -255,6 +257,27 @@ def test_a_boot_loader_that_fails_after_a_good_test(project, target):
     healed = network.deploy()
     assert healed.exit_code == 0, healed.output
     assert len(set(stands(target.inspect()))) == 1
+
+
+def test_a_boot_loader_that_fails_where_the_boot_menu_can_not_be_read(project, target):
+    hook = 'pkgs.writeScript "hook" "#!/bin/sh\\nexit 1\\n"'
+    network = Network(project, target)
+    network.define(f"boot.loader.external = {{ enable = true; installHook = {hook}; }};")
+    target.run("rm -r /boot/loader")
+    answer = network.deploy().of(ACTIVATE)
+    new = answer["toplevel"]
+    state = f"it runs {new}, its boot menu can't be read; the entry of its profile, {new}, was not written"
+    assert state in answer["msg"]
+    assert answer["boots"] is None
+
+    # It is not taken for done, although it runs and its profile names what it shall be.
+    again = network.deploy()
+    assert again.exit_code == 2
+    assert again.of(ACTIVATE)["step"] == "boot"
+
+    network.define()
+    assert network.deployed().changed
+    assert not network.deployed().changed
 
 
 def test_another_switch_at_work_on_the_machine(project, target):

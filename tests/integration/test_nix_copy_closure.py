@@ -276,3 +276,13 @@ def test_ad_hoc(machine, project, tool):
     assert outcome.exit_code == 0, outcome.output
     assert "target | CHANGED" in outcome.output
     assert has_path(target, tool[0])
+
+
+@pytest.mark.parametrize("root", ["/root/precious", "/nix/var/nix/gcroots/../../../../root/x", "relative"])
+def test_a_gc_root_is_never_made_elsewhere(machine, project, root):
+    target = machine("target")
+    target.run("echo precious >/root/precious")
+    path = build_package(project, "base", new_salt())
+    outcome = run_tasks(project, f'- nix.ops.nix_copy_closure: {{path: "{path}", gc_root: "{root}"}}')
+    assert "is no link below /nix/var/nix/gcroots" in outcome.output
+    assert target.run("cat /root/precious").stdout == "precious\n"

@@ -101,7 +101,7 @@ def test_settled_machine_is_left_alone(target, project):
     assert "output" not in settled.of("Activate")
     assert target.inspect() == before
     forced = activate(project, target.toplevel, "force: true")
-    assert forced.statuses("Activate") == {"target": "changed"}
+    assert forced.statuses("Activate") == {"target": "ok"}
     assert forced.of("Activate")["exit_code"] == 0
     assert "activating the configuration..." in forced.output
     assert standing(target) == (target.toplevel,) * 3
@@ -224,6 +224,42 @@ def test_link_down_and_up_with_the_true_exit_code(target, project):
     assert "at the end" in outcome.lines("target")
     assert "the activation script failed" in result["msg"]
     assert result["boots"] == target.toplevel
+
+
+def test_a_dead_connection_that_another_task_had_opened(target, project, gated):
+    # The first task opens a connection that never finds out by itself that the link is dead.
+    tasks = f"""
+    - name: Open
+      ansible.builtin.raw: "true"
+    - name: Activate
+      nix.ops.nixos_activate:
+        toplevel: {gated}
+    """
+    process = project.start("ansible-playbook", "-i", "target,", write_play(project, tasks, "target"))
+    seen = read_until(process, "> before the gate")
+    target.link_down()
+    seen += read_until(process, "connection lost, reconnecting")
+    target.link_up()
+    open_gate(target)
+    outcome = project.finish(process, seen)
+    assert outcome.exit_code == 0, outcome.output
+    assert outcome.of("Activate")["running"] == gated
+
+
+def test_sudo_that_can_not_be_used_for_a_moment(machine, project):
+    target = machine("deploy", user="deploy")
+    gated = build_system(project, GATE)
+    put(target, gated)
+    close_gate(target)
+    write_inventory(project, {"deploy": {"ansible_become": True}})
+    process, seen = start(project, gated, hosts="all")
+    target.run("chmod 0666 /etc/sudoers")
+    open_gate(target)
+    seen += read_until(process, "connection lost, reconnecting")
+    target.run("chmod 0440 /etc/sudoers")
+    outcome = project.finish(process, seen)
+    assert outcome.exit_code == 0, outcome.output
+    assert outcome.of("Activate")["running"] == target.inspect()["profile"] == gated
 
 
 def test_sshd_restarted_by_the_switch(target, project):

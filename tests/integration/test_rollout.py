@@ -73,6 +73,11 @@ def test_an_unreachable_machine_stops_no_other_unless_the_user_says_so(
         assert standing(machines[name])[0] == toplevels(first)[name]
     assert standing(machines["gamma"])[0] == machines["gamma"].toplevel
 
+    # A batch of which nobody can be reached ends the rollout, by Ansible's own rule.
+    batches = network.deploy("-e", "deploy_serial=1")
+    assert batches.exit_code == 4
+    assert batches.statuses(INFO) == {"beta": "ok", "gamma": "unreachable"}
+
     network.define(one="uno")
     before = standings(machines)
     fatal = network.deploy("-e", "deploy_any_errors_fatal=true")

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.nix.ops.plugins.module_utils.argument_specs import SYSTEM_PROFILE
 from ansible_collections.nix.ops.plugins.plugin_utils.activation import Units, check_names, read_units
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.generations import SYSTEM_PROFILE, Standing
+from ansible_collections.nix.ops.plugins.plugin_utils.generations import Standing
 
 OLD, NEW = "/nix/store/" + "0" * 32 + "-nixos-system-old", "/nix/store/" + "1" * 32 + "-nixos-system-new"
 
@@ -70,6 +71,18 @@ def test_a_profile_below_another_directory_is_accepted():
     ],
 )
 def test_an_action_has_nothing_to_do_where_the_machine_stands_already(running, profile, boot_default, nothing_to_do):
-    standing = Standing(running, OLD, profile, 1, boot_default, ())
+    standing = Standing(running, OLD, profile, 1, boot_default, False, ())
     actions = {"switch", "boot", "test", "dry-activate"}
     assert {action for action in actions if standing.stands_at(NEW, action)} == nothing_to_do
+
+
+def test_a_boot_entry_that_was_not_written_is_something_to_do():
+    standing = Standing(NEW, OLD, NEW, 2, None, True, ())
+    assert not standing.stands_at(NEW, "switch")
+    assert not standing.stands_at(NEW, "boot")
+    assert "was not written" in standing.sentence()
+
+
+def test_what_boots_is_not_claimed_where_the_menu_can_not_be_read():
+    assert "can't be read" in Standing(NEW, OLD, NEW, 2, None, False, ()).sentence()
+    assert Standing(NEW, OLD, NEW, 2, NEW, False, ()).sentence() == f"runs {NEW}, boots {NEW}"

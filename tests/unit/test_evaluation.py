@@ -54,6 +54,38 @@ def test_always_activate_is_what_the_network_itself_says(tmp_path: Path) -> None
     assert {name for name, one in found.items() if one.always_activate} == {"yes", "perhaps"}
 
 
+def test_target_user_is_what_the_network_itself_says(tmp_path: Path) -> None:
+    (file,) = write(
+        tmp_path,
+        n="""{
+          silent = { };
+          root.deployment.targetUser = "root";
+          perhaps = { lib, ... }: { deployment.targetUser = lib.mkDefault "deploy"; };
+        }""",
+    )
+    found = evaluate(network(file)).definitions
+    assert {name: one.target_user for name, one in found.items()} == {
+        "silent": None,
+        "root": "root",
+        "perhaps": "deploy",
+    }
+
+
+def test_state_version_is_a_remembered_one_or_nixpkgs_own_affair(tmp_path: Path) -> None:
+    (file,) = write(
+        tmp_path,
+        n="{ m = { config, options, ... }: { deployment.owners = [\n"
+        "  config.system.stateVersion (toString options.system.stateVersion.highestPrio)\n"
+        "]; }; }",
+    )
+    silent = evaluate(network(file))
+    assert silent.definitions["m"].owners == ("24.05", "1500")
+    assert "system.stateVersion is not set" in "".join(silent.messages)
+    remembered = evaluate(network(file), remembered={"m": Remembered(state_version="22.11")})
+    assert remembered.definitions["m"].owners == ("22.11", "1000")
+    assert "system.stateVersion is not set" not in "".join(remembered.messages)
+
+
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """The commands that are run."""
@@ -71,16 +103,15 @@ def test_files_are_merged_and_answer_as_nixops_options_do() -> None:
     example = NETWORKS / "example"
     answer = evaluate(network(example / "target.nix", example / "config.nix"))
 
-    assert (answer.description, answer.enable_rollback) == ("two machines", True)
+    assert answer.description == "two machines"
     web, db = answer.definitions["web"], answer.definitions["db"]
     assert (web.target_host, web.target_port, web.target_user) == ("10.0.0.1", 2222, "deploy")
     assert web.ssh_options == ("-o", "ServerAliveInterval=5")
     assert (web.tags, web.owners) == (("front-end",), ("ops@example.org",))
-    assert (web.public_ipv4, web.private_ipv4) == ("198.51.100.1", "10.0.0.1")
-    assert (db.target_host, db.target_port, db.target_user) == ("db", 2200, "root")
+    assert (db.target_host, db.target_port, db.target_user) == ("db", 2200, None)
     assert db.privilege_escalation_command == ("sudo", "-H", "--")
-    assert (db.provision_ssh_key, db.always_activate, db.has_fast_connection) == (True, False, False)
-    assert (db.target_env, db.public_ipv4, db.private_ipv4, db.nixos_release) == ("none", None, None, "24.05")
+    assert (db.provision_ssh_key, db.always_activate) == (True, False)
+    assert (db.target_env, db.nixos_release) == ("none", "24.05")
     assert all(Path(one.drv_path).exists() for one in answer.derivations.values())
     assert set(answer.derivations) == {"web", "db"}
 
@@ -236,7 +267,7 @@ def test_failed_assertion_spares_the_others_and_is_shown_whole(tmp_path: Path) -
 
 
 def test_warnings_are_shown_once_and_again_when_remembered(tmp_path: Path) -> None:
-    files = write(tmp_path, n='{ machine.warnings = [ "take care" ]; }')
+    files = write(tmp_path, n='{ machine = { warnings = [ "take care" ]; system.stateVersion = "24.05"; }; }')
     for _time in range(2):
         lines: list[str] = []
         evaluate(network(*files), on_line=lines.append)
@@ -305,7 +336,6 @@ def test_physical_part(tmp_path: Path) -> None:
     assert (version, key) == ("22.11", "ssh-ed25519 AAAA key")
     assert "198.51.100.1 a a-unencrypted\n198.51.100.2 b b-unencrypted" in hosts
     assert answer.definitions["c"].owners == ("20.09",)
-    assert evaluate(network(*files)).definitions["a"].owners[0] == "24.05"
 
 
 def test_network_nixpkgs_is_a_path_or_a_package_set(tmp_path: Path) -> None:

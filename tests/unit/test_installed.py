@@ -35,4 +35,4 @@ def test_ansible_finds_the_installed_collection_alone() -> None:
 def test_tarball_holds_what_a_user_needs_and_nothing_of_the_tests() -> None:
     names = {path.name for path in INSTALLED.iterdir()}
     assert {"LICENSE", "README.md", "CHANGELOG.md", "meta", "plugins"} <= names
-    assert not names & {"tests", "Makefile", ".ci", ".git", ".venv", ".cache", "pyproject.toml"}
+    assert not names & {"tests", "extensions", "Makefile", ".ci", ".git", ".venv", ".cache", "pyproject.toml"}

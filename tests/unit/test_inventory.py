@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.network_source import read_source
@@ -113,6 +114,34 @@ def test_source_lists_groups_and_variables(project: Project) -> None:
     }
 
 
+def test_user_that_the_network_leaves_open_is_root_unless_a_variable_names_another(project: Project) -> None:
+    write(project.directory, more='{ own.deployment.targetUser = "root"; }')
+    source = project.source("files: [target.nix, config.nix, more.nix]\n")
+
+    def users(*more: str) -> dict[str, str]:
+        return {name: host["ansible_user"] for name, host in project.hosts(source, *more).items()}
+
+    assert users() == {"db": "root", "web": "deploy", "own": "root"}
+    for variables in ("all", "nixos", "tag_none", "db"):
+        directory = project.directory / ("host_vars" if variables == "db" else "group_vars")
+        directory.mkdir(exist_ok=True)
+        file = directory / f"{variables}.yml"
+        file.write_text("ansible_user: me\n")
+        assert users() == {"db": "root" if variables == "tag_none" else "me", "web": "deploy", "own": "root"}, file
+        file.unlink()
+    # A group of another source, whatever its name.
+    (project.directory / "groups.ini").write_text("[app]\ndb\nweb\n[app:vars]\nansible_user=me\n")
+    assert users("groups.ini") == {"db": "me", "web": "deploy", "own": "root"}
+
+    done = project.run("ansible-inventory", "--list", "--export", "-i", source)
+    exported = json.loads(done.stdout)
+    assert exported["deployment_example"]["vars"]["ansible_user"] == "root"
+    assert "ansible_user" not in exported["_meta"]["hostvars"]["db"]
+    assert exported["_meta"]["hostvars"]["own"]["ansible_user"] == "root"
+    grouped = project.source(EXAMPLE + "groups: {roots: \"ansible_user == 'root'\"}\n")
+    assert project.listed(grouped)["roots"]["hosts"] == ["db"]
+
+
 def test_graph(project: Project) -> None:
     done = project.run("ansible-inventory", "--graph", "-i", project.source(EXAMPLE))
     assert done.stdout.splitlines() == [
@@ -138,10 +167,18 @@ def test_uuid_is_the_given_one_or_the_name_s(project: Project) -> None:
     given = "9e8652aa-e64a-11f1-b7ab-02fc00000001"
     assert project.hosts(project.source(EXAMPLE + f"uuid: {given}\n"))["db"]["nix_deployment_uuid"] == given
     derived = project.hosts(project.source(EXAMPLE))["db"]["nix_deployment_uuid"]
-    assert read_source(str(project.directory / "example.network.yml")).uuid == derived
+    assert read_source(str(project.directory / "example.network.yml"), DataLoader().load_from_file).uuid == derived
     other = project.hosts(project.source(EXAMPLE + "name: other\n"))["db"]
     assert other["nix_deployment"] == "other"
     assert other["nix_deployment_uuid"] != derived
+
+
+def test_source_is_the_same_network_to_the_inventory_and_to_a_build(project: Project) -> None:
+    source = project.source("files: target.nix, config.nix\nnix_path: a=./b\n")
+    assert set(project.hosts(source)) == {"web", "db"}
+    network = read_source(str(project.directory / source), DataLoader().load_from_file)
+    assert network.files == tuple(str(project.directory / name) for name in ("target.nix", "config.nix"))
+    assert network.nix_path == (f"a={project.directory}/b",)
 
 
 def test_single_file_is_a_network(project: Project) -> None:
@@ -369,4 +406,4 @@ def test_any_command_becomes_root_word_by_word(project: Project) -> None:
 @pytest.mark.parametrize("name", ["x.yml", "none.network.yml", "none.nix"])
 def test_what_is_no_network_is_not_read(tmp_path: Path, name: str) -> None:
     with pytest.raises(OpsError):
-        read_source(str(tmp_path / name))
+        read_source(str(tmp_path / name), DataLoader().load_from_file)

@@ -32,7 +32,9 @@ def shell(request):
 
 def run(shell, words=(), environment=None, data=""):
     text = compose(SHOW, words, environment or {}, data)
-    return subprocess.run([*shell, "-s"], input=text, capture_output=True, check=False)
+    done = subprocess.run([*shell, "-s"], input=text, capture_output=True, check=False)
+    done.stdout = done.stdout.removeprefix(b"nix.ops answers\n")
+    return done
 
 
 @pytest.mark.parametrize(
@@ -90,3 +92,15 @@ def test_facts_are_lines_of_key_and_value():
         "failed": ["a.service", "b.service"],
         "generation": [""],
     }
+
+
+def test_the_directories_of_nixos_are_on_the_path(shell):
+    text = compose('main() { echo "$PATH"; }', (), {}, "")
+    said = subprocess.run([*shell, "-s"], input=text, env={"PATH": "/usr/bin:/bin"}, capture_output=True, check=True)
+    assert said.stdout.decode().splitlines()[-1].split(":") == [
+        "/usr/bin",
+        "/bin",
+        "/run/wrappers/bin",
+        "/nix/var/nix/profiles/default/bin",
+        "/run/current-system/sw/bin",
+    ]

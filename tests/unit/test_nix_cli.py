@@ -44,10 +44,18 @@ def test_what_begins_is_read():
     assert progress.copied == [B, C]
 
 
-@pytest.mark.parametrize("name", ["--help", "", "a b", "-"])
-def test_a_setting_is_never_read_as_a_flag(name):
-    with pytest.raises(OpsError, match="no name of a Nix setting"):
-        nix_cli.option_words({name: "1"})
+@pytest.mark.parametrize(("name", "value"), [("--help", "1"), ("", "1"), ("a b", "1"), ("cores", "1\nsandbox = false")])
+def test_a_setting_is_never_read_as_anything_else(name, value):
+    with pytest.raises(OpsError, match="no setting of Nix"):
+        nix_cli.with_settings({name: value}, {})
+
+
+def test_settings_come_after_those_of_the_environment():
+    assert nix_cli.with_settings({"cores": 2, "sandbox": False}, {"A": "b"}, "cores = 1") == {
+        "A": "b",
+        "NIX_CONFIG": "cores = 1\ncores = 2\nsandbox = false",
+    }
+    assert nix_cli.with_settings({}, {"A": "b"}, "cores = 1") == {"A": "b"}
 
 
 @pytest.mark.parametrize("path", ["--delete", "/etc/passwd", "/nix/store/short-name", f"{A}/bin", f"{A} {B}"])

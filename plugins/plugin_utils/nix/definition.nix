@@ -7,7 +7,6 @@
 
 let
   deployment = config.deployment or { };
-  isDefined = path: default: if path.isDefined or false then path.value else default;
   system = config.system;
 
   # Whether the network itself says so; the priority is that of an option's own default otherwise.
@@ -17,7 +16,7 @@ in
   targetEnv = deployment.targetEnv or "none";
   targetHost = deployment.targetHost or config.networking.hostName;
   targetPort = deployment.targetPort or (builtins.head config.services.openssh.ports);
-  targetUser = deployment.targetUser or "root";
+  targetUser = if isSet (options.deployment.targetUser or { }) then deployment.targetUser else null;
   sshOptions = deployment.sshOptions or [ ];
   privilegeEscalationCommand = deployment.privilegeEscalationCommand or [
     "sudo"
@@ -27,11 +26,8 @@ in
   provisionSSHKey = deployment.provisionSSHKey or true;
   alwaysActivate =
     isSet (options.deployment.alwaysActivate or { }) && deployment.alwaysActivate;
-  hasFastConnection = deployment.hasFastConnection or false;
   owners = deployment.owners or [ ];
   tags = deployment.tags or [ ];
   keys = builtins.attrNames (deployment.keys or { });
   nixosRelease = system.nixos.release or system.nixosRelease;
-  publicIPv4 = config.networking.publicIPv4 or null;
-  privateIPv4 = isDefined (options.networking.privateIPv4 or { }) null;
 }

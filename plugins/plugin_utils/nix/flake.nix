@@ -58,8 +58,5 @@ in
   inherit machines;
   network = {
     description = (import (outputs + "/flake.nix")).description or "Unnamed flake";
-    enableRollback = false;
-    storage = [ ];
-    lock = [ ];
   };
 }

@@ -122,8 +122,5 @@ in
     in
     {
       description = merged.description or "Unnamed NixOps network";
-      enableRollback = merged.enableRollback or false;
-      storage = builtins.attrNames (merged.storage or { });
-      lock = builtins.attrNames (merged.lock or { });
     };
 }

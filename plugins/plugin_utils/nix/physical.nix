@@ -5,14 +5,15 @@
 # What NixOps' backend for existing machines adds to a machine. Nothing here depends on
 # which machines are in a run.
 { nodes, remembered }:
-{ config, lib, ... }:
+{ lib, ... }:
 
 let
   addressed = lib.filter (name: nodes.${name}.config.networking.publicIPv4 != null) (lib.attrNames nodes);
   hostsLine = name: "${nodes.${name}.config.networking.publicIPv4} ${name} ${name}-unencrypted\n";
 in
 {
-  system.stateVersion = lib.mkDefault (remembered.stateVersion or config.system.nixos.release);
+  # Never what nixpkgs has by default: that would follow every upgrade, and its warning would be lost.
+  system.stateVersion = lib.mkIf (remembered ? stateVersion) (lib.mkDefault remembered.stateVersion);
   networking.extraHosts = lib.mkIf (addressed != [ ]) (lib.concatMapStrings hostsLine addressed);
   users.users.root.openssh.authorizedKeys.keys =
     lib.optional (remembered ? sshPublicKey) remembered.sshPublicKey;

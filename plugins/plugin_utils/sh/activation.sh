@@ -37,11 +37,11 @@ main() { # ID ACTION TOPLEVEL PROFILE HOLDER NAMES
 
     umask 077
     directory=$attempts-$id
-    mkdir "$directory"
-    cat >"$directory/job"
-    printf '%s\n' "$given" >"$directory/variables"
-    : >"$directory/log"
-    echo "$unit" >"$directory/unit"
+    if ! mkdir "$directory" || ! cat >"$directory/job" || ! printf '%s\n' "$given" >"$directory/variables" ||
+        ! : >"$directory/log" || ! echo "$unit" >"$directory/unit"; then
+        rm -rf -- "$directory"
+        refuse room "$directory could not be written"
+    fi
 
     standing "$profile"
     if said=$(systemd-run --quiet --unit="$unit" --collect --service-type=exec \
@@ -49,8 +49,9 @@ main() { # ID ACTION TOPLEVEL PROFILE HOLDER NAMES
         --property=DefaultDependencies=no --property=IgnoreOnIsolate=yes \
         --property=KillMode=mixed \
         --property=StandardOutput="append:$directory/log" --property=StandardError="append:$directory/log" \
-        --setenv=PATH="$PATH" \
-        /bin/sh "$directory/job" "$directory" "$action" "$new" "$profile" 2>&1); then
+        --setenv=PATH="$PATH" ${NIX_REMOTE:+"--setenv=NIX_REMOTE=$NIX_REMOTE"} \
+        ${LOCALE_ARCHIVE:+"--setenv=LOCALE_ARCHIVE=$LOCALE_ARCHIVE"} \
+        /bin/sh "$directory/job" "$directory" "$action" "$new" "$profile" "$(boot_unfinished)" 2>&1); then
         echo "started $directory"
         # Who lost the connection may still come back for what happened, so the last minutes are kept.
         find "${attempts%/*}" -maxdepth 1 -name "${attempts##*/}-*" -mmin +10 -exec rm -rf -- {} +

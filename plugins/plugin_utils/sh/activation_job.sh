@@ -1,11 +1,11 @@
 # shellcheck shell=sh
 # The job that activates a toplevel, as the machine runs it by itself.
-# sh job DIRECTORY ACTION TOPLEVEL PROFILE
+# sh job DIRECTORY ACTION TOPLEVEL PROFILE UNFINISHED
 # The action switch is done as test, profile, boot: a machine that breaks half way still
 # boots what it ran before.
 
 # The user's variables are read below: the names of these are none that he would choose.
-job_directory=$1 job_action=$2 job_new=$3 job_profile=$4
+job_directory=$1 job_action=$2 job_new=$3 job_profile=$4 boot_unfinished=$5
 cd / || exit 1
 umask 022
 # shellcheck source=/dev/null
@@ -24,20 +24,23 @@ step() { # NAME COMMAND...
     "$@" || finish $?
 }
 
-set_profile() {
+# A machine that goes down in between, or whose boot loader fails, is not taken for done.
+profile_and_boot() {
     step profile mkdir -p "${job_profile%/*}"
+    step profile mkdir -p -m 0700 "${boot_unfinished%/*}"
+    step profile touch "$boot_unfinished"
     step profile nix-env --profile "$job_profile" --set "$job_new"
+    step boot "$job_new/bin/switch-to-configuration" boot
+    step boot rm -f "$boot_unfinished"
 }
 
 case $job_action in
     switch)
         step activate "$job_new/bin/switch-to-configuration" test
-        set_profile
-        step boot "$job_new/bin/switch-to-configuration" boot
+        profile_and_boot
         ;;
     boot)
-        set_profile
-        step boot "$job_new/bin/switch-to-configuration" boot
+        profile_and_boot
         ;;
     test | dry-activate)
         step activate "$job_new/bin/switch-to-configuration" "$job_action"

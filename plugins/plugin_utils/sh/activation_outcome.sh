@@ -1,14 +1,19 @@
 # shellcheck shell=sh
-# What an activation left behind: the step it came to, what runs and what boots.
-# main DIRECTORY PROFILE LINES
+# What an activation left behind: what runs and what boots, and the ends of the journals of the
+# units that have failed.
+# main DIRECTORY PROFILE LINES [FAILED-UNIT-OF-NO-INTEREST]...
 
 main() {
-    [ ! -f "$1/step" ] || echo "step $(cat "$1/step")"
-    standing "$2"
+    directory=$1 profile=$2 lines=$3
+    shift 3
+    standing "$profile"
     systemctl list-units --failed --plain --no-legend --full 2>/dev/null | while read -r unit _; do
-        journalctl --unit="$unit" --lines="$3" --no-pager --output=cat 2>/dev/null | while IFS= read -r line; do
+        for before; do
+            [ "$before" != "$unit" ] || continue 2
+        done
+        journalctl --unit="$unit" --lines="$lines" --no-pager --output=cat 2>/dev/null | while IFS= read -r line; do
             printf 'journal %s %s\n' "$unit" "$line"
         done
     done
-    rm -rf -- "$1"
+    rm -rf -- "$directory"
 }

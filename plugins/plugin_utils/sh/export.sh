@@ -4,5 +4,8 @@
 
 main() {
     umask 022
-    xargs nix-store --export >"$1"
+    # All in one call: an export is one stream, and only the first of several would be imported.
+    set -f
+    # shellcheck disable=SC2046 # store paths have no white space
+    nix-store --export $(cat) >"$1"
 }

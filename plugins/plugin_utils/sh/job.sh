@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # Follows and ends a job that runs on its own on this host.
-# A job's directory holds: log (what it says), rc (its exit code, written last), and what it
-# is alive by: unit (a systemd unit's name) or pid.
+# A job's directory holds: log (what it says), rc (its exit code, written last), step (where it
+# is, if it has steps), and what it is alive by: unit (a systemd unit's name), or pid and identity.
 
 alive() { # DIRECTORY
     if [ -f "$1/unit" ]; then
@@ -12,7 +12,7 @@ alive() { # DIRECTORY
             *) return 1 ;;
         esac
     fi
-    kill -0 "$(cat "$1/pid")" 2>/dev/null
+    [ "$(identity "$(cat "$1/pid")")" = "$(cat "$1/identity")" ]
 }
 
 size() {
@@ -20,21 +20,21 @@ size() {
 }
 
 # Waits until there is more to read, the job has ended, or the time is over; then answers
-# one line "STATE BYTES", STATE being running, ended RC, killed or gone, and the log from
-# the offset on.
+# one line "STATE RC STEP BYTES", STATE being running, ended, killed or gone, with - for what
+# there is not, and the log from the offset on.
 follow() { # DIRECTORY OFFSET TENTHS
-    state=running
+    state=running rc=-
     left=$3 waited=
     while :; do
         if [ ! -d "$1" ]; then
-            echo "gone 0"
+            echo "gone - - 0"
             return 0
         elif [ -f "$1/rc" ]; then
-            state="ended $(cat "$1/rc")"
+            state=ended
         # Once a second: it costs more than all the rest.
         elif [ $((left % 10)) -eq 0 ] && ! alive "$1"; then
             # It may have ended between the two looks.
-            if [ -f "$1/rc" ]; then state="ended $(cat "$1/rc")"; else state=killed; fi
+            if [ -f "$1/rc" ]; then state=ended; else state=killed; fi
         fi
         bytes=$(size "$1/log")
         if [ "$state" != running ] || [ -n "$waited" ] || [ "$left" -le 0 ]; then
@@ -45,16 +45,23 @@ follow() { # DIRECTORY OFFSET TENTHS
         left=$((left - 1))
         sleep 0.1
     done
-    echo "$state $((bytes - $2))"
-    tail -c +"$(($2 + 1))" "$1/log" | head -c "$((bytes - $2))"
+    step=-
+    [ "$state" != ended ] || rc=$(cat "$1/rc")
+    [ ! -f "$1/step" ] || step=$(cat "$1/step")
+    bytes=$(($(size "$1/log") - $2))
+    if [ "$bytes" -gt 65536 ]; then
+        # The rest with the next look, so that a slow connection is not taken for a dead one.
+        bytes=65536 state=running rc=-
+    fi
+    echo "$state $rc $step $bytes"
+    tail -c +"$(($2 + 1))" "$1/log" | head -c "$bytes"
 }
 
-main() { # follow DIRECTORY OFFSET TENTHS | forget DIRECTORY | stop DIRECTORY
+main() { # follow DIRECTORY OFFSET TENTHS | stop DIRECTORY
     verb=$1
     shift
     case $verb in
         follow) follow "$@" ;;
-        forget) rm -rf -- "$1" ;;
         stop)
             if [ -d "$1" ] && alive "$1"; then kill -TERM "-$(cat "$1/pid")"; fi
             rm -rf -- "$1"

@@ -14,5 +14,6 @@ main() {
     : >"$directory/log"
     setsid /bin/sh "$directory/job" "$directory" "$@" </dev/null >/dev/null 2>&1 3>&- &
     echo $! >"$directory/pid"
+    identity $! >"$directory/identity"
     echo "$directory"
 }

@@ -8,7 +8,10 @@ here=${0%/*}
 
 # Nix's words are the destination, which "command" has already, options, and the command.
 case $1 in
-    -*) exit 255 ;;
+    -*)
+        echo "nix.ops: Nix calls ssh in a way that is not known here: $*" >&2
+        exit 255
+        ;;
 esac
 shift
 

@@ -3,6 +3,18 @@
 # Words arrive one a line, "w:" and the word, or "e:" and NAME=VALUE to be exported; a byte
 # outside a plain alphabet is written as % and three octal digits.
 # Standard input: the words. File descriptor 3: what main finds on standard input.
+# The answer begins after the line "nix.ops answers".
+
+# A session of sudo, doas or a container has not always the directories of NixOS.
+PATH=${PATH:+$PATH:}/run/wrappers/bin:/nix/var/nix/profiles/default/bin:/run/current-system/sw/bin
+export PATH
+
+# In a container the store belongs to the daemon outside: NixOS says so to login shells alone.
+if [ -z "${NIX_REMOTE-}" ] && [ -S /nix/var/nix/daemon-socket/socket ] &&
+    [ -d /nix/var/nix/db ] && [ ! -w /nix/var/nix/db ]; then
+    NIX_REMOTE=daemon
+    export NIX_REMOTE
+fi
 
 start() {
     set --
@@ -21,5 +33,7 @@ start() {
         esac
     done
     unset line value
+    # What a shell's start-up files print stands before this line.
+    echo "nix.ops answers"
     main "$@" <&3 3<&-
 }

@@ -20,23 +20,38 @@ named_toplevel() {
     sed -n 's|.*init=\(/nix/store/[^ "/]*\)/init.*|\1|p' | head -n 1
 }
 
-# The toplevel that the machine boots next; nothing where its boot menu can't be read.
+# The toplevel that a boot menu starts by itself.
 # systemd-boot: loader.conf(5) of systemd; GRUB and extlinux: NixOS lists the default first.
+default_of() { # MENU
+    case $1 in
+        */loader.conf)
+            entry=$(sed -n 's/^default[[:space:]][[:space:]]*//p' "$1" | tail -n 1)
+            for file in "${1%/*}/entries/$entry" "${1%/*}/entries/$entry.conf"; do
+                [ ! -f "$file" ] || named_toplevel <"$file"
+            done
+            ;;
+        *) named_toplevel <"$1" ;;
+    esac
+}
+
+# The toplevel that the machine boots next; nothing where no boot menu can be read. Where there
+# are several, one is left over from an earlier boot loader: NixOS writes the one in use.
 boot_default() {
-    for boot in /boot /efi /boot/efi; do
-        [ -r "$boot/loader/loader.conf" ] || continue
-        entry=$(sed -n 's/^default[[:space:]][[:space:]]*//p' "$boot/loader/loader.conf" | tail -n 1)
-        for file in "$boot/loader/entries/$entry" "$boot/loader/entries/$entry.conf"; do
-            [ ! -f "$file" ] || named_toplevel <"$file"
-        done
-        return 0
-    done
-    for file in /boot/grub/grub.cfg /boot/extlinux/extlinux.conf; do
-        if [ -r "$file" ]; then
-            named_toplevel <"$file"
-            return 0
+    for menu in /boot/loader/loader.conf /efi/loader/loader.conf /boot/efi/loader/loader.conf \
+        /boot/grub/grub.cfg /boot/extlinux/extlinux.conf; do
+        [ ! -r "$menu" ] || echo "$(stat -c %Y "$menu") $menu"
+    done | sort -rn | while read -r _ menu; do
+        found=$(default_of "$menu")
+        if [ -n "$found" ]; then
+            echo "$found"
+            break
         fi
     done
+}
+
+# A profile was set whose boot entry has not been written yet: named by this file until it is.
+boot_unfinished() {
+    echo /var/lib/nix-ops/boot-unfinished
 }
 
 # What runs and what boots, as lines "key value".
@@ -46,7 +61,13 @@ standing() { # PROFILE
     echo "profile $(toplevel "$1")"
     echo "generation $(generation "$1")"
     echo "boot_default $(boot_default)"
+    [ ! -e "$(boot_unfinished)" ] || echo "boot_unfinished yes"
     systemctl list-units --failed --plain --no-legend --full 2>/dev/null | while read -r unit _; do
         printf 'failed %s\n' "$unit"
     done
+}
+
+# Tells a process from a later one of the same number, also after a reboot (proc(5), starttime).
+identity() { # PID
+    echo "$(cat /proc/sys/kernel/random/boot_id) $(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20)"
 }
