@@ -58,7 +58,7 @@ def test_much_is_read_piece_by_piece_and_ends_with_the_last(host, directory):
     (directory / "log").write_text(text)
     (directory / "rc").write_text("0\n")
     assert job.look(host, str(directory), 0).state == "running"
-    lines = []
+    lines: list[str] = []
     ended = job.follow(host, str(directory), on_line=lines.append, patience=1)
     assert (ended.state, ended.exit_code, ended.log) == ("ended", 0, text)
     assert lines == text.splitlines()
@@ -87,7 +87,7 @@ def test_a_job_without_a_directory_is_gone(host, tmp_path):
 
 def test_whatever_hinders_the_asking_is_waited_for():
     hindrances = iter([ConnectionLost("refused"), OpsError("Missing sudo password"), ConnectionLost("refused")])
-    said = []
+    said: list[str] = []
 
     def ask():
         for hindrance in hindrances:
