@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import threading
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -63,9 +64,9 @@ class OpsAction(ActionBase):  # type: ignore[misc]
             result.update(unreachable=True, msg=str(_unreachable(self.place, lost)))
         return result
 
+    @abstractmethod
     def perform(self, options: dict[str, Any]) -> dict[str, Any]:
         """Call the engine and return the result's keys."""
-        raise NotImplementedError
 
     def describe_failure(self, error: OpsError) -> dict[str, Any]:
         """The keys of a failed result."""
