@@ -239,7 +239,7 @@ def _push_file(road: Road, paths: Sequence[str], on_line: LineSink) -> Copied:
             road.files.put(str(local), f"{remote}/closure")
             imported = road.machine.run("import", f"{remote}/closure")
         finally:
-            road.visitor.run("temporary", "remove", remote)
+            road.visitor.tidy("temporary", "remove", remote)
     if imported.exit_code != 0:
         raise _failure(imported, road.machine.name, "the closure could not be imported on the machine")
     return Copied(tuple(lacking), nix_cli.sizes(lacking, env=road.environment))
@@ -257,7 +257,7 @@ def _pull_file(road: Road, paths: Sequence[str], on_line: LineSink) -> Copied:
             road.files.fetch(f"{remote}/closure", str(local))
             done = nix_cli.import_file(local, environment=road.environment)
     finally:
-        road.visitor.run("temporary", "remove", remote)
+        road.visitor.tidy("temporary", "remove", remote)
     if done.exit_code != 0:
         raise _failure(done, None, "the closure could not be imported into the controller's store")
     return Copied(tuple(lacking), nix_cli.sizes(lacking, env=road.environment))

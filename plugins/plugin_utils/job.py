@@ -112,7 +112,7 @@ def patiently(ask: Callable[[], _Answer], name: str, *, on_line: LineSink, patie
     :raises OpsError: where the host stays out of reach for longer.
     """
     lost_since: float | None = None
-    said = 0.0
+    said = float("-inf")
     while True:
         try:
             return ask()

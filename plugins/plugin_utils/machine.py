@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -135,6 +136,14 @@ class Machine:
                 exit_code=done.exit_code,
             )
         return done.stdout
+
+    def tidy(self, name: str, *words: str) -> None:
+        """Run a script that removes what is no longer needed.
+
+        A host that can't be reached any more keeps it: what is told is why it was being removed.
+        """
+        with suppress(ConnectionLost):
+            self.run(name, *words)
 
 
 def facts(answer: str) -> dict[str, list[str]]:

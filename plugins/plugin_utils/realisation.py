@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 
 from ansible_collections.nix.ops.plugins.plugin_utils import job, nix_cli
@@ -94,7 +95,7 @@ def _held(root: str) -> Iterator[str]:
     try:
         yield str(link)
     finally:
-        for left in link.parent.glob(f"{link.name}*"):
+        for left in link.parent.glob(f"{escape(link.name)}*"):
             left.unlink(missing_ok=True)
 
 
@@ -116,7 +117,7 @@ def realise_on(
     try:
         ended = job.follow(machine, directory, on_line=read, patience=patience)
     finally:
-        machine.run("job", "stop", directory)
+        machine.tidy("job", "stop", directory)
     if ended.exit_code != 0:
         raise _failure(machine.name, ended.log, ended.exit_code)
     return _built(progress, manner)

@@ -10,7 +10,13 @@ import subprocess
 import pytest
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.machine import compose, encode_word, facts
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import (
+    ConnectionLost,
+    Machine,
+    compose,
+    encode_word,
+    facts,
+)
 
 SHELLS = [["dash"], ["bash", "--posix"], ["busybox", "sh"]]
 
@@ -104,3 +110,15 @@ def test_the_directories_of_nixos_are_on_the_path(shell):
         "/nix/var/nix/profiles/default/bin",
         "/run/current-system/sw/bin",
     ]
+
+
+def test_what_failed_is_told_although_nothing_can_be_removed_any_more():
+    def execute(_command, _stdin, _within):
+        raise ConnectionLost("no route to host")
+
+    machine = Machine("host", execute, {})
+    with pytest.raises(OpsError, match="the build failed"):
+        try:
+            raise OpsError("the build failed")
+        finally:
+            machine.tidy("temporary", "remove", "/tmp/x")
