@@ -5,61 +5,124 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIXOS_ACTIVATE
-from ansible_collections.nix.ops.plugins.plugin_utils import activation, difference, generations, nix_cli
-from ansible_collections.nix.ops.plugins.plugin_utils.activation import Activation, ActivationFailed
+from ansible_collections.nix.ops.plugins.plugin_utils import activation, difference, fact_cache, generations, nix_cli
+from ansible_collections.nix.ops.plugins.plugin_utils import state as states
+from ansible_collections.nix.ops.plugins.plugin_utils.activation import (
+    Activation,
+    ActivationFailed,
+    Unacknowledged,
+)
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Remembered
 from ansible_collections.nix.ops.plugins.plugin_utils.generations import Description
-from ansible_collections.nix.ops.plugins.plugin_utils.ops_action import OpsAction
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost
+from ansible_collections.nix.ops.plugins.plugin_utils.state import Acknowledged, Activated, State
+from ansible_collections.nix.ops.plugins.plugin_utils.state_action import StateAction
+
+# After these the machine runs another system, and another sshd may be in it.
+_ACKNOWLEDGED = ("switch", "test")
+
+_END = {
+    "test": "test activation finished; the machine still boots what it booted before",
+    "dry-activate": "dry activation finished; nothing was activated",
+}
 
 
-class ActionModule(OpsAction):
+class ActionModule(StateAction):
     """The action behind ``nix.ops.nixos_activate``."""
 
     SPECIFICATION = NIXOS_ACTIVATE
 
     def perform(self, options: dict[str, Any]) -> dict[str, Any]:
         """Activate, unless the machine stands there already."""
-        toplevel, action, profile = options["toplevel"], options["action"], options["profile"]
-        activation.check_names(toplevel, profile)
-        machine = self.machine()
-        found = generations.describe(machine, profile=profile, closure=self.wants_diff, units=self.wants_diff)
-        needed = options["force"] or not found.standing.stands_at(toplevel, action)
+        toplevel, action = options["toplevel"], options["action"]
+        activation.check_names(toplevel, options["profile"])
+        if options["remember"] and not self.check:
+            fact_cache.check()
+        standing = generations.standing_of(options["found"])
+        described = None
+        if standing is None or (self.wants_diff and not standing.stands_at(toplevel, action)):
+            described = self._described(options["profile"])
+            standing = described.standing
+        needed = options["force"] or not standing.stands_at(toplevel, action)
         result: dict[str, Any] = {
             "changed": needed and action != "dry-activate",
             "toplevel": toplevel,
-            "old_toplevel": found.standing.running,
-            "old_generation": found.standing.generation,
-            "generation": found.standing.generation,
+            "action": action,
+            "old_toplevel": standing.running,
+            "old_generation": standing.generation,
+            "generation": standing.generation,
         }
         if self.wants_diff:
-            result["diff"] = {"prepared": self._difference(found, toplevel)}
+            result["diff"] = {"prepared": self._difference(described, toplevel) if described else ""}
         if self.check and action != "dry-activate":
             return result
-        if not needed:
-            return result
-        say = self.live()
-        done = activation.activate(
-            machine,
-            toplevel,
-            action,
-            profile=profile,
+        latest = None
+        if needed:
+            done = self._activate(options)
+            result |= {"changed": done.changed, **_answer(done)}
+            if action in _ACKNOWLEDGED:
+                result["acknowledged"] = self._acknowledged(done, options["confirm_timeout"])
+            if action != "dry-activate":
+                latest = Activated(toplevel, action, done.after.generation, done.exit_code, int(time.time()))
+                self.live()("activation finished successfully")
+        if options["remember"] and not self.check:
+            result |= self._remember(options["remember"], latest, result)
+            self.live()(_END.get(action, "deployment finished successfully"))
+        return result
+
+    def _described(self, profile: str) -> Description:
+        return generations.describe(self.machine(), profile=profile, closure=self.wants_diff, units=self.wants_diff)
+
+    def _activate(self, options: dict[str, Any]) -> Activation:
+        remember = options["remember"]
+        return activation.activate(
+            self.machine(),
+            options["toplevel"],
+            options["action"],
+            profile=options["profile"],
             holder=self.holder,
-            on_line=say,
+            deployment=remember["uuid"] if remember else None,
+            on_line=self.live(),
             patience=options["reconnect_timeout"],
         )
-        if action != "dry-activate":
-            say("activation finished successfully")
-        return {**result, "changed": done.changed, **_answer(done)}
+
+    def _acknowledged(self, done: Activation, within: float) -> dict[str, Any] | None:
+        try:
+            where = self.acknowledge(within)
+        except ConnectionLost as lost:
+            told = self.ways.told if self.ways else None
+            raise Unacknowledged(done, self.place, str(told), str(lost)) from lost
+        return {"address": where.address, "port": where.port or 22} if where else None
+
+    def _remember(
+        self, remember: dict[str, Any], latest: Activated | None, result: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Add what was activated to the state, and write what the machine's record lacks."""
+        uuid = remember["uuid"]
+        state = self.cached_state(uuid) or State(uuid, remember["deployment"], remember["machine"])
+        state = replace(state, inputs=Remembered(**remember["inputs"]))
+        if latest is not None:
+            state = states.activated(state, latest, remember["members"])
+        where = result.get("acknowledged")
+        if where is not None:
+            state = replace(state, acknowledged=Acknowledged(where["address"], where["port"], int(time.time())))
+        incomplete = not remember["recorded"] and result["action"] != "dry-activate"
+        if latest is not None or incomplete:
+            state = self.write_record(state)
+        return {"changed": result["changed"] or incomplete, "ansible_facts": self.state_fact(state)}
 
     def describe_failure(self, error: OpsError) -> dict[str, Any]:
         """Add what is known of an activation that failed."""
         found = super().describe_failure(error)
-        if isinstance(error, ActivationFailed):
+        if isinstance(error, (ActivationFailed, Unacknowledged)):
             found |= {"changed": error.activation.changed, **_answer(error.activation)}
         return found
 
@@ -78,6 +141,7 @@ class ActionModule(OpsAction):
 def _answer(done: Activation) -> dict[str, Any]:
     return {
         "toplevel": done.toplevel,
+        "action": done.action,
         "generation": done.after.generation,
         "old_generation": done.before.generation,
         "old_toplevel": done.before.running,

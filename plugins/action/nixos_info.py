@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIXOS_INFO
@@ -22,14 +21,4 @@ class ActionModule(OpsAction):
         """Ask the machine once."""
         generations.check_profile(options["profile"])
         found = generations.describe(self.machine(), profile=options["profile"])
-        return {
-            "changed": False,
-            **asdict(found.standing),
-            "nixos_version": found.nixos_version,
-            "system_state": found.system_state,
-            "boot_id": found.boot_id,
-            "has_nix": found.has_nix,
-            "generations": [asdict(generation) for generation in found.generations],
-            "reboot_needed": bool(found.reboot_parts),
-            "reboot_parts": list(found.reboot_parts),
-        }
+        return {"changed": False, **generations.as_json(found)}

@@ -69,6 +69,16 @@ options:
     description: Settings of Nix, as in C(nix.conf), by name.
     type: dict
     default: {}
+  ssh_keys:
+    description:
+      - Directory of the deployment's private SSH keys, each in a file that is called as its machine.
+        Relative paths start from the source.
+      - By default C($XDG_STATE_HOME/nix.ops/keys/UUID), which is C(~/.local/state/nix.ops/keys/UUID) where that
+        variable is not set. Another directory is for a team that shares the keys.
+      - Keep it out of every directory that the network copies into the Nix store, such as a flake's that is in no Git
+        repository, or what C(src = ./.) names, since all users can read the store.
+        A directory inside of the store is refused.
+    type: str
   hostname:
     description:
       - Jinja2 template of a host's name. It can use the host's variables, above all C(nix_machine).
@@ -78,6 +88,8 @@ options:
     description:
       - Whether to remember what the network evaluated to as long as nothing that Nix read has changed.
       - C(--flush-cache) evaluates anew in any case.
+      - With which state version and SSH public key each machine was last built is kept in any case. It is a guess with
+        which the build does not need an evaluation of its own; where it is wrong, the build evaluates anew.
     type: bool
     default: true
 notes:
@@ -86,6 +98,16 @@ notes:
   - C(ansible_user) is a variable of the host where the network itself sets C(deployment.targetUser). Where it does not,
     C(ansible_user) is V(root) by a variable of the group C(deployment_NAME), so that any C(group_vars) or C(host_vars)
     can name another user, with C(ansible_become) beside it.
+  - C(nix_ssh_key) is the path of the private key with which the deployment logs in to the machine, whether it has been
+    made yet or not. A machine of which the network sets C(deployment.provisionSSHKey) to false has none.
+  - Where the private key exists when the source is read, C(nix_ssh_options) has the options by which ssh offers it
+    beside all that ssh offers anyway, such as those of C(~/.ssh/id_*) that exist. It locks nobody out.
+  - C(nix_ssh_options) reaches ssh by C(ansible_ssh_common_args). Where the network sets C(deployment.sshOptions), that
+    is a variable of the host and has both. For all others it is a variable of the group C(deployment_NAME), as weak as
+    C(ansible_user) there, and begins with what C(ssh_common_args) is by C(ansible.cfg),
+    E(ANSIBLE_SSH_COMMON_ARGS) or C(--ssh-common-args). The group has no such variable as long as no machine has a key.
+  - A C(ansible_ssh_common_args) of your own C(group_vars) or C(host_vars) wins, and the key is no longer offered.
+    To offer it nevertheless, add it there, as in V(-J bastion {{ nix_ssh_options | default(''\) }}).
   - Values that come from Nix are never templated.
 seealso:
   - plugin: nix.ops.command
@@ -118,12 +140,21 @@ keyed_groups:
     prefix: role
 
 ---
+# A team's network; its SSH keys are on a file system that the team shares.
+plugin: nix.ops.network
+name: shared
+files:
+  - network.nix
+ssh_keys: /srv/team/ssh-keys
+
+---
 # The nixosConfigurations of a flake.
 plugin: nix.ops.network
 name: fleet
 flake: .
 """
 
+import os
 import shlex
 from pathlib import Path
 from typing import Any, NoReturn
@@ -131,15 +162,20 @@ from typing import Any, NoReturn
 from ansible import constants, context
 from ansible.inventory.group import to_safe_group_name
 from ansible.plugins.inventory import BaseInventoryPlugin, Constructable
+from ansible.plugins.loader import connection_loader
 from ansible.template import trust_as_template
 from ansible.utils.path import unfrackpath
 
+from ansible_collections.nix.ops.plugins.plugin_utils import keys
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import (
     Definition,
+    Evaluation,
     Network,
     check_name,
     evaluate,
+    keep_inputs,
+    last_inputs,
 )
 from ansible_collections.nix.ops.plugins.plugin_utils.network_source import (
     FILE_SUFFIX,
@@ -153,6 +189,9 @@ _PARSER_ERROR = 4
 
 # NixOps' defaults, which the user's own variables may replace.
 _GROUP_VARIABLES = {"ansible_user": "root"}
+
+# Offers the keys of the machines that have one, beside what the user has set for all.
+_OFFERING = trust_as_template("{{ nix_ssh_common_args }} {{ nix_ssh_options | default('') }}")
 
 # Options of sudo that take no value, so that Ansible's own plugin can take them over.
 _PLAIN_SUDO_OPTIONS = frozenset(
@@ -196,7 +235,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
             return network_of_file(path)
         config = self._read_config_data(path)
         known = ("name", "uuid", "files", "flake", "arguments", "nix_path", "options")
-        documented = {*known, "plugin", "hostname", "remember", *self._constructed_options()}
+        documented = {*known, "plugin", "ssh_keys", "hostname", "remember", *self._constructed_options()}
         if unknown := sorted(set(config) - documented):
             raise OpsError(f"there is no option {', '.join(map(repr, unknown))}")
         return network_of_source(path, {option: self.get_option(option) for option in known})
@@ -206,22 +245,48 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         return ("strict", "compose", "groups", "keyed_groups", "use_extra_vars", "leading_separator")
 
     def _populate(self, network: Network, source: str, cache: bool) -> None:
-        def show(line: str) -> None:
-            self.display.display(line, stderr=True)
-
-        evaluation = evaluate(network, on_line=show, remember=cache and self.get_option("remember"))
+        evaluation = self._evaluation(network, cache and self.get_option("remember"))
         hosts: dict[str, tuple[str, ...]] = {}
+        keyed = False
         for definition in evaluation.definitions.values():
             variables = _variables(definition, network, source)
+            variables.update(self._key_variables(definition, network, source))
+            keyed = keyed or "nix_ssh_options" in variables
             host = self._host_name(definition, variables)
             self._claim(host, definition)
             self.inventory.add_host(host)
             for name, value in variables.items():
                 self.inventory.set_variable(host, name, _trusted(value))
             hosts[host] = definition.tags
-        self._group(hosts, network)
+        self._group(hosts, network, keyed)
         for host in hosts:
             self._construct(host)
+
+    def _evaluation(self, network: Network, remember: bool) -> Evaluation:
+        def show(line: str) -> None:
+            self.display.display(line, stderr=True)
+
+        # The build asks the machines for them; with the right guess it finds all evaluated already.
+        guess = last_inputs(network)
+        evaluation = evaluate(network, remembered=guess, on_line=show, remember=remember)
+        if guess.keys() - evaluation.definitions.keys():
+            keep_inputs(network, {name: one for name, one in guess.items() if name in evaluation.definitions})
+        return evaluation
+
+    def _key_variables(self, definition: Definition, network: Network, source: str) -> dict[str, Any]:
+        if not definition.provision_ssh_key:
+            return {}
+        directory = self.get_option("ssh_keys")
+        if directory:
+            directory = os.path.join(os.path.dirname(source), Path(directory).expanduser())
+        path = keys.path_of(network.uuid, definition.name, directory)
+        options = keys.ssh_options(path)
+        variables = {"nix_ssh_key": path}
+        if options:
+            variables["nix_ssh_options"] = shlex.join(options)
+        if options and definition.ssh_options:
+            variables["ansible_ssh_common_args"] = shlex.join([*definition.ssh_options, *options])
+        return variables
 
     def _host_name(self, definition: Definition, variables: dict[str, Any]) -> str:
         template = self.get_option("hostname")
@@ -240,7 +305,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
                 next_step="Give the sources different host names, for example by the option 'hostname'.",
             )
 
-    def _group(self, hosts: dict[str, tuple[str, ...]], network: Network) -> None:
+    def _group(self, hosts: dict[str, tuple[str, ...]], network: Network, keyed: bool) -> None:
         for host, tags in hosts.items():
             for group in ("nixos", _deployment_group(network), *(_group_name(f"tag_{tag}") for tag in tags)):
                 if group in self.inventory.hosts:
@@ -253,6 +318,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         if hosts:
             # Weaker than the groups of other sources too, whatever they are called.
             variables = {**_GROUP_VARIABLES, "ansible_group_priority": 0}
+            if keyed:
+                variables |= {"nix_ssh_common_args": _common_args(), "ansible_ssh_common_args": _OFFERING}
             for name, value in variables.items():
                 self.inventory.set_variable(_deployment_group(network), name, _trusted(value))
 
@@ -269,6 +336,14 @@ def _is_given_itself(path: str) -> bool:
     sources = context.CLIARGS.get("inventory") or constants.DEFAULT_HOST_LIST or ()
     given = [unfrackpath(source, follow=False) for source in sources if "," not in source]
     return path in given or not any(Path(one).is_dir() and path.startswith(one + "/") for one in given)
+
+
+def _common_args() -> str:
+    """Give the options of ssh that the user has set for all hosts, which any variable would hide."""
+    # Declares the plugin's options.
+    connection_loader.get("ssh", class_only=True)
+    value = constants.config.get_config_value("ssh_common_args", plugin_type="connection", plugin_name="ssh")
+    return str(value or "")
 
 
 def _deployment_group(network: Network) -> str:

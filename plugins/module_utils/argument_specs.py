@@ -45,6 +45,12 @@ NIX_COPY_CLOSURE = {
     },
 }
 
+_MACHINE_OF_A_DEPLOYMENT = {
+    "deployment": {"type": "str", "required": True},
+    "uuid": {"type": "str", "required": True},
+    "machine": {"type": "str", "required": True},
+}
+
 NIXOS_ACTIVATE = {
     "argument_spec": {
         "toplevel": {"type": "path", "required": True},
@@ -52,11 +58,67 @@ NIXOS_ACTIVATE = {
         "profile": {"type": "path", "default": SYSTEM_PROFILE},
         "force": {"type": "bool", "default": False},
         "reconnect_timeout": {"type": "int", "default": 300},
+        "confirm_timeout": {"type": "int", "default": 30},
+        "found": {"type": "dict", "default": {}},
+        "remember": {
+            "type": "dict",
+            "options": {
+                **_MACHINE_OF_A_DEPLOYMENT,
+                "inputs": {"type": "dict", "default": {}},
+                "recorded": {"type": "bool", "default": False},
+                "members": {"type": "list", "elements": "str", "default": []},
+            },
+        },
     },
 }
 
 NIXOS_INFO = {
     "argument_spec": {
         "profile": {"type": "path", "default": SYSTEM_PROFILE},
+    },
+}
+
+
+DEPLOYMENT_FACTS = {
+    "argument_spec": {
+        **_MACHINE_OF_A_DEPLOYMENT,
+        "ssh_key": {"type": "path"},
+        "provision": {"type": "bool", "default": True},
+        "timeout": {"type": "int", "default": 60},
+    },
+}
+
+DEPLOYMENT_CREATE = {
+    "argument_spec": {
+        "deployment": {"type": "str", "required": True},
+        "networks": {"type": "list", "elements": "path"},
+        "flake": {"type": "str"},
+        "uuid": {"type": "str"},
+        "arguments": {"type": "dict", "default": {}},
+        "nix_path": {"type": "list", "elements": "str", "default": []},
+        "directory": {"type": "path"},
+        **_NIX,
+    },
+    "mutually_exclusive": [["networks", "flake"]],
+    "required_one_of": [["networks", "flake"]],
+}
+
+_SHOWN = {
+    "format": {"type": "str", "choices": ["table", "json"], "default": "table"},
+    "file": {"type": "path"},
+}
+
+DEPLOYMENT_LIST = {
+    "argument_spec": {
+        "directory": {"type": "path"},
+        **_SHOWN,
+    },
+}
+
+DEPLOYMENT_INFO = {
+    "argument_spec": {
+        "networks": {"type": "list", "elements": "path"},
+        "found": {"type": "dict", "default": {}},
+        **_SHOWN,
     },
 }

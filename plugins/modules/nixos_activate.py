@@ -53,7 +53,56 @@ options:
     description: For how many seconds in a row the machine may be out of reach before the task gives up following it.
     type: int
     default: 300
+  confirm_timeout:
+    description:
+      - For how many seconds to try, after O(action=switch) and O(action=test), to get in over a new connection, where
+        C(ansible_host) and C(ansible_port) say. Where nobody can get in, the task fails, and the new system runs on.
+    type: int
+    default: 30
+  found:
+    description:
+      - What the machine was found at, as M(nix.ops.deployment_facts) or M(nix.ops.nixos_info) returned it.
+      - Where it stands at the toplevel already, it is not asked again.
+    type: dict
+    default: {}
+  remember:
+    description:
+      - The deployment that the machine is of. What was activated is added to what is remembered of the machine, and
+        written to its own record, C(/var/lib/nix-ops/records) on it, which root alone can read. Then it becomes the
+        fact C(nix_ops) of the host.
+      - The machine itself notes how an activation ended, also one that failed or that nobody saw end, and
+        M(nix.ops.deployment_facts) finds that.
+      - A record that can't be written is a warning. The fact cache has what it would say, and the next run writes it.
+    type: dict
+    suboptions:
+      deployment:
+        description: Name of the deployment, C(nix_deployment) of the machine's host.
+        type: str
+        required: true
+      uuid:
+        description: UUID of the deployment, C(nix_deployment_uuid) of the machine's host.
+        type: str
+        required: true
+      machine:
+        description: Name of the machine in the network, C(nix_machine) of its host.
+        type: str
+        required: true
+      inputs:
+        description: The remembered inputs, as M(nix.ops.deployment_facts) returned them.
+        type: dict
+        default: {}
+      recorded:
+        description: Whether the machine's record is complete, as M(nix.ops.deployment_facts) returned it.
+        type: bool
+        default: false
+      members:
+        description: The hosts of all machines of the deployment, by which a machine is noticed that leaves the network.
+        type: list
+        elements: str
+        default: []
 notes:
+  - A machine of a deployment is reached where it was last acknowledged, and acknowledged where C(ansible_host) and
+    C(ansible_port) say, so that both can be changed by the activation itself.
   - Needs root on the machine, and systemd.
   - C(timeout) of the task ends the following, not the activation.
 seealso:
@@ -75,14 +124,70 @@ EXAMPLES = r"""
   nix.ops.nixos_activate:
     toplevel: "{{ toplevel }}"
     action: boot
+
+- name: Switch to a system and remember it
+  nix.ops.nixos_activate:
+    toplevel: "{{ toplevel }}"
+    remember:
+      deployment: example
+      uuid: 9e8652aa-e64a-11f1-b7ab-02fc00000001
+      machine: target
 """
 
 RETURN = r"""
+ansible_facts:
+  description: The fact in which the deployment state is kept. With O(remember), and not in check mode.
+  type: dict
+  returned: with O(remember), not in check mode
+  contains:
+    nix_ops:
+      description:
+        - For the UUID of each deployment that the host is a machine of, what is remembered of it.
+        - It holds no secret. Its layout may change; read it through M(nix.ops.deployment_info).
+      type: dict
+      sample:
+        9e8652aa-e64a-11f1-b7ab-02fc00000001:
+          schema: 1
+          uuid: 9e8652aa-e64a-11f1-b7ab-02fc00000001
+          deployment: example
+          machine: target
+          inputs:
+            state_version: "24.05"
+            ssh_public_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAgi nix.ops key of target in example
+          revision: 1
+          activations:
+            - toplevel: /nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05
+              action: switch
+              generation: 12
+              exit_code: 0
+              time: 1767225600
+          acknowledged: {address: target.example.org, port: 22, time: 1767225600}
+          members: [target]
 toplevel:
   description: The toplevel that was to be activated.
   type: str
   returned: unless the activation was refused
   sample: /nix/store/7nwlqk9c9q8fyhr0ycbz5ha4kny4dmsb-nixos-system-target-24.05
+action:
+  description: What was to be done with it.
+  type: str
+  returned: unless the activation was refused
+  sample: switch
+acknowledged:
+  description:
+    - Where the machine was reached over a new connection, after O(action=switch) and O(action=test).
+    - V(null) where the connection is not C(ssh).
+  type: dict
+  returned: when another system runs
+  contains:
+    address:
+      description: Name or address.
+      type: str
+      sample: target.example.org
+    port:
+      description: Port of the SSH server.
+      type: int
+      sample: 22
 old_toplevel:
   description: The toplevel that ran before.
   type: str

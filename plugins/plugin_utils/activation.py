@@ -116,6 +116,7 @@ def activate(
     *,
     profile: str,
     holder: str,
+    deployment: str | None = None,
     on_line: LineSink,
     patience: float,
 ) -> Activation:
@@ -126,25 +127,27 @@ def activate(
     :param action: ``switch``, ``boot``, ``test`` or ``dry-activate``.
     :param profile: the profile that becomes the toplevel, for ``switch`` and ``boot``.
     :param holder: who activates, shown to others who find the machine busy.
+    :param deployment: the UUID of the deployment it is of, which the machine notes.
     :param on_line: called with each line that is said, while it happens.
     :param patience: for how many seconds in a row the machine may be out of reach.
-    :raises OpsError: where it does not succeed, with what runs and what boots.
+    :raises ActivationFailed: where it does not succeed, with what runs and what boots.
+    :raises OpsError: where it is not begun, or the machine is out of reach for too long.
     """
     check_names(toplevel, profile)
-    before, directory = _begin(machine, toplevel, action, profile, holder)
+    before, directory = _begin(machine, toplevel, action, profile, (holder, deployment or "-"))
     try:
         ended = job.follow(machine, directory, on_line=on_line, patience=patience)
+        units = read_units(ended.log)
+        # Units that had failed before are none of this activation's.
+        others = set(before.failed_units) - set(units.failed)
+        words = (directory, profile, str(_JOURNAL_LINES), *others)
+        outcome = partial(machine.ask, "activation_outcome", *words, within=job.ANSWER_WITHIN)
+        answer = facts(job.patiently(outcome, machine.name, on_line=on_line, patience=patience))
     except OpsError:
         raise
     except BaseException:
         on_line("this run ends; the activation goes on by itself on the machine")
         raise
-    units = read_units(ended.log)
-    # Units that had failed before are none of this activation's.
-    others = set(before.failed_units) - set(units.failed)
-    words = (directory, profile, str(_JOURNAL_LINES), *others)
-    outcome = partial(machine.ask, "activation_outcome", *words, within=job.ANSWER_WITHIN)
-    answer = facts(job.patiently(outcome, machine.name, on_line=on_line, patience=patience))
     after = generations.standing(answer)
     step = ended.step or "activate"
     activation = Activation(toplevel, action, before, after, ended.exit_code, step, units, ended.log)
@@ -158,8 +161,8 @@ def activate(
     return activation
 
 
-def _begin(machine: Machine, toplevel: str, action: str, profile: str, holder: str) -> tuple[Standing, str]:
-    words = (secrets.token_hex(8), action, toplevel, profile, holder, " ".join(machine.environment))
+def _begin(machine: Machine, toplevel: str, action: str, profile: str, behalf: tuple[str, str]) -> tuple[Standing, str]:
+    words = (secrets.token_hex(8), action, toplevel, profile, *behalf, " ".join(machine.environment))
     try:
         done = machine.run("activation", *words, data=script("activation_job"))
     except ConnectionLost as lost:
@@ -219,6 +222,25 @@ class ActivationFailed(OpsError):
             state=f"it {activation.after.sentence()}",
             next_step=next_step,
             exit_code=activation.exit_code,
+        )
+        self.activation = activation
+
+
+class Unacknowledged(OpsError):
+    """An activation that succeeded on a machine that can't be reached over a new connection.
+
+    :param told: where it is said to be.
+    :param said: what the connection said.
+    """
+
+    def __init__(self, activation: Activation, machine: str, told: str, said: str) -> None:
+        super().__init__(
+            f"the machine can't be reached at {told} over a new connection",
+            machine=machine,
+            output=said,
+            state=f"it {activation.after.sentence()}",
+            next_step="Compare deployment.targetHost, the ports of services.openssh and the firewall with what the"
+            " machine has now. Where an address was changed, the next run tries the old one as well.",
         )
         self.activation = activation
 

@@ -31,6 +31,10 @@ _EVALUATING = re.compile(r"^evaluating file '(.*)'$")
 _MACHINE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 _HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]*")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]*\$?")
+# What remembered inputs look like.
+STATE_VERSION = re.compile(r"[0-9]{2}\.[0-9]{2}")
+PUBLIC_KEY = re.compile(r"[a-z0-9@.-]+ [A-Za-z0-9+/=]{40,2000}( [ -~]*)?")
+
 _DEPLOYMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 # Ansible gives these a meaning of its own.
@@ -202,13 +206,43 @@ def instantiate(
     if not names:
         return {}
     wanted = tuple(sorted(set(names)))
-    remembered, env = remembered or {}, env or {}
-    whole = _recall(_Question(network, None, EAGER, remembered, env))
+    # A machine's inputs change no other machine: with those of the others the question is one that was asked before.
+    others = {name: inputs for name, inputs in last_inputs(network).items() if name not in wanted}
+    known, env = {**others, **(remembered or {})}, env or {}
+    whole = _recall(_Question(network, None, EAGER, known, env))
     if whole is not None and set(wanted) <= set(whole.derivations):
         answer = whole
     else:
-        answer = _ask(network, wanted, 0, remembered, env, on_line, True)
+        answer = _ask(network, wanted, 0, known, env, on_line, True)
+    keep_inputs(network, known)
     return {name: answer.derivations[name] for name in wanted}
+
+
+def last_inputs(network: Network) -> dict[str, Remembered]:
+    """Give the remembered inputs that a network's machines were last instantiated with.
+
+    They are a guess at what the next derivations will be asked for with, for who can not know that yet.
+    """
+    known = {name: _inputs(kept) for name, kept in disk.load_inputs(_identity(network)).items()}
+    return {name: inputs for name, inputs in known.items() if inputs != Remembered()}
+
+
+def keep_inputs(network: Network, remembered: Mapping[str, Remembered]) -> None:
+    """Keep what :func:`last_inputs` gives."""
+    known = {name: inputs.as_json() for name, inputs in remembered.items()}
+    disk.store_inputs(_identity(network), {name: inputs for name, inputs in known.items() if inputs})
+
+
+def _inputs(kept: Mapping[str, Any]) -> Remembered:
+    def known(name: str, pattern: re.Pattern[str]) -> str | None:
+        value = kept.get(name)
+        return value if isinstance(value, str) and pattern.fullmatch(value) else None
+
+    return Remembered(known("stateVersion", STATE_VERSION), known("sshPublicKey", PUBLIC_KEY))
+
+
+def _identity(network: Network) -> list[Any]:
+    return [network.name, network.uuid, list(network.files), network.flake]
 
 
 def instantiate_expression(

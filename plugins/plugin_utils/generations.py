@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import SYSTEM_PROFILE
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
@@ -90,6 +91,9 @@ class Description:
         a reboot replaces.
     :param closure: the store paths of the running system; empty where not asked for.
     :param units: the running system's unit files and the store paths they lead to; likewise.
+    :param release: the NixOS release that runs, such as ``24.05``; None where that can't be told.
+    :param record: the machine's own record as it printed it; None where there is none or not asked for.
+    :param last_activation: how the last activation ended, likewise.
     """
 
     standing: Standing
@@ -101,6 +105,9 @@ class Description:
     reboot_parts: tuple[str, ...]
     closure: tuple[str, ...]
     units: Mapping[str, str]
+    release: str | None
+    record: str | None
+    last_activation: str | None
 
 
 def standing(answer: Mapping[str, list[str]]) -> Standing:
@@ -117,16 +124,32 @@ def standing(answer: Mapping[str, list[str]]) -> Standing:
     )
 
 
+def standing_of(found: Mapping[str, Any]) -> Standing | None:
+    """Read what :func:`as_json` wrote of what runs and boots; None where that is not all there."""
+    names = {one.name for one in fields(Standing)}
+    if not names <= found.keys():
+        return None
+    known = {name: found[name] for name in names}
+    return Standing(**{**known, "failed_units": tuple(known["failed_units"])})
+
+
 def describe(
-    machine: Machine, *, profile: str = SYSTEM_PROFILE, closure: bool = False, units: bool = False
+    machine: Machine,
+    *,
+    profile: str = SYSTEM_PROFILE,
+    closure: bool = False,
+    units: bool = False,
+    record: str | None = None,
 ) -> Description:
     """Ask a machine what it runs, in one round trip. Nothing on it is changed.
 
     :param closure: ask for all store paths of the running system too.
     :param units: ask for its unit files too.
+    :param record: ask for its own record of the deployment with this UUID too.
     :raises OpsError: where the machine can't tell.
     """
-    wanted = [word for word, asked in (("closure", closure), ("units", units)) if asked]
+    words = {"closure": closure, "units": units, f"record={record}": record}
+    wanted = [word for word, asked in words.items() if asked]
     answer = facts(machine.ask("describe", profile, *wanted))
     return Description(
         standing=standing(answer),
@@ -140,7 +163,24 @@ def describe(
         reboot_parts=tuple(_changed_parts(answer.get("part", []))),
         closure=tuple(answer.get("closure", [])),
         units=dict(_pair(line) for line in answer.get("unit", [])),
+        release=_one(answer, "release"),
+        record=_one(answer, "record"),
+        last_activation=_one(answer, "last_activation"),
     )
+
+
+def as_json(found: Description) -> dict[str, Any]:
+    """What a machine runs and boots, as the plain values that modules return."""
+    return {
+        **asdict(found.standing),
+        "nixos_version": found.nixos_version,
+        "system_state": found.system_state,
+        "boot_id": found.boot_id,
+        "has_nix": found.has_nix,
+        "generations": [asdict(generation) for generation in found.generations],
+        "reboot_needed": bool(found.reboot_parts),
+        "reboot_parts": list(found.reboot_parts),
+    }
 
 
 def _one(answer: Mapping[str, list[str]], key: str) -> str | None:

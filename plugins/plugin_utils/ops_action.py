@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,10 +20,12 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.nix.ops.plugins.plugin_utils import closure, report, ssh_route
+from ansible_collections.nix.ops.plugins.plugin_utils import closure, fact_cache, report, ssh_route
+from ansible_collections.nix.ops.plugins.plugin_utils import state as states
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost, Machine
 from ansible_collections.nix.ops.plugins.plugin_utils.runner import Completed, LineSink
+from ansible_collections.nix.ops.plugins.plugin_utils.ssh_route import Endpoint, Ways
 
 # A connection over a dead link is given up after this many seconds of silence; what the user
 # set himself comes first on ssh's command line and wins.
@@ -49,6 +52,8 @@ class OpsAction(ActionBase):  # type: ignore[misc]
         result: dict[str, Any] = super().run(tmp, task_vars)
         _validation, options = self.validate_argument_spec(**self.SPECIFICATION)
         self.variables = task_vars or {}
+        self.ways: Ways | None = None
+        self._answered = False
         self.host = str(self.variables.get("inventory_hostname", "localhost"))
         self.check = bool(self._task.check_mode)
         self.wants_diff = bool(self._task.diff)
@@ -110,11 +115,43 @@ class OpsAction(ActionBase):  # type: ignore[misc]
 
         :param environment: variables there, where they are others than the task's.
         """
-        if self._connection.transport in ("ssh", "ansible.builtin.ssh"):
-            extra = self._connection.get_option("ssh_extra_args") or ""
-            if _KEEP_ALIVE not in extra:
-                self._connection.set_option("ssh_extra_args", f"{extra} {_KEEP_ALIVE}".strip())
+        if self.ways is None:
+            self.ways = self._ways()
         return Machine(self.place, self._execute, self.environment if environment is None else environment)
+
+    def _ways(self) -> Ways | None:
+        told = ssh_route.endpoint(self._connection)
+        if told is None:
+            return None
+        extra = self._connection.get_option("ssh_extra_args") or ""
+        if _KEEP_ALIVE not in extra:
+            self._connection.set_option("ssh_extra_args", f"{extra} {_KEEP_ALIVE}".strip())
+        # The variables are those of the task's own host.
+        return Ways(self._connection, told, None if self._task.delegate_to else _acknowledged(self.variables))
+
+    def acknowledge(self, within: float) -> Endpoint | None:
+        """Prove that the host can be reached where it is said to be now, over a new connection.
+
+        :param within: for how many seconds to try.
+        :returns: where it is; None where its connection is not ssh.
+        :raises ConnectionLost: where it can't be reached in time.
+        """
+        if self.ways is None:
+            return None
+        machine = Machine(self.place, self._execute_there, {})
+        deadline = time.monotonic() + within
+        with self.ways.fresh():
+            while True:
+                try:
+                    machine.ask("acknowledge")
+                    break
+                except ConnectionLost:
+                    if time.monotonic() > deadline:
+                        raise
+                    # A refused connection answers at once; sshd is given a moment.
+                    time.sleep(0.2)
+        self.ways.settle()
+        return self.ways.told
 
     def road(self, machine: Machine) -> closure.Road:
         """How store paths travel to and from the host."""
@@ -132,6 +169,22 @@ class OpsAction(ActionBase):  # type: ignore[misc]
         return bool(become) and self.get_become_option("become_user") != self._get_remote_user()
 
     def _execute(self, command: str, stdin: bytes, within: float | None, sudoable: bool = True) -> Completed:
+        """Run a command on the host. Where it can't be reached, the next one is run at its next address.
+
+        The first command of all, which only asks, is itself run there.
+        """
+        left = len(self.ways) if self.ways else 1
+        while True:
+            try:
+                return self._execute_there(command, stdin, within, sudoable)
+            except ConnectionLost:
+                left -= 1
+                if self.ways:
+                    self.ways.turn()
+                if self._answered or not left:
+                    raise
+
+    def _execute_there(self, command: str, stdin: bytes, within: float | None, sudoable: bool = True) -> Completed:
         late = threading.Timer(within, ssh_route.drop, (self._connection,)) if within else None
         try:
             if late:
@@ -150,6 +203,7 @@ class OpsAction(ActionBase):  # type: ignore[misc]
         finally:
             if late:
                 late.cancel()
+        self._answered = True
         return Completed((command,), answer["rc"], answer["stdout"], answer["stderr"])
 
     def _execute_file(self, text: bytes, sudoable: bool) -> dict[str, Any]:
@@ -164,6 +218,19 @@ class OpsAction(ActionBase):  # type: ignore[misc]
             f"/bin/sh {path} </dev/null", sudoable=sudoable, encoding_errors="surrogateescape"
         )
         return answer
+
+
+def _acknowledged(variables: Mapping[str, Any]) -> Endpoint | None:
+    """Where a machine of a deployment was last acknowledged."""
+    uuid = str(variables.get("nix_deployment_uuid"))
+    cached = (variables.get("ansible_facts") or {}).get(fact_cache.FACT) or {}
+    try:
+        state = states.read(cached.get(uuid), uuid)
+    except OpsError:
+        # Who reads the state to use it tells what is wrong with it.
+        return None
+    known = state.acknowledged if state else None
+    return Endpoint(known.address, known.port) if known else None
 
 
 def _unreachable(host: str, lost: ConnectionLost) -> OpsError:

@@ -132,7 +132,7 @@ def reads(
 def load(name: str) -> tuple[dict[str, Any], Reads] | None:
     """Give the answer remembered for a key, with what it was read from, unchecked."""
     try:
-        kept = json.loads((_directory() / name).read_text(encoding="utf-8"))
+        kept = json.loads((_directory("evaluations") / name).read_text(encoding="utf-8"))
         return kept["answer"], Reads(tuple((kind, subject, was) for kind, subject, was in kept["reads"]), True)
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -140,12 +140,39 @@ def load(name: str) -> tuple[dict[str, Any], Reads] | None:
 
 def store(name: str, answer: Mapping[str, Any], seen: Reads) -> None:
     """Remember an answer; a place that can not be written to remembers nothing."""
-    directory = _directory()
+    _write(_directory("evaluations"), name, {"answer": answer, "reads": seen.prints})
+
+
+def load_inputs(network: Any) -> dict[str, dict[str, Any]]:
+    """Give the inputs that a network's machines were last evaluated with.
+
+    :param network: what tells it from other networks, as JSON values.
+    :returns: for each machine what was kept of it, unchecked.
+    """
+    try:
+        kept = json.loads((_directory("inputs") / _inputs_name(network)).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    machines = kept.items() if isinstance(kept, dict) else ()
+    return {name: inputs for name, inputs in machines if isinstance(inputs, dict)}
+
+
+def store_inputs(network: Any, inputs: Mapping[str, Mapping[str, str]]) -> None:
+    """Keep the inputs that :func:`load_inputs` gives; a place that can not be written to keeps nothing."""
+    if inputs != load_inputs(network):
+        _write(_directory("inputs"), _inputs_name(network), inputs)
+
+
+def _inputs_name(network: Any) -> str:
+    return _digest(json.dumps([_SCHEMA, network], sort_keys=True).encode())
+
+
+def _write(directory: Path, name: str, document: Any) -> None:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, path = tempfile.mkstemp(dir=directory, prefix=".")
         with open(handle, "w", encoding="utf-8") as file:
-            json.dump({"answer": answer, "reads": seen.prints}, file)
+            json.dump(document, file)
         Path(path).replace(directory / name)
         for old in sorted(directory.glob("[!.]*"), key=lambda entry: entry.stat().st_mtime)[:-_KEPT]:
             old.unlink(missing_ok=True)
@@ -153,9 +180,9 @@ def store(name: str, answer: Mapping[str, Any], seen: Reads) -> None:
         return
 
 
-def _directory() -> Path:
+def _directory(kind: str) -> Path:
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache, "nix.ops", "evaluations").expanduser()
+    return Path(cache, "nix.ops", kind).expanduser()
 
 
 def _wanted(

@@ -16,6 +16,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,85 @@ from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import script
 
 _SSH = ("ssh", "ansible.builtin.ssh")
+
+# The first value that ssh is given counts.
+_OF_ITS_OWN = "-o ControlMaster=no -o ControlPath=none"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a host's SSH server is.
+
+    :param port: None where ssh's own configuration tells it.
+    """
+
+    address: str
+    port: int | None
+
+    def __str__(self) -> str:
+        return f"{self.address} port {self.port or 22}"
+
+
+def endpoint(connection: Any) -> Endpoint | None:
+    """Where an Ansible connection leads; None where it is not ssh."""
+    if connection.transport not in _SSH:
+        return None
+    port = connection.get_option("port")
+    return Endpoint(str(connection.get_option("host")), int(port) if port else None)
+
+
+class Ways:
+    """Where a host may be reached. Its connection leads to one of these at a time.
+
+    :param connection: Ansible's ssh connection.
+    :param told: where the host is said to be now.
+    :param known: where it was last acknowledged, which is tried first.
+    """
+
+    def __init__(self, connection: Any, told: Endpoint, known: Endpoint | None) -> None:
+        self._connection = connection
+        self.told = told
+        self._ways = deque([told])
+        if known is not None and (known.address, known.port) != (told.address, told.port or 22):
+            self._ways.appendleft(known)
+            _lead(connection, known)
+
+    @property
+    def now(self) -> Endpoint:
+        """Where the connection leads."""
+        return self._ways[0]
+
+    def __len__(self) -> int:
+        return len(self._ways)
+
+    def turn(self) -> None:
+        """Have the connection lead to the next one."""
+        self._ways.rotate(-1)
+        _lead(self._connection, self.now)
+
+    def settle(self) -> None:
+        """Have the connection lead where the host is said to be now, and nowhere else from then on."""
+        self._ways = deque([self.told])
+        _lead(self._connection, self.told)
+
+    @contextmanager
+    def fresh(self) -> Iterator[None]:
+        """Have the connection lead where the host is said to be now, sharing no open one."""
+        arguments = self._connection.get_option("ssh_args")
+        self._connection.set_option("ssh_args", f"{_OF_ITS_OWN} {arguments or ''}".strip())
+        _lead(self._connection, self.told)
+        try:
+            yield
+        finally:
+            self._connection.set_option("ssh_args", arguments)
+            _lead(self._connection, self.now)
+
+
+def _lead(connection: Any, where: Endpoint) -> None:
+    connection.set_option("host", where.address)
+    connection.set_option("port", where.port)
+    # What names the shared connection, until a command is run.
+    connection.host = where.address
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,8 @@ class Supervisor:
             *("--console=read-only", "--kill-signal=SIGRTMIN+3"),
             *("--directory", str(self._root), "--machine", self._plan["name"], "--uuid", self._plan["machine_id"]),
             f"--network-namespace-path=/run/netns/{self._plan['namespace']}",
+            # Its addresses are its own affair, as on any computer.
+            "--capability=CAP_NET_ADMIN",
             *small,
             "/sbin/init",
         ]

@@ -14,11 +14,11 @@ from pathlib import Path
 from fleet import Machine
 from integration.project import Outcome, Project
 
+CHECK = "Check that all hosts are machines"
 INFO = "Ask what the machine runs"
 BUILD = "Build the machines' systems"
 COPY = "Copy the closure"
 ACTIVATE = "Activate the system"
-REPORT = "Report"
 
 # What a machine shall be: it can be reached, and runs two units that have nothing to do with each other.
 MACHINE = """

@@ -18,6 +18,13 @@ TESTS = Path(__file__).parents[1]
 NIXPKGS = TESTS / "nixpkgs"
 BIN = Path(sys.executable).parent
 
+# A fact cache in which the deployment state is not lost.
+KEEPING = {
+    "fact_caching": "ansible.builtin.jsonfile",
+    "fact_caching_connection": ".nix-ops/facts",
+    "fact_caching_timeout": "0",
+}
+
 
 @dataclass(frozen=True)
 class Result:
@@ -80,9 +87,9 @@ class Project:
         return path
 
     def configure(self, ssh_config: Path | None = None, **defaults: str) -> None:
-        """Write ansible.cfg: the fleet's ssh configuration, and settings of [defaults]."""
-        lines = ["[defaults]", "interpreter_python = /nowhere/python", "retry_files_enabled = false"]
-        lines += [f"{name} = {value}" for name, value in defaults.items()]
+        """Write ansible.cfg: the fleet's ssh configuration, a fact cache that keeps, and settings of [defaults]."""
+        settings = {"interpreter_python": "/nowhere/python", "retry_files_enabled": "false", **KEEPING, **defaults}
+        lines = ["[defaults]", *(f"{name} = {value}" for name, value in settings.items())]
         if ssh_config:
             lines += ["[ssh_connection]", f"ssh_args = -F {ssh_config} -o ControlMaster=auto -o ControlPersist=60s"]
             lines += [f"control_path_dir = {self.directory}/cp"]
@@ -96,6 +103,7 @@ class Project:
             "NIX_PATH": f"nixpkgs={NIXPKGS}",
             "NIX_CONFIG": "substituters =\nbuild-users-group =\nsandbox = false",
             "XDG_CACHE_HOME": str(self.directory / "cache"),
+            "XDG_STATE_HOME": str(self.directory / "state"),
             "ANSIBLE_HOME": str(self.directory / "ansible-home"),
             "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "callback_plugins"),
             "ANSIBLE_CALLBACKS_ENABLED": "results",

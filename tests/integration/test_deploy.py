@@ -15,9 +15,9 @@ from integration.conftest import MachineFactory
 from integration.networks import (
     ACTIVATE,
     BUILD,
+    CHECK,
     COPY,
     INFO,
-    REPORT,
     Counter,
     Network,
     import_deploy,
@@ -116,7 +116,8 @@ def test_nothing_to_do_is_one_evaluation_and_one_round_trip_a_machine(
     network = Network(project, *machines)
     ssh, evaluations = Counter(project, "ssh"), Counter(project, "nix-instantiate")
     network.deployed()
-    assert len(evaluations.runs()) == 1
+    # Before the machines are asked, and with what they answered.
+    assert len(evaluations.runs()) == 2
     assert ssh.runs()
     before = [one.inspect() for one in machines]
 
@@ -125,11 +126,18 @@ def test_nothing_to_do_is_one_evaluation_and_one_round_trip_a_machine(
     trips = ssh.runs()
     for one in machines:
         assert len([words for words in trips if f" {one.address} " in f"{words} "]) == 1
-    assert again.statuses(COPY) == again.statuses(ACTIVATE) == {"target": "skipped", "beta": "skipped"}
+    assert again.statuses(COPY) == {"target": "skipped", "beta": "skipped"}
+    assert again.statuses(ACTIVATE) == {"target": "ok", "beta": "ok"}
     assert [one.inspect() for one in machines] == before
 
-    # The same where nothing is remembered of earlier runs.
-    network.deployed("--flush-cache")
+    # The same where the evaluations of earlier runs are forgotten, and the fact cache is.
+    flushed = network.deployed("--flush-cache")
+    assert not flushed.changed
+    assert len(evaluations.runs()) == 1
+
+    # What changed is evaluated once.
+    network.define(one="uno")
+    network.deployed()
     assert len(evaluations.runs()) == 1
 
 
@@ -160,13 +168,14 @@ def test_tags_end_the_deployment_early(target: Machine, project: Project) -> Non
     ssh = Counter(project, "ssh")
     built = network.deployed("--tags", "build")
     assert ssh.runs() == []
-    assert {one.task for one in built.results} == {BUILD}
-    toplevel = toplevels(built)["target"]
-    assert (project.directory / ".nix-ops" / "toplevels" / "example" / "target").resolve().as_posix() == toplevel
+    assert [one.task for one in built.results] == [CHECK, BUILD]
+    link = project.directory / ".nix-ops/toplevels/example/target"
+    assert str(link.resolve()) == toplevels(built)["target"]
 
     copied = network.deployed("--tags", "copy")
+    toplevel = toplevels(copied)["target"]
     assert toplevel in copied.of(COPY)["paths"]
-    assert [one.task for one in copied.results] == [BUILD, INFO, COPY]
+    assert [one.task for one in copied.results] == [CHECK, INFO, BUILD, COPY]
     now = target.inspect()
     assert now.pop("leftovers") == [COPIED]
     before.pop("leftovers")
@@ -174,7 +183,7 @@ def test_tags_end_the_deployment_early(target: Machine, project: Project) -> Non
 
     activated = network.deployed("--tags", "activate")
     assert activated.statuses(COPY) == {"target": "ok"}
-    assert activated.statuses(REPORT) == {"target": "ok"}
+    assert activated.statuses(ACTIVATE) == {"target": "changed"}
     assert standing(target) == (toplevel, toplevel, toplevel)
 
 
@@ -185,7 +194,7 @@ def test_a_step_that_is_skipped_takes_no_other_with_it(target: Machine, project:
     for skipped in ("build", "build,copy,activate"):
         unbuilt = network.deploy("--skip-tags", skipped)
         assert unbuilt.exit_code == 2
-        assert "leave build out of --skip-tags" in unbuilt.of(BUILD)["msg"]
+        assert "leave build out of --skip-tags" in unbuilt.of(CHECK)["msg"]
     assert set(toplevels(network.deployed("--skip-tags", "copy,activate"))) == {"target"}
     assert ssh.runs() == []
 
@@ -196,7 +205,7 @@ def test_a_step_that_is_skipped_takes_no_other_with_it(target: Machine, project:
     assert standing(target) == before
 
     copied = network.deployed("--skip-tags", "activate")
-    assert [one.task for one in copied.results] == [BUILD, INFO, COPY]
+    assert [one.task for one in copied.results] == [CHECK, INFO, BUILD, COPY]
     assert standing(target) == before
 
     activated = network.deployed("--skip-tags", "copy")
@@ -213,19 +222,19 @@ def test_a_users_own_playbook_chooses_the_action(target: Machine, project: Proje
     new = toplevels(dry)["target"]
     assert "target> would activate the configuration..." in dry.output
     assert dry.statuses(ACTIVATE) == {"target": "ok"}
-    assert dry.of(REPORT)["msg"] == "target> dry activation finished; nothing was activated"
+    assert dry.lines("target")[-1] == "dry activation finished; nothing was activated"
     assert standing(target) == (old, old, old)
     (project.directory / "group_vars" / "nixos.yml").unlink()
 
     tested = network.deployed(playbook=import_deploy(project, deploy_action="test"))
     assert tested.statuses(ACTIVATE) == {"target": "changed"}
-    assert tested.of(REPORT)["msg"] == "target> test activation finished; the machine still boots what it booted before"
+    assert tested.lines("target")[-1] == "test activation finished; the machine still boots what it booted before"
     assert standing(target) == (new, old, old)
     assert not network.deployed(playbook="deploy.yml").changed
 
     network.define(one="uno")
     booting = network.deployed(playbook=import_deploy(project, deploy_action="boot"))
-    assert booting.of(REPORT)["msg"] == "target> deployment finished successfully"
+    assert booting.lines("target")[-1] == "deployment finished successfully"
     newest = toplevels(booting)["target"]
     assert standing(target) == (new, newest, newest)
     assert not network.deployed(playbook="deploy.yml").changed

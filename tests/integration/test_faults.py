@@ -34,7 +34,7 @@ def test_a_machine_that_does_not_answer(project, target):
     target.link_down()
     try:
         with untouched(target):
-            run = network.deploy("-e", "ansible_timeout=1")
+            run = network.deploy("-e", "ansible_timeout=1", "-e", "deploy_ssh_timeout=1")
     finally:
         target.link_up()
     assert run.exit_code == 4, run.output

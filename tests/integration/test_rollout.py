@@ -9,7 +9,7 @@ import pytest
 
 from fleet import Machine
 from integration.conftest import MachineFactory
-from integration.networks import ACTIVATE, BUILD, INFO, REPORT, Network, import_deploy, standing, toplevels
+from integration.networks import ACTIVATE, BUILD, CHECK, INFO, Network, import_deploy, standing, toplevels
 from integration.project import Project
 
 NAMES = ("target", "beta", "gamma")
@@ -44,7 +44,7 @@ def test_limit(machines: dict[str, Machine], project: Project) -> None:
     }
 
     rest = network.deployed("--limit", "nixos:!beta")
-    assert rest.statuses(REPORT) == {"target": "ok", "gamma": "ok"}
+    assert rest.statuses(ACTIVATE) == {"target": "changed", "gamma": "changed"}
     # The system of a machine is the same whoever else is in the run.
     everyone = network.deployed()
     assert toplevels(everyone) == {**toplevels(one), **toplevels(rest)}
@@ -65,22 +65,23 @@ def test_an_unreachable_machine_stops_no_other_unless_the_user_says_so(
     project.environment["ANSIBLE_TIMEOUT"] = "2"
     network = Network(project, *machines.values())
     machines["gamma"].link_down()
-    first = network.deploy()
+    first = network.deploy("-e", "deploy_ssh_timeout=1")
     assert first.exit_code == 4
-    assert first.statuses(INFO) == {"target": "ok", "beta": "ok", "gamma": "unreachable"}
-    assert first.statuses(REPORT) == {"target": "ok", "beta": "ok"}
+    assert first.statuses(INFO) == {"target": "changed", "beta": "changed", "gamma": "unreachable"}
+    # It is noticed before anything is built.
+    assert set(toplevels(first)) == {"target", "beta"}
+    assert first.statuses(ACTIVATE) == {"target": "changed", "beta": "changed"}
     for name in ("target", "beta"):
         assert standing(machines[name])[0] == toplevels(first)[name]
     assert standing(machines["gamma"])[0] == machines["gamma"].toplevel
 
-    # A batch of which nobody can be reached ends the rollout, by Ansible's own rule.
-    batches = network.deploy("-e", "deploy_serial=1")
+    batches = network.deploy("-e", "deploy_serial=1", "-e", "deploy_ssh_timeout=1")
     assert batches.exit_code == 4
-    assert batches.statuses(INFO) == {"beta": "ok", "gamma": "unreachable"}
+    assert batches.statuses(ACTIVATE) == {"target": "ok", "beta": "ok"}
 
     network.define(one="uno")
     before = standings(machines)
-    fatal = network.deploy("-e", "deploy_any_errors_fatal=true")
+    fatal = network.deploy("-e", "deploy_any_errors_fatal=true", "-e", "deploy_ssh_timeout=1")
     assert fatal.exit_code != 0
     assert fatal.statuses(ACTIVATE) == {}
     assert standings(machines) == before
@@ -88,7 +89,7 @@ def test_an_unreachable_machine_stops_no_other_unless_the_user_says_so(
     machines["gamma"].link_up()
     machines["gamma"].wait_up()
     last = network.deployed("-e", "deploy_any_errors_fatal=true")
-    assert last.statuses(REPORT) == dict.fromkeys(NAMES, "ok")
+    assert last.statuses(ACTIVATE) == dict.fromkeys(NAMES, "changed")
 
 
 def test_a_failed_activation_stops_whom_the_user_says(machines: dict[str, Machine], project: Project) -> None:
@@ -122,7 +123,7 @@ def test_a_failed_activation_stops_whom_the_user_says(machines: dict[str, Machin
     # By default the others go on.
     usual = network.deploy("-e", "deploy_serial=2")
     assert usual.exit_code == 2
-    assert usual.statuses(REPORT) == {"beta": "ok", "target": "ok"}
+    assert usual.statuses(ACTIVATE) == {"beta": "ok", "gamma": "failed", "target": "changed"}
     assert standing(machines["target"]) == (toplevels(usual)["target"],) * 3
     assert "beta> deployment finished successfully" in usual.output
     assert "gamma> deployment finished successfully" not in usual.output
@@ -131,7 +132,7 @@ def test_a_failed_activation_stops_whom_the_user_says(machines: dict[str, Machin
 def test_strategies_and_forks(machines: dict[str, Machine], project: Project) -> None:
     network = Network(project, *machines.values())
     pinned = network.deployed("--forks", "1", playbook=import_deploy(project, deploy_strategy="host_pinned"))
-    order = [one.host for one in pinned.results if one.task != BUILD]
+    order = [one.host for one in pinned.results if one.task not in (CHECK, INFO, BUILD)]
     assert order == sorted(order), "one machine at a time, from its first task to its last"
     assert standings(machines) == {name: (toplevel,) * 3 for name, toplevel in toplevels(pinned).items()}
 
@@ -170,4 +171,4 @@ def test_networks_beside_each_other_in_one_inventory(machine: MachineFactory, pr
     again = project.play("-i", "inventory", "nix.ops.deploy")
     assert (again.exit_code, again.changed) == (0, False)
     only = project.play("-i", "inventory", "nix.ops.deploy", "--limit", "deployment_staging")
-    assert only.statuses(REPORT) == {"web-staging": "ok"}
+    assert only.statuses(ACTIVATE) == {"web-staging": "ok"}

@@ -82,7 +82,7 @@ def test_state_version_is_a_remembered_one_or_nixpkgs_own_affair(tmp_path: Path)
     assert silent.definitions["m"].owners == ("24.05", "1500")
     assert "system.stateVersion is not set" in "".join(silent.messages)
     remembered = evaluate(network(file), remembered={"m": Remembered(state_version="22.11")})
-    assert remembered.definitions["m"].owners == ("22.11", "1000")
+    assert remembered.definitions["m"].owners == ("22.11", "1400")
     assert "system.stateVersion is not set" not in "".join(remembered.messages)
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.keys import generate
 from ansible_collections.nix.ops.plugins.plugin_utils.network_source import read_source
 from networks.support import ENVIRONMENT, NETWORKS, NIXPKGS, write
 
@@ -33,10 +36,12 @@ class Project:
             **os.environ,
             **ENVIRONMENT,
             "XDG_CACHE_HOME": str(directory / "cache"),
+            "XDG_STATE_HOME": str(directory / "state"),
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_INVENTORY_ENABLED": "nix.ops.network,host_list,script,auto,yaml,ini",
         }
         self.env.pop("ANSIBLE_INVENTORY", None)
+        self.env.pop("ANSIBLE_SSH_COMMON_ARGS", None)
 
     def run(self, command: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -90,9 +95,11 @@ def test_source_lists_groups_and_variables(project: Project) -> None:
         "nix_deployment_uuid": uuid,
         "nix_network": str(project.directory / "example.network.yml"),
     }
+    keys = project.directory / "state" / "nix.ops" / "keys" / uuid
     assert listing["_meta"]["hostvars"] == {
         "db": {
             **own,
+            "nix_ssh_key": str(keys / "db"),
             "ansible_host": "db",
             "ansible_port": 2200,
             "ansible_user": "root",
@@ -101,6 +108,7 @@ def test_source_lists_groups_and_variables(project: Project) -> None:
         },
         "web": {
             **own,
+            "nix_ssh_key": str(keys / "web"),
             "ansible_host": "10.0.0.1",
             "ansible_port": 2222,
             "ansible_user": "deploy",
@@ -140,6 +148,186 @@ def test_user_that_the_network_leaves_open_is_root_unless_a_variable_names_anoth
     assert exported["_meta"]["hostvars"]["own"]["ansible_user"] == "root"
     grouped = project.source(EXAMPLE + "groups: {roots: \"ansible_user == 'root'\"}\n")
     assert project.listed(grouped)["roots"]["hosts"] == ["db"]
+
+
+def ssh_words(project: Project, host: str, *arguments: str, **env: str) -> list[str]:
+    """What ssh is given by the variables and settings of a host, from `-o ConnectTimeout` on."""
+    ssh = project.directory / "ssh"
+    ssh.write_text('#!/bin/sh\nprintf "%s\\0" "$@" >"$0.words"\n')
+    ssh.chmod(0o755)
+    env = {"ANSIBLE_SSH_EXECUTABLE": str(ssh), "ANSIBLE_SSH_ARGS": "-o ControlMaster=no", **env}
+    done = project.run("ansible", host, *arguments, "-m", "raw", "-a", "true", **env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    words = Path(f"{ssh}.words").read_text().split("\0")
+    return words[words.index("ConnectTimeout=10") + 1 : words.index("10.0.0.1" if host == "web" else host)]
+
+
+def offered(*paths: str) -> list[str]:
+    return [word for path in paths for word in ("-o", f'IdentityFile="{path}"')]
+
+
+@pytest.fixture
+def defaults() -> list[str]:
+    """The identities that ssh would offer by itself to whoever runs the tests."""
+    home = Path(pwd.getpwuid(os.getuid()).pw_dir)
+    names = ("id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk")
+    return [f"~/.ssh/{name}" for name in names if (home / ".ssh" / name).is_file()]
+
+
+def test_key_that_exists_is_offered_beside_all_others(project: Project, defaults: list[str]) -> None:
+    source = project.source(EXAMPLE + "ssh_keys: keys\n")
+    before = project.listed(source)
+    assert before["_meta"]["hostvars"]["web"]["nix_ssh_key"] == str(project.directory / "keys" / "web")
+    silent = ssh_words(project, "db", "-i", source)
+
+    generate(str(project.directory / "keys" / "web"), "of the test")
+    with_options = ["-o", "ServerAliveInterval=5", *offered(f"{project.directory}/keys/web", *defaults)]
+    assert ssh_words(project, "web", "-i", source)[: len(with_options)] == with_options
+    # A machine without a key is reached as before.
+    assert ssh_words(project, "db", "-i", source) == silent
+    # And so is a host that only shares the group.
+    (project.directory / "more.ini").write_text("[deployment_example]\nextra\n")
+    assert ssh_words(project, "extra", "-i", source, "-i", "more.ini") == silent
+
+    generate(str(project.directory / "keys" / "db"), "of the test")
+    key = offered(f"{project.directory}/keys/db", *defaults)
+    assert ssh_words(project, "db", "-i", source) == [*key, *silent]
+
+
+@pytest.mark.parametrize("set_by", ["ansible.cfg", "environment", "command line"])
+def test_key_does_not_hide_the_ssh_arguments_that_the_user_has_set(
+    project: Project, defaults: list[str], set_by: str
+) -> None:
+    source = project.source(EXAMPLE + "ssh_keys: keys\n")
+    arguments = "-J 'a bastion' -o SetEnv=X={{1}}"
+    settings: dict[str, Any] = {"arguments": (), "env": {}}
+    if set_by == "ansible.cfg":
+        (project.directory / "ansible.cfg").write_text(f"[ssh_connection]\nssh_common_args = {arguments}\n")
+    elif set_by == "environment":
+        settings["env"] = {"ANSIBLE_SSH_COMMON_ARGS": arguments}
+    else:
+        settings["arguments"] = (f"--ssh-common-args={arguments}",)
+
+    def words(host: str) -> list[str]:
+        return ssh_words(project, host, "-i", source, *settings["arguments"], **settings["env"])
+
+    silent = words("db")
+    assert silent[:4] == ["-J", "a bastion", "-o", "SetEnv=X={{1}}"]
+    generate(str(project.directory / "keys" / "web"), "of the test")
+    assert words("db") == silent
+    generate(str(project.directory / "keys" / "db"), "of the test")
+    assert words("db") == [*silent[:4], *offered(f"{project.directory}/keys/db", *defaults), *silent[4:]]
+
+
+@pytest.mark.parametrize("place", ["group_vars/all.yml", "group_vars/nixos.yml", "host_vars/db.yml"])
+def test_variable_of_the_user_wins_over_the_key_and_can_add_it(
+    project: Project, defaults: list[str], place: str
+) -> None:
+    source = project.source(EXAMPLE + "ssh_keys: keys\n")
+    generate(str(project.directory / "keys" / "db"), "of the test")
+    variables = project.directory / place
+    variables.parent.mkdir()
+    variables.write_text("ansible_ssh_common_args: -J bastion\n")
+    words = ssh_words(project, "db", "-i", source)
+    assert words[:2] == ["-J", "bastion"]
+    assert "IdentityFile" not in " ".join(words)
+    variables.write_text("ansible_ssh_common_args: \"-J bastion {{ nix_ssh_options | default('') }}\"\n")
+    key = offered(f"{project.directory}/keys/db", *defaults)
+    assert ssh_words(project, "db", "-i", source) == [*words[:2], *key, *words[2:]]
+
+
+def test_path_of_a_key_may_have_any_characters_that_ssh_can_be_given(project: Project) -> None:
+    directory = 'it\'s "50%" {{ 1 + 1 }} #\\ ~ ü $x %h'
+    source = project.source(EXAMPLE + "ssh_keys: " + json.dumps(directory) + "\n")
+    key = project.directory / directory / "db"
+    generate(str(key), "of the test")
+    word = ssh_words(project, "db", "-i", source)[1]
+    assert word.startswith("IdentityFile=")
+    # As ssh itself reads it, and as it names the file that it opens.
+    tried = subprocess.run(
+        ["ssh", "-v", "-F", "none", "-o", word, "-o", "ProxyCommand=false", "db"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stderr
+    assert f"identity file {key} type " in tried.replace("\\\\", "\\").replace("\\303\\274", "ü")
+
+
+def test_machine_that_shall_have_no_key_has_none(project: Project) -> None:
+    write(project.directory, more="{ own.deployment.provisionSSHKey = false; }")
+    source = project.source("files: [target.nix, config.nix, more.nix]\nssh_keys: keys\n")
+    generate(str(project.directory / "keys" / "own"), "of the test")
+    hosts = project.hosts(source)
+    assert {"nix_ssh_key", "nix_ssh_options", "ansible_ssh_common_args"}.isdisjoint(hosts["own"])
+    assert "nix_ssh_key" in hosts["db"]
+
+
+def test_export_without_keys_has_nothing_of_them_but_their_paths(project: Project) -> None:
+    source = project.source(EXAMPLE)
+    export = ("ansible-inventory", "--list", "--export", "-i", source)
+    exported = json.loads(project.run(*export, ANSIBLE_SSH_COMMON_ARGS="-J bastion").stdout)
+    assert exported["deployment_example"]["vars"] == {"ansible_user": "root", "ansible_group_priority": 0}
+    assert [name for name in exported["_meta"]["hostvars"]["db"] if "ssh" in name] == ["nix_ssh_key"]
+
+    # Kept elsewhere, as in a database, an inventory with keys works as well.
+    generate(exported["_meta"]["hostvars"]["db"]["nix_ssh_key"], "of the test")
+    (project.directory / "kept.json").write_text(project.run(*export).stdout)
+    script = project.directory / "kept"
+    script.write_text("#!/bin/sh\ncat kept.json\n")
+    script.chmod(0o755)
+    assert ssh_words(project, "db", "-i", "kept") == ssh_words(project, "db", "-i", source)
+
+
+def test_inputs_of_the_last_build_are_a_guess_that_spares_an_evaluation(project: Project) -> None:
+    source = project.source(EXAMPLE)
+    runs = counted(project)
+    inputs = {"web": {"state_version": "22.11"}, "db": {"ssh_public_key": "ssh-ed25519 " + "A" * 68 + " of db"}}
+    task = {"network": [source], "machines": ["db", "web"], "remembered": inputs, "dry_run": True}
+
+    def play(task: dict[str, Any]) -> None:
+        tasks = [{"nix.ops.nix_build": task}]
+        plays = [{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]
+        (project.directory / "build.yml").write_text(json.dumps(plays))
+
+    play(task)
+
+    def build(*arguments: str) -> int:
+        before = runs()
+        done = project.run("ansible-playbook", "-i", source, "build.yml", *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return runs() - before
+
+    def change(old: str, new: str) -> None:
+        for name in ("target.nix", "config.nix"):
+            file = project.directory / name
+            file.write_text(file.read_text().replace(old, new))
+
+    # The inventory has never heard of the inputs.
+    assert build() == 2
+    # Now only the inventory asks Nix.
+    assert build("--flush-cache") == 1
+    change("10.0.0.1", "10.0.0.9")
+    assert build() == 1
+    assert build() == 0
+    # A wrong guess costs one evaluation more, a machine that has left the network no other one later.
+    change("web", "www")
+    play({**task, "machines": ["db", "www"], "remembered": {"db": inputs["db"], "www": inputs["web"]}})
+    assert build() == 2
+    change("10.0.0.9", "10.0.0.1")
+    assert build() == 1
+
+
+def counted(project: Project) -> Callable[[], int]:
+    """Count from now on how often Nix evaluates."""
+    nix = shutil.which("nix-instantiate")
+    tools = project.directory / "tools"
+    tools.mkdir()
+    counting = tools / "nix-instantiate"
+    counting.write_text(f'#!/bin/sh\necho run >>"{tools}/runs"\nexec {nix} "$@"\n')
+    counting.chmod(0o755)
+    project.env["PATH"] = f"{tools}:{project.env['PATH']}"
+    (tools / "runs").touch()
+    return lambda: len((tools / "runs").read_text().splitlines())
 
 
 def test_graph(project: Project) -> None:
@@ -335,17 +523,7 @@ def test_host_of_another_source_is_not_taken_over(project: Project) -> None:
 
 def test_remembered_network_asks_nix_no_more(project: Project) -> None:
     source = project.source(EXAMPLE)
-    nix = shutil.which("nix-instantiate")
-    tools = project.directory / "tools"
-    tools.mkdir()
-    counting = tools / "nix-instantiate"
-    counting.write_text(f'#!/bin/sh\necho run >>"{tools}/runs"\nexec {nix} "$@"\n')
-    counting.chmod(0o755)
-    project.env["PATH"] = f"{tools}:{project.env['PATH']}"
-
-    def runs() -> int:
-        return len((tools / "runs").read_text().splitlines())
-
+    runs = counted(project)
     project.hosts(source)
     before = runs()
     assert project.hosts(source) == project.hosts(source)

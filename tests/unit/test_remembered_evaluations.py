@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,15 @@ from typing import Any
 import pytest
 
 from ansible_collections.nix.ops.plugins.plugin_utils import evaluation, nix_cli, remembered_evaluations, runner
-from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Evaluation, Network, evaluate
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import (
+    Evaluation,
+    Network,
+    Remembered,
+    evaluate,
+    instantiate,
+    last_inputs,
+)
 from ansible_collections.nix.ops.plugins.plugin_utils.nix_reads import mentions
 from networks.support import NIX_PATH, write
 
@@ -33,6 +43,10 @@ class Runs:
     def evaluate(self, *files: str, env: dict[str, str] | None = None, **more: Any) -> Evaluation:
         self._monkeypatch.setattr(evaluation, "_answers", {})
         return evaluate(Network("example", "u", files, nix_path=NIX_PATH, **more), env=env or {})
+
+    def evaluate_with(self, network: Network, remembered: dict[str, Remembered]) -> Evaluation:
+        self._monkeypatch.setattr(evaluation, "_answers", {})
+        return evaluate(network, remembered=remembered)
 
     def in_the_same_process(self, *files: str) -> Evaluation:
         return evaluate(Network("example", "u", files, nix_path=NIX_PATH))
@@ -204,6 +218,115 @@ def test_place_that_can_not_be_written_to_is_no_error(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     files = write(tmp_path, n="{ " + OWNER.format('"a"') + " }")
     assert owner_of(runs.evaluate(*files)) == "a"
+
+
+KEY = "ssh-ed25519 " + "A" * 68 + " nix.ops key of machine in example"
+INPUTS = {"machine": Remembered("22.11", KEY), "other": Remembered("23.05")}
+
+
+def network(*files: str) -> Network:
+    return Network("example", "u", files, nix_path=NIX_PATH)
+
+
+def kept_inputs(cache: Path) -> list[Path]:
+    return list((cache / "nix.ops" / "inputs").glob("*"))
+
+
+def test_inputs_of_the_last_derivations_are_the_guess_at_the_next(tmp_path: Path, runs: Runs) -> None:
+    files = write(tmp_path, n="{ machine = { }; other = { }; }")
+    example = network(*files)
+    assert last_inputs(example) == {}
+    wanted = instantiate(example, ["machine", "other"], remembered=INPUTS)
+    assert last_inputs(example) == INPUTS
+    assert runs.count == 1
+    # As the next process does: the inventory guesses, and the build finds the answer.
+    runs.evaluate_with(example, last_inputs(example))
+    assert runs.count == 2
+    assert instantiate(example, ["machine", "other"], remembered=INPUTS) == wanted
+    assert runs.count == 2
+    # A wrong guess is none of the answer's business.
+    renewed = Remembered("22.11", KEY.replace("A", "B"))
+    newer = instantiate(example, ["machine"], remembered={"machine": renewed})
+    assert runs.count == 3
+    assert newer["machine"] != wanted["machine"]
+    # Those of a machine that was not asked for stay.
+    assert last_inputs(example) == {"machine": renewed, "other": INPUTS["other"]}
+    instantiate(example, ["machine"])
+    assert last_inputs(example) == {"other": INPUTS["other"]}
+
+
+def test_inputs_are_kept_for_each_network_and_readable_by_the_user_alone(tmp_path: Path, runs: Runs) -> None:
+    files = write(tmp_path, n="{ who }: { machine = { }; }")
+    secret = Network("example", "u", tuple(files), arguments={"who": "hunter2"}, nix_path=NIX_PATH)
+    instantiate(secret, ["machine"], remembered=INPUTS)
+    (kept,) = kept_inputs(tmp_path / "cache")
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert "hunter2" not in kept.read_text(encoding="utf-8")
+    assert last_inputs(secret) == last_inputs(network(*files)) == INPUTS
+    for other in (
+        Network("other", "u", tuple(files)),
+        Network("example", "v", tuple(files)),
+        Network("example", "u", (*files, "/more.nix")),
+        Network("example", "u", flake="/flake"),
+    ):
+        assert last_inputs(other) == {}
+
+
+def test_inputs_with_which_nothing_was_evaluated_are_no_guess(tmp_path: Path, runs: Runs) -> None:
+    files = write(tmp_path, n='{ machine = throw "never"; }')
+    with pytest.raises(OpsError, match="never"):
+        instantiate(network(*files), ["machine"], remembered=INPUTS)
+    assert last_inputs(network(*files)) == {}
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        "",
+        "[]",
+        "7",
+        "\x00",
+        '{"machine": 7}',
+        '{"machine": {"stateVersion": 22, "sshPublicKey": ["a"]}}',
+        '{"machine": {"stateVersion": "new", "sshPublicKey": "a\\nb"}}',
+        json.dumps({"machine": {"sshPublicKey": KEY + "\n"}}),
+        '{"machine": {"other": "22.11"}}',
+    ],
+)
+def test_garbage_is_no_guess(tmp_path: Path, runs: Runs, garbage: str) -> None:
+    files = write(tmp_path, n="{ machine = { }; other = { }; }")
+    instantiate(network(*files), ["machine"], remembered=INPUTS)
+    (kept,) = kept_inputs(tmp_path / "cache")
+    kept.write_text(garbage, encoding="utf-8")
+    assert last_inputs(network(*files)) == {}
+    instantiate(network(*files), ["machine"], remembered=INPUTS)
+    assert last_inputs(network(*files)) == INPUTS
+
+
+def test_what_the_network_says_itself_wins_over_what_is_remembered(tmp_path: Path, runs: Runs) -> None:
+    files = write(
+        tmp_path,
+        n="""{
+          defaults = { config, ... }: {
+            deployment.owners = [ config.system.stateVersion ] ++ config.users.users.root.openssh.authorizedKeys.keys;
+          };
+          machine = { };
+          plain = { system.stateVersion = "23.11"; users.users.root.openssh.authorizedKeys.keys = [ "own" ]; };
+          perhaps = { lib, ... }: { system.stateVersion = lib.mkDefault "23.11"; };
+          alone = { lib, ... }: { users.users.root.openssh.authorizedKeys.keys = lib.mkForce [ "own" ]; };
+        }""",
+    )
+    inputs = Remembered("22.11", "of the deployment")
+    names = ("machine", "plain", "perhaps", "alone")
+    answer = evaluate(network(*files), remembered=dict.fromkeys(names, inputs))
+    owners = {name: (one.owners[0], set(one.owners[1:])) for name, one in answer.definitions.items()}
+    assert owners == {
+        "machine": ("22.11", {"of the deployment"}),
+        "plain": ("23.11", {"own", "of the deployment"}),
+        "perhaps": ("23.11", {"of the deployment"}),
+        "alone": ("22.11", {"own"}),
+    }
+    assert set(answer.derivations) == set(names)
 
 
 @pytest.mark.parametrize(

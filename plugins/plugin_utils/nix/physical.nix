@@ -13,7 +13,10 @@ let
 in
 {
   # Never what nixpkgs has by default: that would follow every upgrade, and its warning would be lost.
-  system.stateVersion = lib.mkIf (remembered ? stateVersion) (lib.mkDefault remembered.stateVersion);
+  # Weaker than mkDefault, by which a network may say it too.
+  system.stateVersion = lib.mkIf (remembered ? stateVersion) (
+    lib.mkOverride 1400 remembered.stateVersion
+  );
   networking.extraHosts = lib.mkIf (addressed != [ ]) (lib.concatMapStrings hostsLine addressed);
   users.users.root.openssh.authorizedKeys.keys =
     lib.optional (remembered ? sshPublicKey) remembered.sshPublicKey;

@@ -24,11 +24,11 @@ variables() { # NAMES
     done
 }
 
-main() { # ID ACTION TOPLEVEL PROFILE HOLDER NAMES
+main() { # ID ACTION TOPLEVEL PROFILE HOLDER DEPLOYMENT NAMES
     # Before any other variable is set: one of the user's may have its name.
-    given=$(variables "$6")
+    given=$(variables "$7")
     unit=nix-ops-activation.service attempts=/run/nix-ops
-    id=$1 action=$2 new=$3 profile=$4 holder=$5
+    id=$1 action=$2 new=$3 profile=$4 holder=$5 deployment=$6
     [ "$(id -u)" = 0 ] || refuse root "it needs root: set become"
     [ -d /run/systemd/system ] || refuse systemd "systemd does not run here"
     if [ ! -e "$new/nixos-version" ] || [ ! -x "$new/bin/switch-to-configuration" ]; then
@@ -51,7 +51,8 @@ main() { # ID ACTION TOPLEVEL PROFILE HOLDER NAMES
         --property=StandardOutput="append:$directory/log" --property=StandardError="append:$directory/log" \
         --setenv=PATH="$PATH" ${NIX_REMOTE:+"--setenv=NIX_REMOTE=$NIX_REMOTE"} \
         ${LOCALE_ARCHIVE:+"--setenv=LOCALE_ARCHIVE=$LOCALE_ARCHIVE"} \
-        /bin/sh "$directory/job" "$directory" "$action" "$new" "$profile" "$(boot_unfinished)" 2>&1); then
+        /bin/sh "$directory/job" "$directory" "$action" "$new" "$profile" "$(boot_unfinished)" \
+        "$(last_activation)" "$deployment" 2>&1); then
         echo "started $directory"
         # Who lost the connection may still come back for what happened, so the last minutes are kept.
         find "${attempts%/*}" -maxdepth 1 -name "${attempts##*/}-*" -mmin +10 -exec rm -rf -- {} +

@@ -1,6 +1,10 @@
 # shellcheck shell=sh
 # Describes a NixOS machine as lines "key value".
-# main PROFILE [closure] [units]
+# main PROFILE [closure] [units] [record=UUID]
+
+os_release() { # FIELD
+    sed -n "s/^$1=[\"']\{0,1\}\([^\"']*\)[\"']\{0,1\}\$/\1/p" /etc/os-release 2>/dev/null
+}
 
 main() {
     profile=$1
@@ -9,6 +13,8 @@ main() {
     echo "boot_id $(cat /proc/sys/kernel/random/boot_id)"
     echo "system_state $(systemctl is-system-running 2>/dev/null)"
     [ ! -r /run/current-system/nixos-version ] || echo "nixos_version $(cat /run/current-system/nixos-version)"
+    # os-release(5): quoted or not.
+    [ "$(os_release ID)" != nixos ] || echo "release $(os_release VERSION_ID)"
     echo "nix_store $(command -v nix-store)"
     for part in kernel initrd kernel-modules systemd; do
         echo "part $part $(toplevel "/run/booted-system/$part") $(toplevel "$profile/$part")"
@@ -28,6 +34,11 @@ main() {
                 for unit in /run/current-system/etc/systemd/system/*; do
                     [ ! -f "$unit" ] || echo "unit ${unit##*/} $(readlink -f "$unit")"
                 done
+                ;;
+            record=*)
+                record "${wanted#record=}"
+                [ ! -r "$(last_activation)" ] ||
+                    echo "last_activation $(head -c 1024 "$(last_activation)" | tr -cd ' -~')"
                 ;;
         esac
     done

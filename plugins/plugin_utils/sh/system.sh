@@ -54,6 +54,38 @@ boot_unfinished() {
     echo /var/lib/nix-ops/boot-unfinished
 }
 
+# How the last activation ended, also where nobody was there to see it: a line
+# "UUID TOPLEVEL ACTION EXIT-CODE TIME", the UUID that of the deployment it was of.
+last_activation() {
+    echo /var/lib/nix-ops/last-activation
+}
+
+# What the machine remembers of its deployments, each in a directory that is named by its UUID: a file for
+# each revision, of which the newest counts.
+records() {
+    echo /var/lib/nix-ops/records
+}
+
+# The number of a record's newest revision; nothing where there is none.
+newest_revision() { # UUID
+    newest=
+    for file in "$(records)/$1"/*.json; do
+        number=${file##*/}
+        number=${number%.json}
+        # A number of more digits is none that a shell can count with.
+        case $number in '' | *[!0-9]* | 0?* | ????????????????*) continue ;; esac
+        if [ -z "$newest" ] || [ "$number" -gt "$newest" ]; then newest=$number; fi
+    done
+    [ -z "$newest" ] || echo "$newest"
+}
+
+# A record, as a line "record REVISION TEXT". What is no text, or endless, is no record.
+record() { # UUID
+    revision=$(newest_revision "$1")
+    [ -z "$revision" ] ||
+        echo "record $revision $(head -c 131072 "$(records)/$1/$revision.json" | tr -cd ' -~')"
+}
+
 # What runs and what boots, as lines "key value".
 standing() { # PROFILE
     echo "running $(toplevel /run/current-system)"

@@ -29,7 +29,8 @@ class CallbackModule(CallbackBase):
     def _write(self, status, result):
         line = {
             "host": result.host.get_name(),
-            "task": result.task.get_name(),
+            # Without the name of the role.
+            "task": result.task.name or result.task.get_name(),
             "status": status,
             "result": json.loads(json.dumps(dict(result.result), default=str)),
         }

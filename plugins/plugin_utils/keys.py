@@ -1,0 +1,261 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The SSH key pairs with which a deployment logs in to its machines.
+
+A private key never stands where Nix could copy it into its store, which all users can read.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import stat
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.nix.ops.plugins.plugin_utils import runner
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.runner import Completed
+
+_STORE = "/nix/store/"
+_PUBLIC_KEY = re.compile(r"(?P<key>[a-z0-9@.-]+ [A-Za-z0-9+/=]{40,2000})(?P<comment> [ -~]*)?")
+_VAULT = b"$ANSIBLE_VAULT;"
+
+# More than any key.
+_LARGEST = 2**20
+
+# Variables of a job whose files are gone at its end.
+_JOB = ("awx_job_id", "tower_job_id")
+
+# What ssh offers by itself, as long as no identity is named.
+_DEFAULT_IDENTITIES = ("id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk")
+
+
+def path_of(uuid: str, machine: str, directory: str | None = None) -> str:
+    """Tell where a machine's private key is or would be.
+
+    :param uuid: the deployment's.
+    :param directory: an absolute path where the deployment's keys are kept instead of in the user's own state.
+    :raises OpsError: where no private key may stand there.
+    """
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    place = Path(directory) if directory else Path(state, "nix.ops", "keys", uuid).expanduser()
+    path = os.path.normpath(place.absolute() / machine)
+    # ssh puts variables into a path, and has no other way to write them.
+    if not path.isprintable() or "${" in path:
+        raise OpsError(
+            f"ssh can't be given the path {path!r} of a private key",
+            next_step="Name another directory by the option 'ssh_keys'.",
+        )
+    if f"{os.path.realpath(path)}/".startswith(_STORE):
+        raise OpsError(
+            f"the private key {path} would be in the Nix store, where all users can read it",
+            next_step="Name a directory outside of it by the option 'ssh_keys'.",
+        )
+    return path
+
+
+def comment(machine: str, deployment: str) -> str:
+    """Tell by which comment a machine's key is known among others."""
+    return f"nix.ops key of {machine} in {deployment}"
+
+
+def generate(path: str, comment: str) -> str:
+    """Make a key pair where there is none, and give its public key.
+
+    Of several runs at once one makes it, and all give the same.
+
+    :param path: of the private key; the public one is beside it, its name ending in ``.pub``.
+    :raises OpsError: where it can't be written, or what is there is no private key.
+    """
+    path = os.path.abspath(path)
+    beside = f"{path}.pub"
+    if "PRIVATE KEY" in _text(beside):
+        raise OpsError(
+            f"{beside} is a private key, where the public half of another one belongs",
+            next_step="Rename one of the two machines.",
+        )
+    try:
+        _make_directory(Path(path).parent)
+        with tempfile.TemporaryDirectory(dir=os.path.dirname(path), prefix=".new-") as private:
+            if not os.path.lexists(path):
+                _make(private, comment)
+                with suppress(FileExistsError):
+                    os.link(os.path.join(private, "key"), path)
+            public = public_key(path)
+            if public is None:
+                raise OpsError(f"{path} is a link to nowhere", next_step="Remove it.")
+            if _text(beside) != f"{public}\n":
+                new = Path(private, "public")
+                new.write_text(f"{public}\n", encoding="utf-8")
+                new.replace(beside)
+    except OSError as error:
+        raise OpsError(
+            f"the SSH key pair {path} can't be written",
+            output=str(error),
+            state="the machine has no key of this deployment",
+            next_step="Make its directory writable, or name another one by the option 'ssh_keys'.",
+        ) from error
+    return public
+
+
+def public_key(path: str) -> str | None:
+    """Give the public half of a private key, in one line; None where there is no private key.
+
+    Of a key that a passphrase or a vault protects it is read from the file beside it.
+
+    :raises OpsError: where it can't be read, or ssh would not use it.
+    """
+    path = os.path.abspath(path)
+    begin = _begin(path)
+    if begin is None:
+        return None
+    if begin.startswith(_VAULT):
+        return _public_beside_protected(path)
+    # Never asks for a passphrase.
+    told = _ssh_keygen(os.path.dirname(path), "-y", "-P", "", "-f", f"./{os.path.basename(path)}")
+    if told.exit_code != 0:
+        if "incorrect passphrase" in told.stderr:
+            return _public_beside_protected(path)
+        raise OpsError(
+            f"{path} is no private key that ssh can read",
+            output=told.stderr,
+            next_step="Move it away: the next deployment makes a new one.",
+        )
+    beside = _parse(_text(f"{path}.pub"))
+    own = _parse(told.stdout)
+    if own is None:
+        raise OpsError(f"ssh-keygen gave no public key of {path}", output=told.stdout)
+    # Some versions of ssh-keygen leave out the comment.
+    return "".join(beside if beside and beside[0] == own[0] else own)
+
+
+def why_not_kept(path: str, environment: Mapping[str, str], variables: Mapping[str, Any]) -> str | None:
+    """Tell in a sentence why a private key that is made now would be lost; None where it would be kept.
+
+    :param path: where it would be.
+    :param environment: the variables of the process.
+    :param variables: the variables of the task.
+    """
+    if "AWX_PRIVATE_DATA_DIR" in environment or any(name in variables for name in _JOB):
+        return "The files of an AWX job are gone at its end, and a private key with them."
+    existing = Path(os.path.abspath(path)).parent
+    while not os.path.lexists(existing):
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        return f"The directory of the private key can't be written: {existing}."
+    return None
+
+
+def ssh_options(path: str) -> list[str]:
+    """Give the options by which ssh offers a private key beside all that it offers anyway.
+
+    :returns: none where there is no private key that ssh could use.
+    """
+    if not os.path.isfile(path) or _is_vault(path):
+        return []
+    # Once one identity is named, ssh no longer offers its own.
+    return [word for one in (path, *_default_identities()) for word in ("-o", f"IdentityFile={_quoted(one)}")]
+
+
+def _default_identities() -> list[str]:
+    # Where ssh looks, whatever HOME says. It complains of one that is named and not there.
+    try:
+        home = pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        return []
+    return [f"~/.ssh/{name}" for name in _DEFAULT_IDENTITIES if os.path.isfile(os.path.join(home, ".ssh", name))]
+
+
+def _quoted(path: str) -> str:
+    """Quote a path as in a line of ssh's configuration."""
+    escaped = path.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _make_directory(directory: Path) -> None:
+    if not directory.is_dir():
+        _make_directory(directory.parent)
+        directory.mkdir(mode=0o700, exist_ok=True)
+
+
+def _make(private: str, comment: str) -> None:
+    made = _ssh_keygen(private, "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", "./key")
+    if made.exit_code != 0:
+        raise OpsError("ssh-keygen made no key pair", output=made.stderr, exit_code=made.exit_code)
+    with open(os.path.join(private, "key"), "rb") as file:
+        # The machine may know it before it is on the disk.
+        os.fsync(file.fileno())
+
+
+def _begin(path: str) -> bytes | None:
+    """Give how a private key begins; None where there is none.
+
+    :raises OpsError: where ssh would not use it.
+    """
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
+            raise OpsError(f"{path} is no private key", next_step="Move it away.")
+        mode = stat.S_IMODE(status.st_mode)
+        if status.st_uid == os.getuid() and mode & 0o077:
+            raise OpsError(
+                f"others may read or write the private key {path} (mode {mode:04o}), and ssh refuses such a one",
+                next_step=f"If nobody has read it: chmod 600 {path}",
+            )
+        with open(path, "rb") as file:
+            return file.read(len(_VAULT))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise OpsError(f"the private key {path} can't be read", output=str(error)) from error
+
+
+def _is_vault(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(_VAULT)) == _VAULT
+    except OSError:
+        return False
+
+
+def _public_beside_protected(path: str) -> str:
+    beside = _parse(_text(f"{path}.pub"))
+    if beside is None:
+        raise OpsError(
+            f"the private key {path} is protected, and its public half is not in {path}.pub",
+            next_step=f"Write the public key into {path}.pub.",
+        )
+    return "".join(beside)
+
+
+def _parse(text: str) -> tuple[str, str] | None:
+    """Give a public key and its comment; None where it is none."""
+    found = _PUBLIC_KEY.fullmatch(text.rstrip("\n"))
+    return (found["key"], found["comment"] or "") if found else None
+
+
+def _text(path: str) -> str:
+    if not os.path.isfile(path):
+        return ""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(_LARGEST)
+    except OSError:
+        return ""
+
+
+def _ssh_keygen(cwd: str, *words: str) -> Completed:
+    try:
+        return runner.run(["ssh-keygen", *words], cwd=cwd)
+    except FileNotFoundError:
+        raise OpsError(
+            "ssh-keygen is not on the controller's PATH",
+            state="nothing was changed",
+            next_step="Install OpenSSH's client on the controller (Debian: apt install openssh-client).",
+        ) from None

@@ -1,0 +1,274 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The deployment state of one machine: what must be remembered of it between runs.
+
+The same document is kept twice: as a fact in Ansible's cache, and as a record on the machine itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from enum import StrEnum
+from typing import Any
+
+from ansible_collections.nix.ops.plugins.plugin_utils import nix_cli
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import PUBLIC_KEY, STATE_VERSION, Remembered
+
+# What a document is read as; a change that older readers would misread raises it.
+SCHEMA = 1
+
+# The activations that are remembered.
+ACTIONS = ("switch", "boot", "test")
+
+# How many activations are remembered.
+_KEPT = 20
+
+# Each machine remembers the names of all: of more than these it would be too much.
+_MEMBERS = 500
+
+_HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]{0,254}")
+_WORD = re.compile(r"[A-Za-z0-9_.-]{1,255}")
+_ACTION = re.compile("|".join(ACTIONS))
+_LARGEST = 2**53
+
+
+class Status(StrEnum):
+    """How a machine stands to its network."""
+
+    NEW = "New"
+    UP_TO_DATE = "Up-to-date"
+    OUTDATED = "Outdated"
+    OBSOLETE = "Obsolete"
+    DRIFTED = "Drifted"
+
+
+@dataclass(frozen=True)
+class Activated:
+    """An activation that ended.
+
+    :param toplevel: what was activated.
+    :param action: ``switch``, ``boot`` or ``test``.
+    :param generation: the number the profile stood at afterwards.
+    :param exit_code: None where it was killed, or its end is not known.
+    :param time: when, in seconds since 1970, by the controller's clock.
+    """
+
+    toplevel: str
+    action: str
+    generation: int | None
+    exit_code: int | None
+    time: int
+
+
+@dataclass(frozen=True)
+class Acknowledged:
+    """Where and when the controller last got in.
+
+    :param time: in seconds since 1970, by the controller's clock.
+    """
+
+    address: str
+    port: int
+    time: int
+
+
+@dataclass(frozen=True)
+class State:
+    """What is remembered of a machine in a deployment.
+
+    :param uuid: the deployment's UUID.
+    :param deployment: the deployment's name.
+    :param machine: the machine's name in the network.
+    :param inputs: what goes back into its evaluation.
+    :param revision: how often the outcomes have been written.
+    :param activations: what was activated, the latest first.
+    :param acknowledged: where it was last reached.
+    :param members: the hosts of the deployment's machines at its last activation; empty where they were too many.
+    """
+
+    uuid: str
+    deployment: str
+    machine: str
+    inputs: Remembered = field(default_factory=Remembered)
+    revision: int = 0
+    activations: tuple[Activated, ...] = ()
+    acknowledged: Acknowledged | None = None
+    members: tuple[str, ...] = ()
+
+    @property
+    def deployed(self) -> Activated | None:
+        """The latest activation."""
+        return self.activations[0] if self.activations else None
+
+
+class DamagedState(OpsError):
+    """What is remembered can not be read."""
+
+
+def as_json(state: State) -> dict[str, Any]:
+    """Write a state as plain values, which :func:`read` reads back."""
+    lists = {"activations": [asdict(one) for one in state.activations], "members": list(state.members)}
+    return {"schema": SCHEMA, **asdict(state), **lists}
+
+
+def read(value: object, uuid: str) -> State | None:
+    """Read a state from the plain values of the cache or of a record, none of which is trusted.
+
+    :param value: None where nothing is remembered.
+    :param uuid: the deployment that it has to be of.
+    :raises DamagedState: where it is not what :func:`as_json` writes.
+    :raises OpsError: where a newer version of the collection wrote it.
+    """
+    if value is None:
+        return None
+    document = _mapping(value, "the document")
+    schema = _number(document, "schema")
+    if schema > SCHEMA:
+        raise OpsError(
+            f"the deployment state was written by a newer nix.ops (schema {schema}, and this one reads {SCHEMA})",
+            state="nothing was touched",
+            next_step="Upgrade the collection on this controller.",
+        )
+    if schema != SCHEMA:
+        raise DamagedState("the document has no schema")
+    if document.get("uuid") != uuid:
+        raise DamagedState("the document is of another deployment")
+    inputs = _mapping(document.get("inputs"), "inputs")
+    acknowledged = document.get("acknowledged")
+    return State(
+        uuid=uuid,
+        deployment=_text(document, "deployment", _WORD),
+        machine=_text(document, "machine", _WORD),
+        inputs=Remembered(
+            state_version=_optional_text(inputs, "state_version", STATE_VERSION),
+            ssh_public_key=_optional_text(inputs, "ssh_public_key", PUBLIC_KEY),
+        ),
+        revision=_number(document, "revision"),
+        activations=tuple(_activated(_mapping(one, "an activation")) for one in _list(document, "activations", _KEPT)),
+        acknowledged=None if acknowledged is None else _acknowledged(_mapping(acknowledged, "acknowledged")),
+        members=tuple(_checked(one, "a member", _WORD) for one in _list(document, "members", _MEMBERS)),
+    )
+
+
+def merge(cached: State | None, recorded: State | None) -> State | None:
+    """Put together what the cache and the machine's own record say.
+
+    The inputs are the cache's where it knows them. The outcomes are those written last; of two that are
+    as new, the machine's own. Where the machine was reached is never taken from its record: whoever broke
+    into it could lead the controller to another machine.
+    """
+    if recorded is not None:
+        recorded = replace(recorded, acknowledged=None)
+    if cached is None or recorded is None:
+        return cached or recorded
+    newest = cached if cached.revision > recorded.revision else recorded
+    inputs = Remembered(
+        **{
+            one.name: getattr(cached.inputs, one.name) or getattr(recorded.inputs, one.name)
+            for one in fields(Remembered)
+        }
+    )
+    return replace(newest, inputs=inputs, acknowledged=cached.acknowledged, members=cached.members or recorded.members)
+
+
+def unite(ours: State, theirs: State | None) -> State:
+    """Add what another run remembers of the same machine to what this one does."""
+    if theirs is None:
+        return ours
+    others = sorted({*ours.activations[1:], *theirs.activations} - {*ours.activations[:1]}, key=lambda one: -one.time)
+    activations = (*ours.activations[:1], *others)[:_KEPT]
+    return replace(ours, activations=activations, revision=max(ours.revision, theirs.revision))
+
+
+def found(state: State, last: Activated | None) -> State:
+    """Add the last activation as the machine tells it, where nobody was there to see its end."""
+    if last is None or (state.deployed and _gist(state.deployed) == _gist(last)):
+        return state
+    return activated(state, last, state.members)
+
+
+def activated(state: State, latest: Activated, members: Sequence[str]) -> State:
+    """Add an activation to a state."""
+    known = tuple(members) if len(members) <= _MEMBERS else ()
+    return replace(state, activations=(latest, *state.activations)[:_KEPT], members=known)
+
+
+def status(state: State | None, *, wanted: str | None, running: str | None) -> Status:
+    """Tell how a machine stands to its network.
+
+    :param wanted: the toplevel that the network gives it; None where it has left the network.
+    :param running: the toplevel that it runs; None where it was not asked.
+    """
+    if wanted is None:
+        return Status.OBSOLETE
+    known = [one.toplevel for one in state.activations] if state else []
+    now = running or (known[0] if known else None)
+    if state is not None and now == wanted:
+        return Status.UP_TO_DATE
+    if not known:
+        return Status.NEW
+    return Status.OUTDATED if now in known else Status.DRIFTED
+
+
+def _gist(one: Activated) -> tuple[str, str, int | None]:
+    return one.toplevel, one.action, one.exit_code
+
+
+def _activated(value: Mapping[str, Any]) -> Activated:
+    return Activated(
+        toplevel=_text(value, "toplevel", nix_cli.STORE_PATH),
+        action=_text(value, "action", _ACTION),
+        generation=_optional_number(value, "generation"),
+        exit_code=_optional_number(value, "exit_code"),
+        time=_number(value, "time"),
+    )
+
+
+def _acknowledged(value: Mapping[str, Any]) -> Acknowledged:
+    port = _number(value, "port")
+    if not 0 < port < 65536:
+        raise DamagedState("port is no TCP port")
+    return Acknowledged(_text(value, "address", _HOST), port, _number(value, "time"))
+
+
+def _mapping(value: object, what: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise DamagedState(f"{what} is no mapping")
+    return value
+
+
+def _list(value: Mapping[str, Any], key: str, longest: int) -> list[Any]:
+    found = value.get(key)
+    if not isinstance(found, list) or len(found) > longest:
+        raise DamagedState(f"{key} is no list of at most {longest}")
+    return found
+
+
+def _text(value: Mapping[str, Any], key: str, pattern: re.Pattern[str]) -> str:
+    return _checked(value.get(key), key, pattern)
+
+
+def _optional_text(value: Mapping[str, Any], key: str, pattern: re.Pattern[str]) -> str | None:
+    return None if value.get(key) is None else _checked(value.get(key), key, pattern)
+
+
+def _checked(value: object, what: str, pattern: re.Pattern[str]) -> str:
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise DamagedState(f"{what} is not what it should be")
+    # Free of what Ansible attaches to it.
+    return "".join(value)
+
+
+def _number(value: Mapping[str, Any], key: str) -> int:
+    number = value.get(key)
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < _LARGEST:
+        raise DamagedState(f"{key} is no number")
+    return int(number)
+
+
+def _optional_number(value: Mapping[str, Any], key: str) -> int | None:
+    return None if value.get(key) is None else _number(value, key)

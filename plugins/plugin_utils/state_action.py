@@ -1,0 +1,58 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the actions share that read or write the deployment state of a machine."""
+
+from __future__ import annotations
+
+from abc import ABC
+from dataclasses import replace
+from typing import Any
+
+from ansible_collections.nix.ops.plugins.plugin_utils import fact_cache
+from ansible_collections.nix.ops.plugins.plugin_utils import record as records
+from ansible_collections.nix.ops.plugins.plugin_utils import state as states
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost
+from ansible_collections.nix.ops.plugins.plugin_utils.ops_action import OpsAction
+from ansible_collections.nix.ops.plugins.plugin_utils.state import DamagedState, State
+
+
+class StateAction(OpsAction, ABC):
+    """An action on a machine of which something is remembered."""
+
+    def cached_state(self, uuid: str) -> State | None:
+        """Give what the fact cache has of the machine.
+
+        :raises OpsError: where the cache would forget, or a newer version of the collection wrote it.
+        """
+        try:
+            fact_cache.check()
+        except OpsError:
+            if self.check:
+                # Nothing is kept then anyway.
+                return None
+            raise
+        try:
+            return states.read(fact_cache.entry(self.host).get(uuid), uuid)
+        except DamagedState as damage:
+            self.live()(f"what the fact cache has of it is damaged ({damage}): the machine's own record counts")
+            return None
+
+    def state_fact(self, state: State) -> dict[str, Any]:
+        """Give the fact in which a state is kept, beside those of the host's other deployments."""
+        return {fact_cache.FACT: {**fact_cache.entry(self.host), state.uuid: states.as_json(state)}}
+
+    def write_record(self, state: State) -> State:
+        """Write the machine's own record; where that fails the cache alone has the news, until the next run.
+
+        :returns: what was written.
+        """
+        try:
+            return records.write(self.machine(), state)
+        except (ConnectionLost, OpsError) as failure:
+            self._display.warning(
+                f"{self.host}: its own record could not be written: {failure}\n"
+                "The fact cache has what it would say, and the next deployment writes it."
+            )
+            return replace(state, revision=state.revision + 1)

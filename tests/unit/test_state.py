@@ -1,0 +1,230 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is remembered of a machine: read from what can't be trusted, and put together from two places."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from ansible_collections.nix.ops.plugins.plugin_utils import record as records
+from ansible_collections.nix.ops.plugins.plugin_utils import state as states
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Remembered
+from ansible_collections.nix.ops.plugins.plugin_utils.state import (
+    Acknowledged,
+    Activated,
+    DamagedState,
+    State,
+    Status,
+)
+
+UUID = "9e8652aa-e64a-11f1-b7ab-02fc00000001"
+KEY = (
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJvOb0Q6cGJqK5Wn3v3m5v1zq0uPq2bR0pGQbW1xY2Zs nix.ops key of target in example"
+)
+
+
+def toplevel(name):
+    return f"/nix/store/{name[0] * 32}-nixos-system-{name}"
+
+
+def activation(name, time=1, exit_code=0):
+    return Activated(toplevel(name), "switch", 2, exit_code, time)
+
+
+STATE = State(
+    UUID,
+    "example",
+    "target",
+    inputs=Remembered("24.05", KEY),
+    revision=3,
+    activations=(activation("b", time=20), activation("a", time=10)),
+    acknowledged=Acknowledged("target.example.org", 22, 20),
+    members=("target", "beta"),
+)
+
+
+def written(state=STATE):
+    """What another process reads of it."""
+    return json.loads(json.dumps(states.as_json(state)))
+
+
+def test_what_is_written_is_read_back():
+    assert states.read(written(), UUID) == STATE
+    assert states.read(written(State(UUID, "example", "target")), UUID) == State(UUID, "example", "target")
+    assert states.read(None, UUID) is None
+
+
+def test_it_holds_no_secret():
+    assert set(written()) == {
+        "schema",
+        "uuid",
+        "deployment",
+        "machine",
+        "inputs",
+        "revision",
+        "activations",
+        "acknowledged",
+        "members",
+    }
+
+
+def test_a_newer_schema_is_refused_by_name():
+    with pytest.raises(OpsError, match="a newer nix.ops") as refused:
+        states.read({"schema": states.SCHEMA + 1, "whatever": "a newer one has"}, UUID)
+    assert not isinstance(refused.value, DamagedState)
+    assert "Upgrade" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"schema": None},
+        {"schema": True},
+        {"schema": "1"},
+        {"uuid": "another"},
+        {"deployment": "../../etc"},
+        {"deployment": None},
+        {"machine": "a b"},
+        {"machine": "x" * 300},
+        {"inputs": None},
+        {"inputs": {"state_version": '24.05"; evil'}},
+        {"inputs": {"state_version": 24.05}},
+        {"inputs": {"ssh_public_key": f"{KEY}\nssh-ed25519 another"}},
+        {"inputs": {"ssh_public_key": f'command="evil" {KEY}'}},
+        {"inputs": {"ssh_public_key": "ssh-ed25519 short"}},
+        {"revision": -1},
+        {"revision": 1.5},
+        {"revision": True},
+        {"revision": 10**30},
+        {"activations": {}},
+        {"activations": ["one"]},
+        {"activations": [{**written()["activations"][0], "toplevel": "/etc/passwd"}]},
+        {"activations": written()["activations"] * 30},
+        {"acknowledged": "target.example.org"},
+        {"acknowledged": {"address": "-oProxyCommand=evil", "port": 22, "time": 1}},
+        {"acknowledged": {"address": "target", "port": 70000, "time": 1}},
+        {"acknowledged": {"address": "target", "port": "22", "time": 1}},
+        {"members": ["a", 1]},
+        {"members": ["a b"]},
+        {"members": ["a"] * 501},
+    ],
+)
+def test_what_is_not_as_it_should_be_is_damaged(damage):
+    with pytest.raises(DamagedState):
+        states.read({**written(), **damage}, UUID)
+
+
+@pytest.mark.parametrize("value", ["text", 3, [], [written()], True])
+def test_what_is_no_document_is_damaged(value):
+    with pytest.raises(DamagedState):
+        states.read(value, UUID)
+
+
+def test_without_a_cache_the_record_tells_all_but_where_the_machine_is():
+    assert states.merge(None, STATE) == replace(STATE, acknowledged=None)
+    assert states.merge(STATE, None) == STATE
+    assert states.merge(None, None) is None
+
+
+def test_the_inputs_are_those_of_the_cache_where_it_knows_them():
+    forged = replace(STATE, inputs=Remembered("19.03", KEY.replace("J", "K")))
+    merged = states.merge(STATE, forged)
+    assert merged is not None and merged.inputs == STATE.inputs
+    half = replace(STATE, inputs=Remembered("24.05", None))
+    merged = states.merge(half, STATE)
+    assert merged is not None and merged.inputs == STATE.inputs
+
+
+def test_the_outcomes_are_those_written_last():
+    older, newer = replace(STATE, revision=4), replace(STATE, revision=5, activations=(activation("c"),))
+    for cached, recorded in ((older, newer), (newer, older)):
+        merged = states.merge(cached, recorded)
+        assert merged is not None and merged.activations == newer.activations
+    # Of two that are as new, the machine itself is right.
+    equal = replace(STATE, activations=())
+    merged = states.merge(STATE, equal)
+    assert merged is not None and merged.activations == ()
+
+
+def test_a_record_never_decides_where_a_machine_is_reached_nor_who_the_members_are():
+    forged = replace(
+        STATE, revision=99, acknowledged=Acknowledged("beta.example.org", 22, 99), members=("target", "invented")
+    )
+    merged = states.merge(STATE, forged)
+    assert merged is not None
+    assert merged.acknowledged == STATE.acknowledged
+    assert merged.members == STATE.members
+    alone = states.merge(None, forged)
+    assert alone is not None and alone.acknowledged is None
+
+
+def test_the_latest_activation_comes_first_and_not_all_are_kept():
+    state = STATE
+    for time in range(30):
+        state = states.activated(state, activation("c", time=100 + time), ["target"])
+    assert state.deployed == activation("c", time=129)
+    assert len(state.activations) == 20
+    assert states.read(written(state), UUID) == state
+
+
+def test_the_names_of_very_many_machines_are_not_kept():
+    many = [f"machine{number}" for number in range(501)]
+    assert states.activated(STATE, activation("c"), many).members == ()
+    assert len(states.activated(STATE, activation("c"), many[:500]).members) == 500
+
+
+def test_what_two_runs_did_at_once_is_all_remembered():
+    ours = states.activated(STATE, activation("c", time=30), ["target"])
+    theirs = replace(STATE, revision=7, activations=(activation("d", time=31), *STATE.activations))
+    united = states.unite(ours, theirs)
+    assert [one.toplevel for one in united.activations] == [toplevel(name) for name in "cdba"]
+    assert united.revision == 7
+    assert states.unite(ours, None) == ours
+
+
+@pytest.mark.parametrize(
+    ("state", "wanted", "running", "status"),
+    [
+        (STATE, toplevel("b"), toplevel("b"), Status.UP_TO_DATE),
+        (STATE, toplevel("c"), toplevel("b"), Status.OUTDATED),
+        # Someone went back to what was deployed before.
+        (STATE, toplevel("b"), toplevel("a"), Status.OUTDATED),
+        (STATE, toplevel("b"), toplevel("x"), Status.DRIFTED),
+        (STATE, None, toplevel("b"), Status.OBSOLETE),
+        # Not asked: what is remembered counts.
+        (STATE, toplevel("b"), None, Status.UP_TO_DATE),
+        (STATE, toplevel("c"), None, Status.OUTDATED),
+        (None, toplevel("b"), toplevel("b"), Status.NEW),
+        (None, None, None, Status.OBSOLETE),
+        # It was deployed, and there was nothing to do.
+        (replace(STATE, activations=()), toplevel("b"), toplevel("b"), Status.UP_TO_DATE),
+        (replace(STATE, activations=()), toplevel("b"), toplevel("a"), Status.NEW),
+        (replace(STATE, activations=()), toplevel("b"), None, Status.NEW),
+    ],
+)
+def test_the_status_compares_toplevels(state, wanted, running, status):
+    assert states.status(state, wanted=wanted, running=running) is status
+
+
+def test_a_record_is_read_as_the_machine_printed_it():
+    line = f"3 {json.dumps(written())}"
+    assert records.read(line, UUID) == records.Record(3, STATE)
+    assert records.read(None, UUID) is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"schema": 1}', "[" * 100_000, '{"schema": 1, "uuid": "a"}'])
+def test_a_damaged_record_has_a_revision_and_no_state(text):
+    record = records.read(f"7 {text}", UUID)
+    assert record is not None
+    assert (record.revision, record.state) == (7, None)
+    assert record.damage
+
+
+def test_a_record_of_a_newer_schema_is_refused():
+    with pytest.raises(OpsError, match="newer"):
+        records.read(f'7 {{"schema": {states.SCHEMA + 1}}}', UUID)
