@@ -34,7 +34,8 @@ class ActionModule(StateAction):
     def perform(self, options: dict[str, Any]) -> dict[str, Any]:
         """Ask the machine once, merge, and decide the inputs that are still unknown."""
         uuid, name = options["uuid"], options["machine"]
-        cached = self.cached_state(uuid)
+        # Who only looks makes nothing that could be lost.
+        cached = self.cached_state(uuid, keeps=options["provision"] and not self.check)
         found, record = self._reach(uuid, name, options["timeout"] if cached is None else 0)
         merged = states.merge(cached, record.state if record else None)
         if cached is None and merged is not None:
@@ -47,6 +48,7 @@ class ActionModule(StateAction):
         answer = {
             "changed": generated,
             "inputs": asdict(inputs),
+            "state": states.as_json(state),
             "recorded": record is not None and record.state is not None and _same(record.state, state),
             "address": state.acknowledged.address if state.acknowledged else None,
             "port": state.acknowledged.port if state.acknowledged else None,

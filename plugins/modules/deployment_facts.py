@@ -48,7 +48,8 @@ options:
     type: int
     default: 60
 notes:
-  - Fails before anything is touched where the fact cache would forget the deployment state.
+  - Fails before anything is touched where the fact cache would forget the deployment state. With O(provision=false) and
+    in check mode it only goes without.
   - What the machine remembers of itself is trusted for its own rows alone. It never decides where a machine is reached.
   - A machine whose address or port has been changed in the network is reached where it was last acknowledged, or else
     where the network says. Who answers at the old address without a record of this deployment is left alone.
@@ -80,6 +81,10 @@ inputs:
       description: The public half of the deployment's key; V(null) where it has none.
       type: str
       sample: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAgi nix.ops key of target in example
+state:
+  description: All that is remembered of the machine in this deployment, in check mode too; as below C(ansible_facts).
+  type: dict
+  returned: success
 recorded:
   description: Whether the machine's own record has all that is remembered of it.
   type: bool
@@ -96,7 +101,7 @@ port:
   returned: success
   sample: 22
 ansible_facts:
-  description: The fact in which the deployment state is kept. Not returned in check mode.
+  description: The fact in which the deployment state is kept.
   type: dict
   returned: not in check mode
   contains:

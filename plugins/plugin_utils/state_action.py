@@ -21,18 +21,18 @@ from ansible_collections.nix.ops.plugins.plugin_utils.state import DamagedState,
 class StateAction(OpsAction, ABC):
     """An action on a machine of which something is remembered."""
 
-    def cached_state(self, uuid: str) -> State | None:
+    def cached_state(self, uuid: str, *, keeps: bool = True) -> State | None:
         """Give what the fact cache has of the machine.
 
-        :raises OpsError: where the cache would forget, or a newer version of the collection wrote it.
+        :param keeps: whether the cache has to be one that keeps.
+        :raises OpsError: where it has to and would forget, or a newer version of the collection wrote it.
         """
         try:
             fact_cache.check()
         except OpsError:
-            if self.check:
-                # Nothing is kept then anyway.
-                return None
-            raise
+            if keeps:
+                raise
+            return None
         try:
             return states.read(fact_cache.entry(self.host).get(uuid), uuid)
         except DamagedState as damage:

@@ -1,0 +1,56 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tells how deployments stand."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from ansible_collections.nix.ops.plugins.module_utils.argument_specs import DEPLOYMENT_INFO
+from ansible_collections.nix.ops.plugins.plugin_utils import deployment_report, deployments, report
+from ansible_collections.nix.ops.plugins.plugin_utils.deployments import Deployment
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.ops_action import OpsAction
+
+
+class ActionModule(OpsAction):
+    """The action behind ``nix.ops.deployment_info``."""
+
+    SPECIFICATION = DEPLOYMENT_INFO
+    _requires_connection = False
+
+    def perform(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Compare what each network wants with what was found and what is remembered."""
+        reports = [
+            deployment_report.report(
+                one,
+                options["found"],
+                env=self.environment,
+                on_line=self.live(one.name),
+                warn=self._display.warning,
+            )
+            for one in self._deployments(options["networks"])
+        ]
+        found = [deployment_report.as_json(one) for one in reports]
+        document = json.dumps(found, indent=2, ensure_ascii=False)
+        if not self._task.no_log:
+            texts = [document] if options["format"] == "json" else map(deployment_report.as_text, reports)
+            report.show("\n\n".join(texts))
+        if options["file"]:
+            report.write(os.path.abspath(options["file"]), f"{document}\n")
+        return {"changed": False, "deployments": found}
+
+    def _deployments(self, sources: list[str] | None) -> list[Deployment]:
+        there = deployments.of_inventory(self.variables.get("hostvars") or {}, self._loader.load_from_file)
+        if sources is not None:
+            wanted = [os.path.abspath(source) for source in sources]
+            there = [one for one in there if one.path in wanted]
+        if not there:
+            raise OpsError(
+                "the inventory has no machine of a network",
+                next_step="Name a network with -i, or list what there is with nix.ops.list.",
+            )
+        return sorted(there, key=lambda one: (one.name, one.uuid))

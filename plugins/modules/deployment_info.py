@@ -1,0 +1,219 @@
+#!/usr/bin/python
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of nix.ops.deployment_info; the work is done by the action plugin of the same name."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: deployment_info
+short_description: Tell how deployments stand
+version_added: 0.1.0
+author: nix.ops contributors (@nix-ops)
+description:
+  - Compares, for the deployments of the inventory, what their networks want with what their machines run and what is
+    remembered of them, as C(nixops info) does.
+  - Works on the controller alone, whatever the task's host. Networks are evaluated with what is remembered of their
+    machines, and nothing is built. No machine is connected to; M(nix.ops.deployment_facts) asks them.
+extends_documentation_fragment: [nix.ops.attributes]
+attributes:
+  platform:
+    platforms: posix
+options:
+  networks:
+    description:
+      - The sources of the deployments, as the variable C(nix_network) has them. By default all of the inventory.
+    type: list
+    elements: path
+  found:
+    description: For each host that was asked, by its name, the result of M(nix.ops.deployment_facts).
+    type: dict
+    default: {}
+  format:
+    description: What is shown. Tables are shown one for each deployment.
+    type: str
+    choices: [table, json]
+    default: table
+  file:
+    description: A file to which the deployments are written as JSON, in check mode too.
+    type: path
+notes:
+  - A machine whose system does not evaluate has no status, and a warning has Nix's whole message.
+seealso:
+  - module: nix.ops.deployment_facts
+  - module: nix.ops.deployment_list
+"""
+
+EXAMPLES = r"""
+- name: Ask what the machine runs
+  nix.ops.deployment_facts:
+    deployment: "{{ nix_deployment }}"
+    uuid: "{{ nix_deployment_uuid }}"
+    machine: "{{ nix_machine }}"
+    ssh_key: "{{ nix_ssh_key | default(omit) }}"
+    provision: false
+  register: found
+
+- name: Tell how the deployments stand
+  nix.ops.deployment_info:
+    found: "{{ dict(ansible_play_hosts | zip(ansible_play_hosts | map('extract', hostvars, 'found'))) }}"
+  delegate_to: localhost
+  run_once: true
+  register: info
+
+- name: Tell what is remembered, without asking
+  nix.ops.deployment_info:
+    format: json
+    file: deployments.json
+  delegate_to: localhost
+  run_once: true
+"""
+
+RETURN = r"""
+deployments:
+  description: The deployments, sorted by name.
+  type: list
+  elements: dict
+  returned: success
+  contains:
+    name:
+      description: The deployment's name.
+      type: str
+      sample: target
+    uuid:
+      description: Its UUID.
+      type: str
+      sample: 9e8652aa-e64a-11f1-b7ab-02fc00000001
+    description:
+      description: C(network.description).
+      type: str
+      sample: A first network
+    path:
+      description: Its source.
+      type: str
+      sample: /home/me/target.network.yml
+    files:
+      description: The files of its network.
+      type: list
+      elements: str
+      sample: [/home/me/target.nix, /home/me/config.nix]
+    flake:
+      description: The flake that is its network; V(null) where files are.
+      type: str
+      sample: null
+    nix_path:
+      description: Its entries of Nix's search path.
+      type: list
+      elements: str
+      sample: [nixpkgs=/home/me/nixpkgs]
+    arguments:
+      description: The names of its arguments; their values may be secret.
+      type: list
+      elements: str
+      sample: [domain]
+    machines:
+      description: Its machines, and those that have left its network.
+      type: list
+      elements: dict
+      contains:
+        name:
+          description: The machine's name in the network.
+          type: str
+          sample: target
+        host:
+          description: Its host in the inventory.
+          type: str
+          sample: target
+        status:
+          description:
+            - V(New) where it was never deployed; V(Up-to-date) where it runs what its network says; V(Outdated) where
+              it runs what was deployed before; V(Drifted) where it runs something else; V(Obsolete) where it has left
+              the network; V(null) where its system does not evaluate.
+          type: str
+          sample: Outdated
+        type:
+          description: V(none), as NixOps calls machines that exist already.
+          type: str
+          sample: none
+        address:
+          description: Where it was reached, with the port where that is not 22; where it will be, if it never was.
+          type: str
+          sample: target.example.org
+        running:
+          description: The toplevel that it runs; V(null) where it was not asked or did not answer.
+          type: str
+          sample: /nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05
+        wanted:
+          description: The toplevel that its network gives it.
+          type: str
+          sample: /nix/store/7m1k4yd0l7dpf3l1w1ssn0b1bpkmnkhl-nixos-system-target-24.05
+        generation:
+          description: The number that its system profile stands at; V(null) where it did not tell.
+          type: int
+          sample: 12
+        nixos_version:
+          description: The version of NixOS that it runs; V(null) where it did not tell.
+          type: str
+          sample: "24.05"
+        last:
+          description: Its latest activation; V(null) where there was none.
+          type: dict
+          contains:
+            toplevel:
+              description: What was activated.
+              type: str
+              sample: /nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05
+            action:
+              description: V(switch), V(boot) or V(test).
+              type: str
+              sample: switch
+            generation:
+              description: The number that the profile stood at afterwards.
+              type: int
+              sample: 12
+            exit_code:
+              description: The exit code; V(null) where its end is not known.
+              type: int
+              sample: 0
+            time:
+              description: When, in seconds since 1970.
+              type: int
+              sample: 1767225600
+        failed_units:
+          description: Units in the state C(failed).
+          type: list
+          elements: str
+          sample: [backup.service]
+        reboot_needed:
+          description: Whether its profile has a kernel, an initrd or a systemd that was not booted.
+          type: bool
+          sample: false
+        reachable:
+          description: Whether it answered; V(null) where it was not asked, or that can't be told.
+          type: bool
+          sample: true
+        problem:
+          description: Why it did not tell what it runs; V(null) where it did, or was not asked.
+          type: str
+          sample: null
+    notes:
+      description: What is to be known beside it, a sentence each.
+      type: list
+      elements: str
+      sample: [target needs a reboot.]
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.nix.ops.plugins.module_utils.argument_specs import DEPLOYMENT_INFO
+
+
+def main() -> None:
+    """Refuse to run on a host: the action plugin does the work from the controller."""
+    module = AnsibleModule(supports_check_mode=True, **DEPLOYMENT_INFO)
+    module.fail_json(msg="deployment_info runs as an action plugin on the controller")
+
+
+if __name__ == "__main__":
+    main()

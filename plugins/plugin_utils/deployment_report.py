@@ -1,0 +1,324 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a deployment stands: what its network wants, what its machines run, what is remembered of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from ansible_collections.nix.ops.plugins.plugin_utils import deployments, evaluation
+from ansible_collections.nix.ops.plugins.plugin_utils import state as states
+from ansible_collections.nix.ops.plugins.plugin_utils.deployments import Deployment
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Definition, Evaluation, Network, Remembered
+from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
+from ansible_collections.nix.ops.plugins.plugin_utils.state import Activated, State, Status
+from ansible_collections.nix.ops.plugins.plugin_utils.table import Align, Column, plain, table
+
+_SSH_PORT = 22
+_COLUMNS = (
+    Column("Name"),
+    Column("Status", Align.CENTRE),
+    Column("Type"),
+    Column("Address"),
+    Column("Runs"),
+    Column("Last deploy"),
+)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How one machine stands.
+
+    :param status: None where its system does not evaluate, and so can't be compared.
+    :param running: the toplevel that it runs; None where it was not asked or did not answer.
+    :param wanted: the toplevel that the network gives it; None where there is none.
+    :param last: its latest activation.
+    :param reachable: None where it was not asked, or that can't be told.
+    :param problem: why it did not tell what it runs; None where it did or was not asked.
+    """
+
+    name: str
+    host: str
+    status: Status | None
+    type: str
+    address: str | None
+    running: str | None
+    wanted: str | None
+    generation: int | None
+    nixos_version: str | None
+    last: Activated | None
+    failed_units: tuple[str, ...]
+    reboot_needed: bool | None
+    reachable: bool | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a deployment stands.
+
+    :param path: its source.
+    :param notes: what is to be known beside it, a sentence each.
+    """
+
+    network: Network
+    path: str
+    description: str
+    machines: tuple[Machine, ...]
+    notes: tuple[str, ...]
+
+
+def report(
+    deployment: Deployment,
+    found: Mapping[str, Mapping[str, Any]],
+    *,
+    env: Mapping[str, str],
+    on_line: LineSink,
+    warn: LineSink,
+) -> Report:
+    """Find out how a deployment stands. Nothing is built.
+
+    :param found: for each host that was asked the result of ``nix.ops.deployment_facts``.
+    :param on_line: where lines go that Nix says.
+    :param warn: is told what can't be found out.
+    :raises OpsError: where its source can't be read, or its network does not evaluate.
+    """
+    if deployment.network is None:
+        raise OpsError(f"{deployment.path} can't be read", output=deployment.problem)
+    network = deployment.network
+    # Which machines there are can be told before what is remembered of them.
+    names = evaluation.evaluate(network, env=env).definitions
+    known = {name: _state(deployment, deployment.host(name), found, warn) for name in names}
+    remembered = {
+        name: inputs for name, state in known.items() if (inputs := _inputs(found.get(deployment.host(name)), state))
+    }
+    evaluated = evaluation.evaluate(network, remembered=remembered, env=env, on_line=on_line)
+    wanted = _wanted(network, evaluated, remembered, env, warn)
+    machines = [
+        _machine(deployment, definition, known[name], wanted.get(name), found.get(deployment.host(name), {}))
+        for name, definition in evaluated.definitions.items()
+    ]
+    gone, notes = _gone(deployment, known, warn)
+    in_order = tuple(sorted([*machines, *gone], key=lambda one: _in_order(one.name)))
+    return Report(network, deployment.path, evaluated.description, in_order, (*notes, *_remarks(in_order)))
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """Write a report as plain values. Of the arguments, which may be secret, only the names are told."""
+    network = report.network
+    return {
+        "name": network.name,
+        "uuid": network.uuid,
+        "description": report.description,
+        "path": report.path,
+        "files": list(network.files),
+        "flake": network.flake,
+        "nix_path": list(network.nix_path),
+        "arguments": sorted(network.arguments),
+        "machines": [_machine_as_json(machine) for machine in report.machines],
+        "notes": list(report.notes),
+    }
+
+
+def as_text(report: Report) -> str:
+    """Write a report as NixOps does: some lines about the deployment, and a table of its machines."""
+    network = report.network
+    lines = {
+        "Network name": network.name,
+        "Network UUID": network.uuid,
+        "Network description": report.description,
+        "Nix expressions": " ".join(network.files),
+        "Flake": network.flake,
+        "Nix path": " ".join(f"-I {entry}" for entry in network.nix_path),
+        "Nix arguments": ", ".join(sorted(network.arguments)),
+    }
+    head = [f"{title}: {plain(text)}" for title, text in lines.items() if text]
+    rows = [_row(machine) for machine in report.machines]
+    notes = ["", *map(plain, report.notes)] if report.notes else []
+    return "\n".join([*head, "", table(_COLUMNS, rows), *notes])
+
+
+def _state(deployment: Deployment, host: str, found: Mapping[str, Mapping[str, Any]], warn: LineSink) -> State | None:
+    """What is remembered of a machine; what it was just asked is newer than what is cached."""
+    if told := found.get(host, {}).get("state"):
+        return states.read(told, deployment.uuid)
+    return deployments.remembered(host, deployment.uuid, warn)
+
+
+def _inputs(found: Mapping[str, Any] | None, state: State | None) -> Remembered | None:
+    if found and "inputs" in found:
+        return Remembered(**found["inputs"])
+    return state.inputs if state else None
+
+
+def _wanted(
+    network: Network,
+    evaluated: Evaluation,
+    remembered: Mapping[str, Remembered],
+    env: Mapping[str, str],
+    warn: LineSink,
+) -> dict[str, str]:
+    """The toplevels that the network gives its machines, but for those whose system does not evaluate."""
+
+    def ask(names: Sequence[str]) -> dict[str, str]:
+        derivations = evaluation.instantiate(network, names, remembered=remembered, env=env)
+        return {name: derivation.out_path for name, derivation in derivations.items()}
+
+    try:
+        return ask(list(evaluated.definitions))
+    except OpsError as error:
+        if len(evaluated.definitions) == 1:
+            warn(f"{next(iter(evaluated.definitions))}: {error}")
+            return {}
+    wanted: dict[str, str] = {}
+    for name in evaluated.definitions:
+        try:
+            wanted |= ask([name])
+        except OpsError as error:
+            warn(f"{name}: {error}")
+    return wanted
+
+
+def _machine(
+    deployment: Deployment,
+    definition: Definition,
+    state: State | None,
+    wanted: str | None,
+    found: Mapping[str, Any],
+) -> Machine:
+    running = found.get("running")
+    where = _address(found.get("address"), found.get("port")) or _acknowledged(state)
+    return Machine(
+        name=definition.name,
+        host=deployment.host(definition.name),
+        status=states.status(state, wanted=wanted, running=running) if wanted else None,
+        type=definition.target_env,
+        address=where or _address(definition.target_host, definition.target_port),
+        running=running,
+        wanted=wanted,
+        generation=found.get("generation"),
+        nixos_version=found.get("nixos_version"),
+        last=state.deployed if state else None,
+        failed_units=tuple(found.get("failed_units") or ()),
+        reboot_needed=found.get("reboot_needed"),
+        reachable=_reachable(found),
+        problem=str(found.get("msg")) if found.get("failed") or found.get("unreachable") else None,
+    )
+
+
+def _reachable(found: Mapping[str, Any]) -> bool | None:
+    if found.get("unreachable"):
+        return False
+    return True if "running" in found else None
+
+
+def _gone(deployment: Deployment, known: Mapping[str, State | None], warn: LineSink) -> tuple[list[Machine], list[str]]:
+    """The machines that have left the network.
+
+    A machine's record can name any: only one that is cached itself has been a machine of the deployment.
+    """
+    hosts = {deployment.host(name) for name in known} | set(deployment.hosts.values())
+    told: dict[str, list[str]] = {}
+    for name, state in known.items():
+        for member in state.members if state else ():
+            if member not in hosts:
+                told.setdefault(member, []).append(name)
+    gone, notes = [], []
+    for member, by in sorted(told.items()):
+        state = deployments.remembered(member, deployment.uuid, warn)
+        if state is None:
+            notes.append(f"{member} was a machine of this deployment, says what is remembered of {', '.join(by)}.")
+        elif state.machine not in known:
+            gone.append(_obsolete(member, state))
+    return gone, notes
+
+
+def _obsolete(host: str, state: State) -> Machine:
+    return Machine(
+        name=state.machine,
+        host=host,
+        status=Status.OBSOLETE,
+        type="none",
+        address=_acknowledged(state),
+        running=None,
+        wanted=None,
+        generation=None,
+        nixos_version=None,
+        last=state.deployed,
+        failed_units=(),
+        reboot_needed=None,
+        reachable=None,
+    )
+
+
+def _acknowledged(state: State | None) -> str | None:
+    known = state.acknowledged if state else None
+    return _address(known.address, known.port) if known else None
+
+
+def _address(host: object, port: object) -> str | None:
+    if not host:
+        return None
+    if port in (None, _SSH_PORT):
+        return str(host)
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+
+
+def _remarks(machines: Sequence[Machine]) -> list[str]:
+    found = []
+    for machine in machines:
+        if machine.problem and machine.reachable is None:
+            found.append(f"{machine.name}: {machine.problem.splitlines()[0]}.")
+        if machine.failed_units:
+            found.append(f"{machine.name}: failed units: {', '.join(machine.failed_units)}.")
+        if machine.reboot_needed:
+            found.append(f"{machine.name} needs a reboot.")
+    return found
+
+
+def _machine_as_json(machine: Machine) -> dict[str, Any]:
+    status = None if machine.status is None else str(machine.status)
+    return {**asdict(machine), "status": status, "failed_units": list(machine.failed_units)}
+
+
+def _row(machine: Machine) -> list[str]:
+    return [
+        machine.name,
+        str(machine.status or "does not evaluate"),
+        machine.type,
+        machine.address or "",
+        _runs(machine),
+        _last(machine.last),
+    ]
+
+
+def _runs(machine: Machine) -> str:
+    if machine.reachable is False:
+        return "unreachable"
+    if machine.reachable is None:
+        return "no answer" if machine.problem else "not asked"
+    if machine.running is None:
+        return "no NixOS"
+    generation = "" if machine.generation is None else f", generation {machine.generation}"
+    return f"{machine.nixos_version or 'NixOS'}{generation}"
+
+
+def _last(last: Activated | None) -> str:
+    if last is None:
+        return ""
+    time = datetime.fromtimestamp(last.time).isoformat(" ", "minutes")
+    action = "" if last.action == "switch" else f", {last.action}"
+    if last.exit_code is None:
+        return f"{time}{action}, end unknown"
+    return f"{time}{action}" + (f", exit code {last.exit_code}" if last.exit_code else "")
+
+
+def _in_order(name: str) -> list[tuple[bool, int, str]]:
+    """Sort numbers in names as numbers: machine10 comes after machine9."""
+    return [(not one.isdigit(), int(one) if one.isdigit() else 0, one) for one in re.split(r"(\d+)", name) if one]

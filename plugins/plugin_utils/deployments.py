@@ -1,0 +1,115 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which deployments there are, and what is remembered of their machines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+
+from ansible_collections.nix.ops.plugins.plugin_utils import fact_cache
+from ansible_collections.nix.ops.plugins.plugin_utils import state as states
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Network
+from ansible_collections.nix.ops.plugins.plugin_utils.network_source import SOURCE_SUFFIX, read_source
+from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
+from ansible_collections.nix.ops.plugins.plugin_utils.state import State
+
+Load = Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A deployment that was found.
+
+    :param path: its source.
+    :param uuid: empty where only its source could tell.
+    :param network: None where the source can't be read.
+    :param problem: why it can't.
+    :param hosts: for each machine that is in the inventory its host.
+    """
+
+    path: str
+    name: str
+    uuid: str
+    network: Network | None
+    problem: str | None = None
+    hosts: Mapping[str, str] = field(default_factory=dict)
+
+    def host(self, machine: str) -> str:
+        """What a machine is called in the fact cache."""
+        return self.hosts.get(machine, machine)
+
+
+def of_inventory(variables: Mapping[str, Mapping[str, Any]], load: Load) -> list[Deployment]:
+    """Find the deployments whose machines are in the inventory.
+
+    :param variables: for each host its variables.
+    :param load: reads a file of YAML, vaults included.
+    """
+    found: dict[str, tuple[str, str, dict[str, str]]] = {}
+    for host, known in variables.items():
+        if "nix_network" not in known:
+            continue
+        name, uuid = str(known["nix_deployment"]), str(known["nix_deployment_uuid"])
+        _name, _uuid, hosts = found.setdefault(str(known["nix_network"]), (name, uuid, {}))
+        hosts[str(known["nix_machine"])] = str(host)
+    return [
+        Deployment(path, name, uuid, *_read(path, load), hosts) for path, (name, uuid, hosts) in sorted(found.items())
+    ]
+
+
+def of_directory(directory: str, load: Load) -> list[Deployment]:
+    """Find the deployments whose sources lie in a directory."""
+    found = []
+    for path in sorted(str(path) for path in Path(directory).glob(f"*{SOURCE_SUFFIX}")):
+        network, problem = _read(path, load)
+        name = network.name if network else os.path.basename(path).removesuffix(SOURCE_SUFFIX)
+        found.append(Deployment(path, name, network.uuid if network else "", network, problem))
+    return found
+
+
+def everywhere(variables: Mapping[str, Mapping[str, Any]], directory: str, load: Load) -> list[Deployment]:
+    """Find the deployments of the inventory and of a directory, sorted by name."""
+    inventory = of_inventory(variables, load)
+    known = {os.path.realpath(one.path) for one in inventory}
+    others = [one for one in of_directory(directory, load) if os.path.realpath(one.path) not in known]
+    return sorted([*inventory, *others], key=lambda one: (one.name, one.uuid, one.path))
+
+
+def remembered(host: str, uuid: str, tell: LineSink) -> State | None:
+    """Give what is cached of a machine in a deployment.
+
+    :param tell: is told what can't be read, which counts as not remembered.
+    """
+    try:
+        return states.read(fact_cache.entry(host).get(uuid), uuid)
+    except OpsError as error:
+        tell(f"{host}: what is remembered of it can't be read: {error}")
+        return None
+
+
+def deployed(deployment: Deployment, machines: Iterable[str], tell: LineSink) -> dict[str, State]:
+    """Give for each host that was deployed its state, also where its machine has left the network since.
+
+    :param machines: those of the network.
+    """
+    hosts = dict.fromkeys([*map(deployment.host, machines), *deployment.hosts.values()])
+    found = {host: state for host in hosts if (state := remembered(host, deployment.uuid, tell))}
+    members = dict.fromkeys(member for state in found.values() for member in state.members if member not in hosts)
+    found |= {host: state for host in members if (state := remembered(host, deployment.uuid, tell))}
+    # A machine that was only asked is no part of it yet.
+    return {host: state for host, state in found.items() if state.revision or state.activations}
+
+
+def _read(path: str, load: Load) -> tuple[Network | None, str | None]:
+    try:
+        return read_source(path, load), None
+    except (OpsError, AnsibleError) as error:
+        return None, str(error)

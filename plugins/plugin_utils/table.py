@@ -1,0 +1,78 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tables of plain text, as NixOps prints them."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+# What takes no place of its own: marks that combine with the letter before them, and invisible signs.
+_NO_WIDTH = ("Mn", "Me", "Cf")
+_WIDE = ("W", "F")
+
+
+class Align(StrEnum):
+    """Where a text stands in its column."""
+
+    LEFT = "<"
+    RIGHT = ">"
+    CENTRE = "^"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column; its title stands as its cells do."""
+
+    title: str
+    align: Align = Align.LEFT
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
+    """Draw a table.
+
+    :param rows: for each row its cells, which may have several lines.
+    """
+    cells = [[plain(cell).split("\n") for cell in row] for row in rows]
+    widths = [
+        max(_width(line) for line in (column.title, *(line for row in cells for line in row[number])))
+        for number, column in enumerate(columns)
+    ]
+    border = "+" + "+".join("-" * (width + 2) for width in widths) + "+"
+    aligns = [column.align for column in columns]
+    head = _row([[column.title] for column in columns], aligns, widths)
+    body = [line for row in cells for line in _row(row, aligns, widths)]
+    return "\n".join([border, *head, border, *body, *([border] if rows else [])])
+
+
+def plain(text: str) -> str:
+    """Free a text of what a terminal would not print but obey."""
+    return "".join(one if one == "\n" or one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
+def _row(cells: Sequence[Sequence[str]], aligns: Sequence[Align], widths: Sequence[int]) -> list[str]:
+    height = max(len(cell) for cell in cells)
+    lines = []
+    for number in range(height):
+        texts = [cell[number] if number < len(cell) else "" for cell in cells]
+        placed = [_place(*one) for one in zip(texts, aligns, widths, strict=True)]
+        lines.append("| " + " | ".join(placed) + " |")
+    return lines
+
+
+def _place(text: str, align: Align, width: int) -> str:
+    # str.format counts characters, and not the columns that they take.
+    return f"{text:{align}{width - _width(text) + len(text)}}"
+
+
+def _width(text: str) -> int:
+    return sum(_columns(one) for one in text)
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in _NO_WIDTH:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in _WIDE else 1

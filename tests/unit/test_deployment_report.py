@@ -1,0 +1,176 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a deployment's machines are told, from what was found and what is remembered."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from ansible_collections.nix.ops.plugins.plugin_utils import deployment_report, deployments, evaluation, fact_cache
+from ansible_collections.nix.ops.plugins.plugin_utils import state as states
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment_report import Machine, Report
+from ansible_collections.nix.ops.plugins.plugin_utils.deployments import Deployment
+from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Definition, Derivation, Evaluation, Network
+from ansible_collections.nix.ops.plugins.plugin_utils.state import Acknowledged, Activated, State, Status
+
+UUID = "9e8652aa-e64a-11f1-b7ab-02fc00000001"
+OLD = "/nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05"
+NEW = "/nix/store/7m1k4yd0l7dpf3l1w1ssn0b1bpkmnkhl-nixos-system-target-24.05"
+NETWORK = Network("example", UUID, files=("/net/target.nix", "/net/config.nix"), arguments={"b": "secret", "a": 1})
+NOON = int(time.mktime((2026, 1, 2, 12, 0, 0, 0, 0, -1)))
+SWITCHED = Activated(OLD, "switch", 12, 0, NOON)
+
+MACHINE = Machine(
+    name="target",
+    host="target",
+    status=Status.OUTDATED,
+    type="none",
+    address="192.0.2.1",
+    running=OLD,
+    wanted=NEW,
+    generation=12,
+    nixos_version="24.05",
+    last=SWITCHED,
+    failed_units=(),
+    reboot_needed=False,
+    reachable=True,
+)
+
+
+def text(*machines, notes=()):
+    return deployment_report.as_text(Report(NETWORK, "/net/example.network.yml", "Described", machines, notes))
+
+
+def cells(**changed):
+    """The cells of a machine's row, from its address on."""
+    line = text(replace(MACHINE, **changed)).split("\n")[-2]
+    return [cell.strip() for cell in line.strip("|").split("|")][3:]
+
+
+def test_looks_as_nixops_prints_it():
+    assert text(MACHINE, notes=("target needs a reboot.",)).split("\n") == [
+        "Network name: example",
+        "Network UUID: 9e8652aa-e64a-11f1-b7ab-02fc00000001",
+        "Network description: Described",
+        "Nix expressions: /net/target.nix /net/config.nix",
+        "Nix arguments: a, b",
+        "",
+        "+--------+----------+------+-----------+----------------------+------------------+",
+        "| Name   |  Status  | Type | Address   | Runs                 | Last deploy      |",
+        "+--------+----------+------+-----------+----------------------+------------------+",
+        "| target | Outdated | none | 192.0.2.1 | 24.05, generation 12 | 2026-01-02 12:00 |",
+        "+--------+----------+------+-----------+----------------------+------------------+",
+        "",
+        "target needs a reboot.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "runs"),
+    [
+        ({"reachable": None}, "not asked"),
+        ({"reachable": None, "problem": "it said no"}, "no answer"),
+        ({"reachable": False}, "unreachable"),
+        ({"running": None}, "no NixOS"),
+        ({"generation": None}, "24.05"),
+    ],
+)
+def test_what_it_runs(changed, runs):
+    assert cells(**changed)[1] == runs
+
+
+@pytest.mark.parametrize(
+    ("changed", "last"),
+    [
+        ({"exit_code": 4}, "2026-01-02 12:00, exit code 4"),
+        ({"exit_code": None}, "2026-01-02 12:00, end unknown"),
+        ({"action": "boot", "exit_code": 1}, "2026-01-02 12:00, boot, exit code 1"),
+    ],
+)
+def test_last_deployment(changed, last):
+    assert cells(last=replace(SWITCHED, **changed))[2] == last
+
+
+def definition(name):
+    return Definition(name, "none", f"{name}.example.org", 22, None, (), (), True, False, (), (), "24.05")
+
+
+@pytest.fixture
+def report(monkeypatch):
+    """Reports on a network of machines with a fact cache of states, both by name."""
+
+    def made(names, cached, found=None, hosts=None):
+        answer = Evaluation("", {name: definition(name) for name in names}, {})
+        monkeypatch.setattr(evaluation, "evaluate", lambda *_one, **_more: answer)
+        wanted = {name: Derivation("/nix/store/x.drv", NEW) for name in names}
+        monkeypatch.setattr(
+            evaluation, "instantiate", lambda _one, some, **_more: {name: wanted[name] for name in some}
+        )
+        monkeypatch.setattr(
+            fact_cache, "entry", lambda host: {UUID: states.as_json(cached[host])} if host in cached else {}
+        )
+        one = Deployment("/net/example.network.yml", "example", UUID, NETWORK, hosts=hosts or {})
+        return deployment_report.report(one, found or {}, env={}, on_line=print, warn=print)
+
+    return made
+
+
+def state(name, *members, **changed):
+    return State(UUID, "example", name, revision=1, activations=(SWITCHED,), members=members, **changed)
+
+
+def test_in_the_order_of_numbers(report):
+    assert [one.name for one in report(["m10", "m9", "a"], {}).machines] == ["a", "m9", "m10"]
+
+
+def test_address(report):
+    here = Acknowledged("2001:db8::1", 2222, NOON)
+    cached = {"seen": state("seen", acknowledged=here)}
+    found = {"found": {"running": OLD, "address": "192.0.2.7", "port": 22}}
+    told = {one.name: one.address for one in report(["new", "seen", "found"], cached, found).machines}
+    assert told == {"new": "new.example.org", "seen": "[2001:db8::1]:2222", "found": "192.0.2.7"}
+
+
+def test_machine_that_was_asked_in_vain(report):
+    found = {"a": {"failed": True, "msg": "its disk is broken\nNext: ..."}, "b": {"unreachable": True, "msg": "lost"}}
+    told = report(["a", "b"], {}, found)
+    assert [(one.reachable, one.problem) for one in told.machines] == [
+        (None, "its disk is broken\nNext: ..."),
+        (False, "lost"),
+    ]
+    assert told.notes == ("a: its disk is broken.",)
+
+
+def test_what_was_just_asked_is_newer_than_what_is_cached(report):
+    asked = {"running": NEW, "state": states.as_json(state("a"))}
+    [machine] = report(["a"], {}, {"a": asked}).machines
+    assert (machine.status, machine.last) == (Status.UP_TO_DATE, SWITCHED)
+
+
+def test_member_that_left_has_a_row_where_it_is_remembered_itself(report):
+    told = report(["a"], {"a": state("a", "a", "b.lan"), "b.lan": state("b")})
+    assert [(one.name, one.host, one.status) for one in told.machines] == [
+        ("a", "a", Status.OUTDATED),
+        ("b", "b.lan", Status.OBSOLETE),
+    ]
+
+
+def test_record_that_lies_invents_no_rows(report):
+    told = report(["a", "b"], {"a": state("a", "a", "b", "evil"), "b": state("b", "b", "evil")})
+    assert [one.name for one in told.machines] == ["a", "b"]
+    assert told.notes == ("evil was a machine of this deployment, says what is remembered of a, b.",)
+
+
+def test_machine_whose_host_was_renamed_has_not_left(report):
+    told = report(["a"], {"a.lan": state("a", "a"), "a": state("a")}, hosts={"a": "a.lan"})
+    assert [one.host for one in told.machines] == ["a.lan"]
+
+
+def test_deployed_machines_are_counted_with_those_that_left(report):
+    report([], cached := {"a": state("a", "a", "b"), "b": state("b"), "asked": State(UUID, "example", "asked")})
+    one = Deployment("/net/example.network.yml", "example", UUID, NETWORK)
+    assert deployments.deployed(one, ["a", "asked", "never"], print) == {name: cached[name] for name in "ab"}
