@@ -266,9 +266,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         def show(line: str) -> None:
             self.display.display(line, stderr=True)
 
-        # The build asks the machines for them; with the right guess it finds all evaluated already.
+        # The build asks the machines for them; with the right guess it finds all evaluated already. Without one it
+        # could use no system that was evaluated here.
         guess = last_inputs(network)
-        evaluation = evaluate(network, remembered=guess, on_line=show, remember=remember)
+        systems, guess = guess is not None, guess or {}
+        evaluation = evaluate(network, remembered=guess, on_line=show, remember=remember, systems=systems)
         if guess.keys() - evaluation.definitions.keys():
             keep_inputs(network, {name: one for name, one in guess.items() if name in evaluation.definitions})
         return evaluation

@@ -166,6 +166,7 @@ def evaluate(
     env: Mapping[str, str] | None = None,
     on_line: LineSink | None = None,
     remember: bool = True,
+    systems: bool = True,
 ) -> Evaluation:
     """Answer what the network's machines are.
 
@@ -174,6 +175,7 @@ def evaluate(
     the definitions are asked for alone.
 
     :param remember: whether an answer of an earlier run may be given, and this one kept for later runs.
+    :param systems: whether derivations are wanted at all.
     :raises OpsError: where Nix refuses the network, or we do.
     """
     said: set[str] = set()
@@ -184,8 +186,10 @@ def evaluate(
         said.add(line)
 
     try:
-        return _ask(network, None, EAGER, remembered or {}, env or {}, once, remember)
+        return _ask(network, None, EAGER if systems else 0, remembered or {}, env or {}, once, remember)
     except _NixFailure:
+        if not systems:
+            raise
         return _ask(network, None, 0, remembered or {}, env or {}, once, remember)
 
 
@@ -207,7 +211,7 @@ def instantiate(
         return {}
     wanted = tuple(sorted(set(names)))
     # A machine's inputs change no other machine: with those of the others the question is one that was asked before.
-    others = {name: inputs for name, inputs in last_inputs(network).items() if name not in wanted}
+    others = {name: inputs for name, inputs in (last_inputs(network) or {}).items() if name not in wanted}
     known, env = {**others, **(remembered or {})}, env or {}
     whole = _recall(_Question(network, None, EAGER, known, env))
     if whole is not None and set(wanted) <= set(whole.derivations):
@@ -218,12 +222,15 @@ def instantiate(
     return {name: answer.derivations[name] for name in wanted}
 
 
-def last_inputs(network: Network) -> dict[str, Remembered]:
-    """Give the remembered inputs that a network's machines were last instantiated with.
+def last_inputs(network: Network) -> dict[str, Remembered] | None:
+    """Give the remembered inputs that a network's machines were last instantiated with; None where none ever was.
 
     They are a guess at what the next derivations will be asked for with, for who can not know that yet.
     """
-    known = {name: _inputs(kept) for name, kept in disk.load_inputs(_identity(network)).items()}
+    kept = disk.load_inputs(_identity(network))
+    if kept is None:
+        return None
+    known = {name: _inputs(one) for name, one in kept.items()}
     return {name: inputs for name, inputs in known.items() if inputs != Remembered()}
 
 

@@ -143,18 +143,17 @@ def store(name: str, answer: Mapping[str, Any], seen: Reads) -> None:
     _write(_directory("evaluations"), name, {"answer": answer, "reads": seen.prints})
 
 
-def load_inputs(network: Any) -> dict[str, dict[str, Any]]:
+def load_inputs(network: Any) -> dict[str, dict[str, Any]] | None:
     """Give the inputs that a network's machines were last evaluated with.
 
     :param network: what tells it from other networks, as JSON values.
-    :returns: for each machine what was kept of it, unchecked.
+    :returns: for each machine what was kept of it, unchecked; None where nothing was.
     """
     try:
         kept = json.loads((_directory("inputs") / _inputs_name(network)).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    machines = kept.items() if isinstance(kept, dict) else ()
-    return {name: inputs for name, inputs in machines if isinstance(inputs, dict)}
+        return {name: inputs for name, inputs in kept.items() if isinstance(inputs, dict)}
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def store_inputs(network: Any, inputs: Mapping[str, Mapping[str, str]]) -> None:

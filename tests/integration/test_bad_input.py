@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from integration.networks import ACTIVATE, BUILD, Network
+from integration.networks import ACTIVATE, BUILD, CHECK, Network
 from integration.outside import COPIED, untouched
 from integration.project import NIXPKGS, Project
 
@@ -158,6 +158,9 @@ def test_strings_that_a_shell_could_run(tmp_path, machine, fleet):
     project.write("ansible.cfg", "[defaults]\ninterpreter_python = /nowhere/python\n")
     project.environment["ANSIBLE_SSH_ARGS"] = f"-F {deployed.ssh_config} -o ControlMaster=auto -o ControlPersist=60s"
     project.environment["ANSIBLE_SSH_CONTROL_PATH_DIR"] = str(tmp_path / "cp")
+    project.environment["ANSIBLE_CACHE_PLUGIN"] = "ansible.builtin.jsonfile"
+    project.environment["ANSIBLE_CACHE_PLUGIN_CONNECTION"] = str(tmp_path / "facts")
+    project.environment["ANSIBLE_CACHE_PLUGIN_TIMEOUT"] = "0"
     project.environment["NIX_PATH"] = ""
     (project.directory / "nix pkgs $(touch pwned)").symlink_to(NIXPKGS)
     escalation = " ".join(map(in_nix, ["env", f"NOTE={NASTY}", "sudo", "-n", "--"]))
@@ -212,7 +215,7 @@ def test_strings_that_a_shell_could_run(tmp_path, machine, fleet):
                                 "NOTE_OF_TASK": f"{{% raw %}}{NASTY}{{% endraw %}}\n",
                                 **{name: name for name in ("directory", "name", "profile")},
                             },
-                            "vars": {"deploy_toplevel": "{{ deploy_built.results[0].machines.deployed.out_path }}"},
+                            "vars": {"deploy_toplevel": "{{ build_result.results[0].machines.deployed.out_path }}"},
                         }
                     ],
                 },
@@ -284,7 +287,7 @@ def test_an_inventory_without_machines_is_no_success(project, text):
     run = project.play("-i", "example.network.yml", "nix.ops.deploy")
     assert run.exit_code == 2, run.output
     assert "The inventory has no machine of a network: name one with -i, and read the warnings above." in run.output
-    assert run.statuses(BUILD) == {"localhost": "failed"}
+    assert run.statuses(CHECK) == {"localhost": "failed"}
 
 
 def test_a_host_that_is_no_machine_of_a_network(project, target):
@@ -297,8 +300,8 @@ def test_a_host_that_is_no_machine_of_a_network(project, target):
     assert (
         "stray, other: no machine of a network. Leave it out with --limit or deploy_machines,"
         " for example --limit 'nixos:!stray:!other'."
-    ) in run.of(BUILD)["msg"]
-    assert {one.task for one in run.results} == {BUILD}
+    ) in run.of(CHECK)["msg"]
+    assert {one.task for one in run.results} == {CHECK}
     assert network.deployed(*both, "--limit", "nixos:!stray:!other", "--tags", "build").exit_code == 0
 
 

@@ -102,7 +102,8 @@ def test_a_port_other_than_22(machine: MachineFactory, project: Project) -> None
     # The fleet's configuration of ssh names the port, and would win.
     project.configure()
     network = Network(project, target, where={"target": f"deployment.sshOptions = {ssh_options(target)};"})
-    network.define("services.openssh.ports = [ 2222 ]; deployment.targetPort = 22;")
+    network.deployed()
+    network.define("services.openssh.ports = [ 2222 ];")
     assert network.deployed().of(ACTIVATE)["units"]["restarted"] == ["sshd.service"]
 
     # By default the first of sshd's ports is the one to connect to.

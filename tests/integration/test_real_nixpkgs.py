@@ -50,6 +50,26 @@ if NIXPKGS:
         alone = instantiate(whole, ["db"])
         assert alone == {"db": answer.derivations["db"]}
 
+    def test_what_is_remembered_becomes_a_part_of_the_system(tmp_path: Path) -> None:
+        key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJvOb0Q6cGJqK5Wn3v3m5v1zq0uPq2bR0pGQbW1xY2Zs nix.ops key"
+        tell = "deployment.owners = [ config.system.stateVersion ] ++ config.users.users.root.openssh.authorizedKeys.keys;"
+        (file,) = write(
+            tmp_path,
+            n=f"""{{
+              open = {{ config, ... }}: {{ {tell} }};
+              decided = {{ config, lib, ... }}: {{
+                {tell}
+                system.stateVersion = lib.mkDefault "19.09";
+                users.users.root.openssh.authorizedKeys.keys = [ "its own" ];
+              }};
+            }}""",
+        )
+        inputs = Remembered("20.03", key)
+        answer = evaluate(network(file), remembered={"open": inputs, "decided": inputs})
+        assert answer.definitions["open"].owners == ("20.03", key)
+        assert answer.definitions["decided"].owners[0] == "19.09"
+        assert set(answer.definitions["decided"].owners[1:]) == {key, "its own"}
+
     def test_failed_assertion_is_shown(tmp_path: Path) -> None:
         # A machine without a root file system.
         (file,) = write(tmp_path, n="{ machine = { }; }")

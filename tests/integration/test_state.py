@@ -111,6 +111,20 @@ def test_the_first_deploy_says_and_does_what_nixops_does(target: Machine, projec
     assert record(target) == found
 
 
+def test_a_machine_that_comes_up_meanwhile_is_waited_for(target: Machine, project: Project) -> None:
+    network = Network(project, target, source=SOURCE)
+    project.environment["ANSIBLE_TIMEOUT"] = "1"
+    target.link_down()
+    try:
+        run = network.start("-e", "deploy_ssh_timeout=30")
+        seen = read_until(run, "waiting for SSH...")
+    finally:
+        target.link_up()
+    done = project.finish(run, seen)
+    assert done.exit_code == 0, done.output
+    assert standing(target)[0] == toplevels(done)["target"]
+
+
 def test_a_cache_that_forgets_is_refused_before_anything_is_touched(target: Machine, project: Project) -> None:
     network = Network(project, target, source=SOURCE)
     ssh_config = target.ssh_config

@@ -74,7 +74,7 @@ def test_it_holds_no_secret():
 
 
 def test_a_newer_schema_is_refused_by_name():
-    with pytest.raises(OpsError, match="a newer nix.ops") as refused:
+    with pytest.raises(OpsError, match=r"a newer nix\.ops") as refused:
         states.read({"schema": states.SCHEMA + 1, "whatever": "a newer one has"}, UUID)
     assert not isinstance(refused.value, DamagedState)
     assert "Upgrade" in str(refused.value)

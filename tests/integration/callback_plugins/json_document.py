@@ -30,7 +30,7 @@ class CallbackModule(CallbackBase):
 
     def v2_runner_on_ok(self, result):
         changed = bool(result.result.get("changed"))
-        self._changed.setdefault(result.host.get_name(), {})[result.task.get_name()] = changed
+        self._changed.setdefault(result.host.get_name(), {})[result.task.name or result.task.get_name()] = changed
 
     def v2_playbook_on_stats(self, stats):
         self._display.display(json.dumps(self._changed))
