@@ -18,7 +18,9 @@ from fleet import Fleet
 from integration.project import BIN
 
 CHECKOUT = Path(__file__).parents[2]
-SCENARIO = CHECKOUT / "extensions/molecule/deploy"
+SCENARIOS = CHECKOUT / "extensions/molecule"
+MACHINES = 2
+TESTS = 8
 
 
 @pytest.fixture
@@ -29,12 +31,15 @@ def ephemeral(tmp_path: Path) -> Iterator[Path]:
         yield directory
     finally:
         Fleet(directory / "fleet").down_all()
-        shutil.rmtree(SCENARIO / ".nix-ops", ignore_errors=True)
+        for built in SCENARIOS.glob("*/.nix-ops"):
+            shutil.rmtree(built)
 
 
-def test_the_deploy_scenario(ephemeral: Path) -> None:
+@pytest.mark.parametrize("scenario", sorted(file.parent.name for file in SCENARIOS.glob("*/molecule.yml")))
+def test_scenario(ephemeral: Path, scenario: str) -> None:
+    state = ephemeral.with_name("state-of-the-user")
     done = subprocess.run(
-        [BIN / "molecule", "test", "--no-command-borders", "-s", "deploy"],
+        [BIN / "molecule", "test", "--no-command-borders", "-s", scenario],
         cwd=CHECKOUT,
         env={
             **os.environ,
@@ -42,6 +47,7 @@ def test_the_deploy_scenario(ephemeral: Path) -> None:
             "ANSIBLE_HOME": str(ephemeral.with_name("ansible-home")),
             "MOLECULE_EPHEMERAL_DIRECTORY": str(ephemeral),
             "NO_COLOR": "1",
+            "XDG_STATE_HOME": str(state),
         },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -52,8 +58,11 @@ def test_the_deploy_scenario(ephemeral: Path) -> None:
     )
     assert done.returncode == 0, done.stdout
     # Molecule is content with a step that finds nothing to do.
-    actions = re.findall(r"deploy > (\w+): Executed: Successful", done.stdout.partition("DETAILS")[2])
+    actions = re.findall(rf"{scenario} > (\w+): Executed: Successful", done.stdout.partition("DETAILS")[2])
     assert actions == ["destroy", "create", "converge", "idempotence", "verify", "destroy"]
-    assert re.search(r"\b12 passed\b", done.stdout)
-    assert not (ephemeral / "fleet").exists()
-    assert not (SCENARIO / ".nix-ops").exists()
+    assert re.search(rf"=+ {MACHINES * TESTS} passed in ", done.stdout), done.stdout
+
+    assert not (SCENARIOS / scenario / ".nix-ops").exists()
+    assert not state.exists()
+    kept = {path.name for path in ephemeral.iterdir()}
+    assert kept <= {"ansible.cfg", "inventory", "state.yml"}, "machines, keys and facts are gone"
