@@ -3,7 +3,6 @@
   target =
     { pkgs, ... }:
     {
-      system.stateVersion = "24.05";
       services.openssh.enable = true;
       environment.systemPackages = [ pkgs.hello ];
       environment.etc."motd".text = "Welcome.\n";

@@ -8,12 +8,14 @@
 set -eu
 checkout=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 demo=$checkout/.demo
-state=${XDG_STATE_HOME:-$HOME/.local/state}/nix-ops-fleet
+# Where the machine is kept; a shell that has read the demo's environment knows these by other names.
+state=${FLEET_STATE_HOME:-${XDG_STATE_HOME:-$HOME/.local/state}}
+cache=${FLEET_CACHE_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}}
 # The address that target.nix says belongs to the fleet with this number.
 number=$(sed -n 's/.*targetHost = "198\.18\.\([0-9]*\)\.10".*/\1/p' "$checkout/examples/target.nix")
 
 fleet() {
-    "$checkout/tests/fleet/fleet" --fleet demo "$@"
+    XDG_STATE_HOME=$state XDG_CACHE_HOME=$cache "$checkout/tests/fleet/fleet" --fleet demo "$@"
 }
 
 remove_all() {
@@ -22,7 +24,7 @@ remove_all() {
         [ ! -S "$socket" ] || ssh -O exit -o ControlPath="$socket" target 2>/dev/null || :
     done
     fleet down --all
-    [ ! -d "$state" ] || rmdir --ignore-fail-on-non-empty "$state"
+    [ ! -d "$state/nix-ops-fleet" ] || rmdir --ignore-fail-on-non-empty "$state/nix-ops-fleet"
     [ ! -d /nix/var/nix/gcroots/auto ] || find /nix/var/nix/gcroots/auto -lname "$demo/*" -delete
     rm -rf "$demo"
 }
@@ -62,6 +64,16 @@ expect() {
     grep 'target  *: ok=' "$ANSIBLE_LOG_PATH" | tail -n 1 | grep -q "$1 .*unreachable=0 .*failed=0" ||
         die "the recap should say $1."
 }
+# The last list has to have so many machines.
+expect_listed() {
+    grep '| target | A first network |' "$ANSIBLE_LOG_PATH" | tail -n 1 | grep -q "|  *$1 |[^|]*|\$" ||
+        die "the list should say $1."
+}
+# The last table of machines has to say this of the machine.
+expect_info() {
+    grep '^.*| target | ' "$ANSIBLE_LOG_PATH" | tail -n 1 | grep -q "| *$1 *|" ||
+        die "the information should say $1."
+}
 main_pids() {
     ssh -F "$ssh_config" target systemctl show --property=MainPID --value greeter clock | xargs
 }
@@ -75,20 +87,19 @@ fleet --number "$number" up target
 ssh_config=$(fleet ssh-config)
 
 cp "$checkout"/examples/*.nix "$checkout"/examples/*.yml .
-cat >ansible.cfg <<END
-[ssh_connection]
-ssh_args = -F $ssh_config -o ControlMaster=auto -o ControlPersist=60s
-control_path_dir = $demo/cp
-END
-# The examples are evaluated with the miniature of nixpkgs that the tests use, which needs no
-# download; at home this is a channel or a path of yours.
+# How to reach the demo's machine, at home a matter of ~/.ssh. And the examples are evaluated with the
+# miniature of nixpkgs that the tests use, which needs no download; at home this is a channel or a path.
 cat >environment <<END
-export PATH='${VENV:-$checkout/.venv}/bin':"\$PATH"
+export ANSIBLE_SSH_ARGS='-F $ssh_config -o ControlMaster=auto -o ControlPersist=60s'
+export ANSIBLE_SSH_CONTROL_PATH_DIR='$demo/cp'
 export NIX_PATH='nixpkgs=$checkout/tests/nixpkgs'
 export NIX_CONFIG='substituters =
 build-users-group =
 sandbox = false'
-export ANSIBLE_COLLECTIONS_PATH='$demo/collections' ANSIBLE_HOME='$demo/ansible' XDG_CACHE_HOME='$demo/cache'
+export PATH='${VENV:-$checkout/.venv}/bin':"\$PATH"
+export ANSIBLE_CONFIG='$demo/ansible.cfg' ANSIBLE_COLLECTIONS_PATH='$demo/collections' ANSIBLE_HOME='$demo/ansible'
+export XDG_CACHE_HOME='$demo/cache' XDG_STATE_HOME='$demo/state'
+export FLEET_CACHE_HOME='$cache' FLEET_STATE_HOME='$state'
 END
 # shellcheck source=/dev/null
 . ./environment
@@ -99,19 +110,38 @@ say "Install the collection"
 run ansible-galaxy collection install --offline nix-ops-*.tar.gz
 
 say "Where the machine is, and what it shall be"
-for file in target.nix config.nix target.network.yml deploy.yml; do
-    run cat "$file"
-done
+run cat target.nix
+run cat config.nix
 
-say "The network is an inventory"
-run ansible-inventory -i target.network.yml --graph
+say "Create a deployment of the two files"
+# A configuration of your own in your home would be left alone, and this shows what is written where there is none.
+(
+    HOME=$demo
+    run ansible-playbook nix.ops.create -e deployment=target -e '{"networks": ["target.nix", "config.nix"]}'
+)
+[ -e ansible.cfg ] || die "no ansible.cfg was written, because there is one in /etc/ansible."
+run cat target.network.yml
+run cat ansible.cfg
+
+say "List the deployments: none of its machines was deployed yet"
+run ansible-playbook nix.ops.list
+expect_listed 0
 
 say "Deploy it"
-run ansible-playbook -i target.network.yml deploy.yml
+run cat deploy.yml
+run ansible-playbook deploy.yml
 expect changed=[1-9]
 
+say "List the deployments: one machine"
+run ansible-playbook nix.ops.list
+expect_listed 1
+
+say "Ask the machine how it stands"
+run ansible-playbook nix.ops.info
+expect_info Up-to-date
+
 say "Deploy it again: nothing has changed, so nothing is done"
-run ansible-playbook -i target.network.yml deploy.yml
+run ansible-playbook deploy.yml
 expect changed=0
 before=$(main_pids)
 
@@ -120,11 +150,11 @@ run sed -i 's/Hello, world!/Hello, everybody!/' config.nix
 run diff "$checkout/examples/config.nix" config.nix || :
 
 say "Preview the change: the machine is not touched"
-run ansible-playbook -i target.network.yml deploy.yml --check --diff
+run ansible-playbook deploy.yml --check --diff
 [ "$(main_pids)" = "$before" ] || die "the preview has touched the machine."
 
 say "Deploy it: one unit is restarted, the others go on"
-run ansible-playbook -i target.network.yml deploy.yml
+run ansible-playbook deploy.yml
 expect changed=[1-9]
 after=$(main_pids)
 echo "Process IDs of greeter and clock: before $before, now $after."
@@ -132,13 +162,14 @@ echo "Process IDs of greeter and clock: before $before, now $after."
 [ "${before#* }" = "${after#* }" ] || die "clock should not have been restarted."
 
 say "What the machine runs now"
-run ansible -i target.network.yml target -m nix.ops.nixos_info
+run ansible-playbook nix.ops.info
+expect_info Up-to-date
 
 say "The machine goes on running"
 cat <<END
-  Log in:              $checkout/tests/fleet/fleet --fleet demo ssh target
+  Log in:              ssh -F $ssh_config target
   Go on deploying:     cd $demo && . ./environment
                        edit config.nix
-                       ansible-playbook -i target.network.yml deploy.yml
+                       ansible-playbook deploy.yml
   Remove every trace:  make demo-clean
 END

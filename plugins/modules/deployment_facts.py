@@ -14,8 +14,8 @@ author: nix.ops contributors (@nix-ops)
 description:
   - Asks a machine of a deployment, in one round trip, what it runs and what it remembers of itself, and puts that
     together with what the fact cache remembers. The whole becomes the fact C(nix_ops) of the host.
-  - On the first contact it waits for the machine's SSH server, makes an SSH key pair for the deployment, and takes the
-    release of NixOS that runs for the machine's state version. Both become inputs of the machine's system from then on.
+  - On the first contact it waits for the machine's SSH server, makes an SSH key pair for it, and takes the release of
+    NixOS that runs for its state version. Both are inputs of the machine's system from then on.
   - Nothing on the machine is changed.
 extends_documentation_fragment: [nix.ops.attributes]
 options:

@@ -145,7 +145,7 @@ deployments:
           type: str
           sample: /nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05
         wanted:
-          description: The toplevel that its network gives it.
+          description: The toplevel that its network gives it; V(null) where there is none.
           type: str
           sample: /nix/store/7m1k4yd0l7dpf3l1w1ssn0b1bpkmnkhl-nixos-system-target-24.05
         generation:
@@ -186,7 +186,9 @@ deployments:
           elements: str
           sample: [backup.service]
         reboot_needed:
-          description: Whether its profile has a kernel, an initrd or a systemd that was not booted.
+          description:
+            - Whether its profile has a kernel, an initrd or a systemd that was not booted.
+            - V(null) where it did not tell.
           type: bool
           sample: false
         reachable:

@@ -1,11 +1,12 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The demo, as it works from a clean clone of this checkout."""
+"""The demo, as it works from a clean clone of this checkout, and what the README shows of it."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,21 @@ from fleet import Fleet, Machine
 from fleet.network import Network
 
 CHECKOUT = Path(__file__).parents[2]
+README = CHECKOUT / "README.md"
+EXAMPLES = CHECKOUT / "examples"
+
+# What is another one at each run, or would be another one of a user's.
+_VARIES = (
+    (r"/nix/store/[a-z0-9]{32}", "STORE"),
+    (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID"),
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d", "TIME"),
+    (r"24\.05\.20240531\.miniature", "24.05"),
+    (r"198\.18\.\d+\.10|target\.example\.org", "ADDRESS"),
+    (r"/\S*/\.demo/|/home/me/", "HOME/"),
+    # The widths of a table.
+    (r"-{2,}", "--"),
+    (r" +", " "),
+)
 
 
 @dataclass(frozen=True)
@@ -88,21 +104,53 @@ def _files() -> list[str]:
 def test_the_demo_tells_its_story_and_goes_without_a_trace(clone):
     done = clone.demo()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "$ ansible-playbook -i target.network.yml deploy.yml --check --diff" in done.stdout
-    assert "unit greeter.service: changed" in done.stdout
-    assert "fleet --fleet demo ssh target" in done.stdout
+    assert "ssh -F " in done.stdout
+    assert_shown(blocks("console", since="nix.ops.create"), done.stdout)
     running = "tr '\\0' '\\n' </proc/$(systemctl show --property=MainPID --value greeter)/cmdline | tail -n 1"
     assert "Hello, everybody!" in clone.target.run(f"cat $({running})").stdout
 
     cleaned = clone.demo("clean")
     assert cleaned.returncode == 0, cleaned.stdout + cleaned.stderr
     assert not (clone.directory / ".demo").exists()
+    assert not (clone.state / "nix.ops").exists()
     assert not clone.state.exists() or not [*clone.state.rglob("*")]
     assert clone.network.number not in Network.owners()
     assert not [link for link in Path("/sys/class/net").iterdir() if link.name.startswith(clone.network.link(0))]
     roots = Path("/nix/var/nix/gcroots/auto").iterdir()
     assert not [root for root in roots if root.readlink().is_relative_to(clone.directory)]
     assert not [command for command in _commands() if str(clone.directory) in command]
+
+
+def test_the_readme_shows_the_examples():
+    target, config = blocks("nix")
+    for shown, name in ((target, "target.nix"), (config, "config.nix")):
+        assert_shown([shown], (EXAMPLES / name).read_text())
+    assert_shown(blocks("yaml")[:1], (EXAMPLES / "deploy.yml").read_text())
+
+
+def blocks(language: str, since: str = "") -> list[str]:
+    """The README's blocks in a language, from the first one on that has this text."""
+    found = re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
+    first = next(number for number, block in enumerate(found) if since in block)
+    return found[first:]
+
+
+def assert_shown(shown: list[str], text: str) -> None:
+    """What is shown stands in a text, in its order, line by line, but for what an ellipsis stands for."""
+    place, lines = 0, [_same(line) for line in text.splitlines()]
+    for passage in re.split(r"^\N{HORIZONTAL ELLIPSIS}\n|\0", "\0".join(shown), flags=re.MULTILINE):
+        wanted = [_same(line) for line in passage.splitlines()]
+        places = range(place, len(lines) - len(wanted) + 1)
+        found = next((at for at in places if lines[at : at + len(wanted)] == wanted), None)
+        assert found is not None, f"not there, or not in this place:\n{passage}"
+        place = found + len(wanted)
+
+
+def _same(line: str) -> str:
+    line = re.sub(r"\x1b\[[0-9;]*m", "", line)
+    for pattern, word in _VARIES:
+        line = re.sub(pattern, word, line)
+    return line.strip()
 
 
 def _commands() -> list[str]:

@@ -12,9 +12,20 @@ from typing import Any
 import pytest
 import yaml
 
+from integration.project import NIXPKGS
 from integration.tasks import PACKAGES, build_system, has_path, new_salt, put, run_tasks, write_inventory
 
-MODULES = ("nix_build", "nix_copy_closure", "nixos_activate", "nixos_info")
+MODULES = (
+    "deployment_create",
+    "deployment_facts",
+    "deployment_info",
+    "deployment_list",
+    "nix_build",
+    "nix_copy_closure",
+    "nixos_activate",
+    "nixos_info",
+)
+ROLES = ("activate", "build", "copy", "deploy", "prepare")
 TYPES: dict[str, Any] = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}
 
 # What Ansible adds to every result.
@@ -25,6 +36,7 @@ CONFIG = '{ target = { services.openssh.enable = true; environment.etc.salt.text
 TOOLS = """
 { verbose }: { tools.backup = (import ./packages.nix { salt = if verbose then "SALT" else "quiet"; }).tool; }
 """
+PRODUCTION = '{ domain }: { web = { deployment.targetHost = "web.${domain}"; services.openssh.enable = true; }; }'
 FLAKE = """
 { outputs = _: { packages.x86_64-linux.default = (import ./packages.nix { salt = "SALT"; }).base; }; }
 """
@@ -44,14 +56,13 @@ def keys(result):
 def check(described: dict[str, Any], value: Any, where: str) -> None:
     """A value is of the type that is described, and what is below it too."""
     if value is None:
-        # Said in the description, or known to be missing only where something does not exist.
-        assert described["type"] in ("str", "int"), where
+        assert "V(null)" in str(described["description"]), where
         return
     wanted = TYPES[described["type"]]
     assert isinstance(value, wanted) and isinstance(value, bool) == (wanted is bool), f"{where}: {value!r}"
-    if "elements" in described:
+    if described.get("elements"):
         for one in value:
-            check({"type": described["elements"], "contains": described.get("contains")}, one, where)
+            check({**described, "type": described["elements"], "elements": None}, one, where)
     elif described.get("contains"):
         assert set(value) == set(described["contains"]), where
         for name, below in described["contains"].items():
@@ -77,19 +88,27 @@ def play(project, target):
     project.write("default.nix", TOOLS.replace("SALT", salt))
     project.write("srv/infra/flake.nix", FLAKE.replace("SALT", salt))
     project.write("srv/infra/packages.nix", PACKAGES.replace("builtins.currentSystem", '"x86_64-linux"'))
+    project.write("production.nix", PRODUCTION)
+    (project.directory / "nixpkgs").symlink_to(NIXPKGS)
     hosts = {"target": {}, "builder": {"ansible_host": "target"}}
 
-    def run(module, *words, **variables):
+    def run(module, *words, source="hosts.yml", **variables):
         write_inventory(project, {name: {**given, **variables} for name, given in hosts.items()})
         tasks = yaml.safe_load(documentation(module)[0].replace("/srv/", f"{project.directory}/srv/"))
         project.write("site.yml", json.dumps([{"hosts": "target", "gather_facts": False, "tasks": tasks}]))
-        outcome = project.play("-i", "hosts.yml", "site.yml", *words)
+        outcome = project.play("-i", source, "site.yml", *words)
         assert outcome.exit_code == 0, outcome.output
         results = [one.result for one in outcome.results if f"nix.ops.{module}" in tasks[names(tasks, one)]]
         assert len(results) == len([task for task in tasks if f"nix.ops.{module}" in task])
         return results
 
     return run
+
+
+@pytest.fixture
+def network(project):
+    """The source of a network of the machine."""
+    return project.write("example.network.yml", "plugin: nix.ops.network\nfiles: [target.nix, config.nix]\n").name
 
 
 def names(tasks, result):
@@ -131,20 +150,71 @@ def test_nixos_activate(play, project, target):
     _examples, described = documentation("nixos_activate")
     toplevel = build_system(project, f'{{ environment.etc.salt.text = "{new_salt()}"; }}')
     put(target, toplevel)
-    switched, asked, booted = play("nixos_activate", toplevel=toplevel)
+    switched, asked, booted, remembered = play("nixos_activate", toplevel=toplevel)
     always = {name for name, one in described.items() if one["returned"] == "unless the activation was refused"}
-    assert keys(switched) == keys(asked) == set(described)
+    activated = {name for name, one in described.items() if one["returned"] == "when something was activated"} | always
+    assert keys(switched) == {*activated, "acknowledged"}
+    assert keys(asked) == activated
     assert keys(booted) == always
-    for result in (switched, asked, booted):
+    assert keys(remembered) == {*always, "ansible_facts"}
+    assert activated | {"acknowledged", "ansible_facts"} == set(described)
+    for result in (switched, asked, booted, remembered):
         for name in keys(result):
             check(described[name], result[name], name)
     # The same of one that fails.
     bad = build_system(project, '{ systemd.services.bad = { wantedBy = [ "multi-user.target" ]; script = "false"; }; }')
     put(target, bad)
     failed = run_tasks(project, f"- name: Fail\n  nix.ops.nixos_activate: {{toplevel: {bad}}}").of("Fail")
-    assert keys(failed) == set(described)
-    for name in described:
+    assert keys(failed) == activated
+    for name in activated:
         check(described[name], failed[name], name)
+
+
+def test_deployment_create(play, project):
+    _examples, described = documentation("deployment_create")
+    for result in play("deployment_create"):
+        assert keys(result) == set(described)
+        for name in described:
+            check(described[name], result[name], name)
+    for name in ("target", "production"):
+        assert (project.directory / f"{name}.network.yml").exists()
+
+
+def test_deployment_facts(play, network):
+    _examples, described = documentation("deployment_facts")
+    [looked] = play("deployment_facts", "--check", source=network)
+    assert keys(looked) == {name for name, one in described.items() if one["returned"] != "not in check mode"}
+    [result] = play("deployment_facts", source=network)
+    assert keys(result) == set(described)
+    for name in described:
+        check(described[name], result[name], name)
+
+
+def test_deployment_info(play, project, network):
+    _examples, described = documentation("deployment_info")
+
+    def told():
+        results = play("deployment_info", source=network)
+        for result in results:
+            assert keys(result) == set(described)
+            check(described["deployments"], result["deployments"], "deployments")
+        return [result["deployments"] for result in results]
+
+    [new, *_others] = told()
+    assert new[0]["machines"][0]["status"] == "New"
+    assert project.play("-i", network, "nix.ops.deploy").exit_code == 0
+    asked, remembered = told()
+    assert asked[0]["machines"][0]["status"] == "Up-to-date"
+    assert json.loads((project.directory / "deployments.json").read_text()) == remembered
+
+
+def test_deployment_list(play, project, network):
+    _examples, described = documentation("deployment_list")
+    shown, written = play("deployment_list", source=network)
+    for result in (shown, written):
+        assert keys(result) == set(described)
+        check(described["deployments"], result["deployments"], "deployments")
+    assert json.loads((project.directory / "deployments.json").read_text()) == written["deployments"]
 
 
 def test_nixos_info(play):
@@ -156,7 +226,8 @@ def test_nixos_info(play):
 
 
 def test_ansible_doc_shows_every_plugin(project):
-    for kind, names_ in (("module", MODULES), ("inventory", ("network",)), ("become", ("command",))):
+    plugins_of = {"module": MODULES, "inventory": ("network",), "become": ("command",), "role": ROLES}
+    for kind, names_ in plugins_of.items():
         plugins = [f"nix.ops.{name}" for name in names_]
         shown = project.run("ansible-doc", "-t", kind, *plugins)
         assert shown.exit_code == 0, shown.output
@@ -171,8 +242,12 @@ def test_documented_options_are_the_options():
     for module in MODULES:
         found = importlib.import_module(f"ansible_collections.nix.ops.plugins.modules.{module}")
         options = yaml.safe_load(found.DOCUMENTATION)["options"]
-        specified = getattr(specifications, module.upper())["argument_spec"]
-        assert options.keys() == specified.keys()
-        for name, option in options.items():
-            for key in ("type", "elements", "default", "choices", "required", "aliases"):
-                assert option.get(key) == specified[name].get(key), f"{module}.{name}.{key}"
+        same_options(module, options, getattr(specifications, module.upper())["argument_spec"])
+
+
+def same_options(where, documented, specified):
+    assert documented.keys() == specified.keys(), where
+    for name, option in documented.items():
+        for key in ("type", "elements", "default", "choices", "required", "aliases"):
+            assert option.get(key) == specified[name].get(key), f"{where}.{name}.{key}"
+        same_options(f"{where}.{name}", option.get("suboptions", {}), specified[name].get("options", {}))
