@@ -24,6 +24,9 @@ from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Evaluation, Network
 from ansible_collections.nix.ops.plugins.plugin_utils.ops_action import OpsAction
 
+# What Ansible takes where nothing is set.
+_NO_INVENTORY = "/etc/ansible/hosts"
+
 
 class ActionModule(OpsAction):
     """The action behind ``nix.ops.deployment_create``."""
@@ -166,7 +169,7 @@ def _settings(manager: ConfigManager) -> Settings:
         file=manager.get_config_value("CONFIG_FILE"),
         cache=manager.get_config_value("CACHE_PLUGIN"),
         timeout=float(manager.get_config_value("CACHE_PLUGIN_TIMEOUT")),
-        inventory=[one for one in sources if "," in one or Path(one).exists()],
+        inventory=[one for one in sources if one != _NO_INVENTORY or Path(one).exists()],
         enabled=manager.get_config_value("INVENTORY_ENABLED"),
         strict=manager.get_config_value("INVENTORY_ANY_UNPARSED_IS_FAILED"),
     )

@@ -17,12 +17,11 @@ from ansible_collections.nix.ops.plugins.plugin_utils import state as states
 from ansible_collections.nix.ops.plugins.plugin_utils.activation import (
     Activation,
     ActivationFailed,
-    Unacknowledged,
+    Policy,
 )
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Remembered
 from ansible_collections.nix.ops.plugins.plugin_utils.generations import Description
-from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost
 from ansible_collections.nix.ops.plugins.plugin_utils.state import Acknowledged, Activated, State
 from ansible_collections.nix.ops.plugins.plugin_utils.state_action import StateAction
 
@@ -65,11 +64,16 @@ class ActionModule(StateAction):
         if self.check and action != "dry-activate":
             return result
         latest = None
+        if needed and not options["replace_unknown"]:
+            self._check_known(options["remember"], standing.running)
         if needed:
             done = self._activate(options)
+            if done.exit_code == 4:
+                failed = ", ".join(done.units.failed or done.after.failed_units)
+                self._display.warning(f"{self.place}: units failed: {failed}")
             result |= {"changed": done.changed, **_answer(done)}
-            if action in _ACKNOWLEDGED:
-                result["acknowledged"] = self._acknowledged(done, options["confirm_timeout"])
+            if action in _ACKNOWLEDGED and options["rollback"] == "auto":
+                result["acknowledged"] = self._acknowledged()
             if action != "dry-activate":
                 latest = Activated(toplevel, action, done.after.generation, done.exit_code, int(time.time()))
                 self.live()("activation finished successfully")
@@ -81,6 +85,17 @@ class ActionModule(StateAction):
     def _described(self, profile: str) -> Description:
         return generations.describe(self.machine(), profile=profile, closure=self.wants_diff, units=self.wants_diff)
 
+    def _check_known(self, remember: dict[str, Any] | None, running: str | None) -> None:
+        state = self.cached_state(remember["uuid"]) if remember else None
+        if running is None or running in [one.toplevel for one in (state.activations if state else ())]:
+            return
+        raise OpsError(
+            f"the machine runs {running}, which nothing that is remembered of it knows",
+            machine=self.place,
+            state="nothing was activated",
+            next_step="Find out who deployed that. To replace it all the same, set 'replace_unknown' to true.",
+        )
+
     def _activate(self, options: dict[str, Any]) -> Activation:
         remember = options["remember"]
         return activation.activate(
@@ -90,17 +105,15 @@ class ActionModule(StateAction):
             profile=options["profile"],
             holder=self.holder,
             deployment=remember["uuid"] if remember else None,
+            policy=Policy(options["rollback"] == "auto", options["confirm_timeout"], options["failed_units"]),
+            confirm=self.acknowledge,
             on_line=self.live(),
             patience=options["reconnect_timeout"],
         )
 
-    def _acknowledged(self, done: Activation, within: float) -> dict[str, Any] | None:
-        try:
-            where = self.acknowledge(within)
-        except ConnectionLost as lost:
-            told = self.ways.told if self.ways else None
-            raise Unacknowledged(done, self.place, str(told), str(lost)) from lost
-        return {"address": where.address, "port": where.port or 22} if where else None
+    def _acknowledged(self) -> dict[str, Any] | None:
+        told = self.ways.told if self.ways else None
+        return {"address": told.address, "port": told.port or 22} if told else None
 
     def _remember(
         self, remember: dict[str, Any], latest: Activated | None, result: Mapping[str, Any]
@@ -108,7 +121,11 @@ class ActionModule(StateAction):
         """Add what was activated to the state, and write what the machine's record lacks."""
         uuid = remember["uuid"]
         state = self.cached_state(uuid) or State(uuid, remember["deployment"], remember["machine"])
-        state = replace(state, inputs=Remembered(**remember["inputs"]))
+        if remember["inputs"]:
+            state = replace(state, inputs=Remembered(**remember["inputs"]))
+        if latest is None and states.is_news(state, result["toplevel"], result["action"]):
+            # It stood there already, by someone else's work.
+            latest = Activated(result["toplevel"], result["action"], result["generation"], 0, int(time.time()))
         if latest is not None:
             state = states.activated(state, latest, remember["members"])
         where = result.get("acknowledged")
@@ -117,12 +134,13 @@ class ActionModule(StateAction):
         incomplete = not remember["recorded"] and result["action"] != "dry-activate"
         if latest is not None or incomplete:
             state = self.write_record(state)
-        return {"changed": result["changed"] or incomplete, "ansible_facts": self.state_fact(state)}
+        changed = result["changed"] or latest is not None or incomplete
+        return {"changed": changed, "ansible_facts": self.state_fact(state)}
 
     def describe_failure(self, error: OpsError) -> dict[str, Any]:
         """Add what is known of an activation that failed."""
         found = super().describe_failure(error)
-        if isinstance(error, (ActivationFailed, Unacknowledged)):
+        if isinstance(error, ActivationFailed):
             found |= {"changed": error.activation.changed, **_answer(error.activation)}
         return found
 
@@ -149,6 +167,7 @@ def _answer(done: Activation) -> dict[str, Any]:
         "boots": done.after.boot_default,
         "exit_code": done.exit_code,
         "step": done.step,
+        "rolled_back": done.rolled_back != "no",
         "units": {kind: list(units) for kind, units in asdict(done.units).items()},
         "failed_units": list(done.after.failed_units),
         "output": done.output,

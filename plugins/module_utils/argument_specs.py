@@ -58,7 +58,10 @@ NIXOS_ACTIVATE = {
         "profile": {"type": "path", "default": SYSTEM_PROFILE},
         "force": {"type": "bool", "default": False},
         "reconnect_timeout": {"type": "int", "default": 300},
-        "confirm_timeout": {"type": "int", "default": 30},
+        "rollback": {"type": "str", "choices": ["auto", "never"], "default": "auto"},
+        "confirm_timeout": {"type": "int", "default": 60},
+        "failed_units": {"type": "str", "choices": ["fail", "warn", "rollback"], "default": "rollback"},
+        "replace_unknown": {"type": "bool", "default": True},
         "found": {"type": "dict", "default": {}},
         "remember": {
             "type": "dict",

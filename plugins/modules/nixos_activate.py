@@ -53,12 +53,37 @@ options:
     description: For how many seconds in a row the machine may be out of reach before the task gives up following it.
     type: int
     default: 300
+  rollback:
+    description:
+      - V(auto) has the machine wait, after the switch, until someone gets in over a new connection, where
+        C(ansible_host) and C(ansible_port) say. Only then the profile is set and the boot entry written. Where the
+        switch fails, or nobody gets in, the machine goes back to exactly what ran before, by itself, also when this run
+        is gone.
+      - V(never) sets the profile and writes the boot entry right after a switch that succeeds.
+      - With O(action=boot) nothing is waited for, since nothing else runs.
+    type: str
+    choices: [auto, never]
+    default: auto
   confirm_timeout:
     description:
-      - For how many seconds to try, after O(action=switch) and O(action=test), to get in over a new connection, where
-        C(ansible_host) and C(ansible_port) say. Where nobody can get in, the task fails, and the new system runs on.
+      - For how many seconds the machine waits for that, counted from the end of the switch, by the kernel's own clock.
     type: int
-    default: 30
+    default: 60
+  failed_units:
+    description:
+      - What follows where units failed while the new system runs, exit code 4 of C(switch-to-configuration).
+      - V(rollback) goes back, V(fail) keeps the new system and fails, V(warn) keeps it and warns.
+      - With O(rollback=never), V(rollback) is V(fail), and the boot entry is not written.
+    type: str
+    choices: [fail, warn, rollback]
+    default: rollback
+  replace_unknown:
+    description:
+      - Whether to replace a system that nothing of what is remembered of the machine knows, and that may be someone
+        else's work.
+      - V(false) needs O(remember), and refuses every machine that was never deployed.
+    type: bool
+    default: true
   found:
     description:
       - What the machine was found at, as M(nix.ops.deployment_facts) or M(nix.ops.nixos_info) returned it.
@@ -88,7 +113,9 @@ options:
         type: str
         required: true
       inputs:
-        description: The remembered inputs, as M(nix.ops.deployment_facts) returned them.
+        description:
+          - The remembered inputs, as M(nix.ops.deployment_facts) returned them.
+          - By default those that are cached.
         type: dict
         default: {}
       recorded:
@@ -175,7 +202,7 @@ action:
   sample: switch
 acknowledged:
   description:
-    - Where the machine was reached over a new connection, after O(action=switch) and O(action=test).
+    - Where the machine was reached over a new connection, with O(rollback=auto).
     - V(null) where the connection is not C(ssh).
   type: dict
   returned: when another system runs
@@ -221,9 +248,14 @@ exit_code:
 step:
   description: The last step that was begun.
   type: str
-  choices: [activate, profile, boot]
+  choices: [activate, acknowledge, rollback, profile, boot]
   returned: when something was activated
   sample: boot
+rolled_back:
+  description: Whether the machine has gone back to what ran before.
+  type: bool
+  returned: when something was activated
+  sample: false
 units:
   description: What was done with units, as C(switch-to-configuration) said it.
   type: dict

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,10 +19,6 @@ from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.generations import Standing
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost, Machine, facts, script
 from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
-
-# How many lines of a failed unit's journal are shown.
-_JOURNAL_LINES = 10
-
 
 # What each exit code of switch-to-configuration means for a user
 # (nixpkgs: switch-to-configuration.pl and switch-to-configuration-ng).
@@ -77,8 +73,9 @@ class Activation:
     :param before: what ran and booted before it.
     :param after: what runs and boots now, asked from the machine.
     :param exit_code: that of the step that ended it; None where it was killed.
-    :param step: the step it came to: ``activate``, ``profile`` or ``boot``.
+    :param step: the step it came to: ``activate``, ``acknowledge``, ``rollback``, ``profile`` or ``boot``.
     :param output: all that was said.
+    :param rolled_back: ``yes``, ``reboot`` where the machine had to be rebooted for it, or ``no``.
     """
 
     toplevel: str
@@ -89,6 +86,7 @@ class Activation:
     step: str
     units: Units
     output: str
+    rolled_back: str = "no"
 
     @property
     def changed(self) -> bool:
@@ -109,6 +107,24 @@ def check_names(toplevel: str, profile: str) -> None:
     generations.check_profile(profile)
 
 
+@dataclass(frozen=True)
+class Policy:
+    """What is done where an activation does not go well.
+
+    :param rollback: whether the machine goes back to what ran before, where the switch fails or nobody gets in again.
+    :param confirm_timeout: for how many seconds the machine waits after the switch for someone to get in.
+    :param failed_units: what follows from units that failed: ``fail``, ``warn`` or ``rollback``.
+    """
+
+    rollback: bool
+    confirm_timeout: int
+    failed_units: str
+
+    def words(self) -> tuple[str, ...]:
+        """As words of the script."""
+        return "auto" if self.rollback else "never", self.failed_units, str(self.confirm_timeout)
+
+
 def activate(
     machine: Machine,
     toplevel: str,
@@ -117,31 +133,35 @@ def activate(
     profile: str,
     holder: str,
     deployment: str | None = None,
+    policy: Policy,
+    confirm: Callable[[str], None],
     on_line: LineSink,
     patience: float,
 ) -> Activation:
     """Activate a toplevel that is in the machine's store.
 
-    The activation goes on whatever becomes of the connection or of the caller.
+    The activation goes on whatever becomes of the connection or of the caller. One that is at work already, with
+    the same toplevel and action, is followed to its end instead.
 
     :param action: ``switch``, ``boot``, ``test`` or ``dry-activate``.
     :param profile: the profile that becomes the toplevel, for ``switch`` and ``boot``.
     :param holder: who activates, shown to others who find the machine busy.
     :param deployment: the UUID of the deployment it is of, which the machine notes.
+    :param confirm: gets in over a new connection and acknowledges the attempt in this directory; raises
+        :class:`ConnectionLost` where it can't, and is tried again as long as the machine waits.
     :param on_line: called with each line that is said, while it happens.
     :param patience: for how many seconds in a row the machine may be out of reach.
     :raises ActivationFailed: where it does not succeed, with what runs and what boots.
     :raises OpsError: where it is not begun, or the machine is out of reach for too long.
     """
     check_names(toplevel, profile)
-    before, directory = _begin(machine, toplevel, action, profile, (holder, deployment or "-"))
+    more = (profile, holder, deployment or "-", *policy.words())
+    before, directory = _begin(machine, toplevel, action, more, on_line)
+    confirmation = _Confirmation(confirm, directory)
     try:
-        ended = job.follow(machine, directory, on_line=on_line, patience=patience)
+        ended = job.follow(machine, directory, on_line=on_line, patience=patience, on_step=confirmation)
         units = read_units(ended.log)
-        # Units that had failed before are none of this activation's.
-        others = set(before.failed_units) - set(units.failed)
-        words = (directory, profile, str(_JOURNAL_LINES), *others)
-        outcome = partial(machine.ask, "activation_outcome", *words, within=job.ANSWER_WITHIN)
+        outcome = partial(machine.ask, "activation_outcome", directory, profile, within=job.ANSWER_WITHIN)
         answer = facts(job.patiently(outcome, machine.name, on_line=on_line, patience=patience))
     except OpsError:
         raise
@@ -149,26 +169,47 @@ def activate(
         on_line("this run ends; the activation goes on by itself on the machine")
         raise
     after = generations.standing(answer)
+    rolled_back = (answer.get("rolled_back") or ["no"])[0]
     step = ended.step or "activate"
-    activation = Activation(toplevel, action, before, after, ended.exit_code, step, units, ended.log)
-    if ended.state == "gone":
-        raise ActivationFailed("the machine was rebooted during the activation", activation, machine, [])
-    if ended.exit_code is None:
-        raise ActivationFailed("the activation was killed", activation, machine, answer.get("journal", []))
-    if ended.exit_code != 0:
-        what = _what_failed(activation, ended.exit_code)
-        raise ActivationFailed(what, activation, machine, answer.get("journal", []))
-    return activation
+    done = Activation(toplevel, action, before, after, ended.exit_code, step, units, ended.log, rolled_back)
+    if what := _what_failed(done, ended, confirmation, policy):
+        raise ActivationFailed(what, done, machine, answer.get("journal", []))
+    return done
 
 
-def _begin(machine: Machine, toplevel: str, action: str, profile: str, behalf: tuple[str, str]) -> tuple[Standing, str]:
-    words = (secrets.token_hex(8), action, toplevel, profile, *behalf, " ".join(machine.environment))
+class _Confirmation:
+    """Gets in over a new connection, once the switch is done, until that succeeds or the machine waits no longer."""
+
+    def __init__(self, confirm: Callable[[str], None], directory: str) -> None:
+        self._confirm = confirm
+        self._directory = directory
+        self._done = False
+        self.lost: Exception | None = None
+
+    def __call__(self, step: str) -> None:
+        if step != "acknowledge" or self._done:
+            return
+        try:
+            self._confirm(self._directory)
+        except (ConnectionLost, OpsError) as lost:
+            self.lost = lost
+        else:
+            self._done = True
+
+
+def _begin(
+    machine: Machine, toplevel: str, action: str, more: tuple[str, ...], on_line: LineSink
+) -> tuple[Standing, str]:
+    words = (secrets.token_hex(8), action, toplevel, *more, " ".join(machine.environment))
     try:
         done = machine.run("activation", *words, data=script("activation_job"))
     except ConnectionLost as lost:
         state = "it is not known whether the activation began; if it did, it goes on by itself"
         raise ConnectionLost(str(lost), state) from lost
     answer = facts(done.stdout)
+    if "joined" in answer:
+        on_line("the same activation is at work already; following it to its end")
+        return generations.standing(answer), answer["joined"][0]
     if "started" in answer:
         return generations.standing(answer), answer["started"][0]
     reason = (answer.get("refused") or ["start"])[0]
@@ -190,7 +231,28 @@ def _begin(machine: Machine, toplevel: str, action: str, profile: str, behalf: t
     )
 
 
-def _what_failed(activation: Activation, code: int) -> str:
+def _what_failed(done: Activation, ended: job.Ended, confirmation: _Confirmation, policy: Policy) -> str | None:
+    """What failed, one sentence; None where all went well."""
+    if ended.state == "gone":
+        return "the machine was rebooted during the activation"
+    if ended.exit_code is None:
+        return "the activation was killed"
+    back = {
+        "no": "",
+        "yes": ", so the machine has gone back to what ran before",
+        "reboot": ", and going back failed as well, so the machine was rebooted into what ran before",
+    }[done.rolled_back]
+    if ended.exit_code == 0:
+        if done.rolled_back == "no":
+            return None
+        why = f": {str(confirmation.lost).splitlines()[0]}" if confirmation.lost else ""
+        return f"nobody got in over a new connection within {policy.confirm_timeout} seconds{back}{why}"
+    if ended.exit_code == 4 and done.rolled_back == "no" and policy.failed_units == "warn":
+        return None
+    return _of_exit_code(done, ended.exit_code) + back
+
+
+def _of_exit_code(activation: Activation, code: int) -> str:
     if activation.step == "profile":
         return f"the profile could not be set (exit code {code})"
     if activation.step == "boot" and activation.action == "switch":
@@ -222,25 +284,6 @@ class ActivationFailed(OpsError):
             state=f"it {activation.after.sentence()}",
             next_step=next_step,
             exit_code=activation.exit_code,
-        )
-        self.activation = activation
-
-
-class Unacknowledged(OpsError):
-    """An activation that succeeded on a machine that can't be reached over a new connection.
-
-    :param told: where it is said to be.
-    :param said: what the connection said.
-    """
-
-    def __init__(self, activation: Activation, machine: str, told: str, said: str) -> None:
-        super().__init__(
-            f"the machine can't be reached at {told} over a new connection",
-            machine=machine,
-            output=said,
-            state=f"it {activation.after.sentence()}",
-            next_step="Compare deployment.targetHost, the ports of services.openssh and the firewall with what the"
-            " machine has now. Where an address was changed, the next run tries the old one as well.",
         )
         self.activation = activation
 

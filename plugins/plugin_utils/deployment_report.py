@@ -314,6 +314,7 @@ def _last(last: Activated | None) -> str:
         return ""
     time = datetime.fromtimestamp(last.time).isoformat(" ", "minutes")
     action = "" if last.action == "switch" else f", {last.action}"
+    action += ", rolled back" if last.rolled_back else ""
     if last.exit_code is None:
         return f"{time}{action}, end unknown"
     return f"{time}{action}" + (f", exit code {last.exit_code}" if last.exit_code else "")

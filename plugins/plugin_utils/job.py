@@ -75,11 +75,19 @@ def look(machine: Machine, directory: str, offset: int) -> Look:
             raise ConnectionLost(f"the answer is not whole: {head!r} and {len(raw)} bytes")
 
 
-def follow(machine: Machine, directory: str, *, on_line: LineSink, patience: float) -> Ended:
+def follow(
+    machine: Machine,
+    directory: str,
+    *,
+    on_line: LineSink,
+    patience: float,
+    on_step: Callable[[str], None] = lambda _step: None,
+) -> Ended:
     """Follow a job live to its end.
 
     :param directory: the job's directory on the host.
     :param on_line: called with each line of its log.
+    :param on_step: called after each look with the step that a running job is at.
     :param patience: for how many seconds in a row the host may be out of reach.
     :raises OpsError: where the host stays out of reach for longer.
     """
@@ -96,6 +104,8 @@ def follow(machine: Machine, directory: str, *, on_line: LineSink, patience: flo
         for line in lines:
             on_line(line.decode("utf-8", errors="replace").rstrip("\r"))
         shown = len(log) - (0 if seen.state != "running" else len(rest))
+        if seen.state == "running" and step:
+            on_step(step)
         if seen.state != "running":
             return Ended(seen.state, seen.exit_code, step, log.decode("utf-8", errors="replace"))
 

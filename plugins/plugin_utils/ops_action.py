@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import threading
-import time
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -129,29 +128,19 @@ class OpsAction(ActionBase):  # type: ignore[misc]
         # The variables are those of the task's own host.
         return Ways(self._connection, told, None if self._task.delegate_to else _acknowledged(self.variables))
 
-    def acknowledge(self, within: float) -> Endpoint | None:
-        """Prove that the host can be reached where it is said to be now, over a new connection.
+    def acknowledge(self, directory: str) -> None:
+        """Get in over a new connection, where the host is said to be now, and let what waits for that go on.
 
-        :param within: for how many seconds to try.
-        :returns: where it is; None where its connection is not ssh.
-        :raises ConnectionLost: where it can't be reached in time.
+        :param directory: that of the attempt that waits.
+        :raises ConnectionLost: where nobody can get in.
         """
-        if self.ways is None:
-            return None
         machine = Machine(self.place, self._execute_there, {})
-        deadline = time.monotonic() + within
+        if self.ways is None:
+            machine.ask("acknowledge", directory, "keep")
+            return
         with self.ways.fresh():
-            while True:
-                try:
-                    machine.ask("acknowledge")
-                    break
-                except ConnectionLost:
-                    if time.monotonic() > deadline:
-                        raise
-                    # A refused connection answers at once; sshd is given a moment.
-                    time.sleep(0.2)
+            machine.ask("acknowledge", directory, "keep")
         self.ways.settle()
-        return self.ways.told
 
     def road(self, machine: Machine) -> closure.Road:
         """How store paths travel to and from the host."""

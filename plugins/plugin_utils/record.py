@@ -54,9 +54,9 @@ def read(line: str | None, uuid: str) -> Record | None:
 def read_last(line: str | None, uuid: str) -> Activated | None:
     """Read how a machine's last activation ended; None where it was none of this deployment's."""
     match (line or "").split(" "):
-        case [of, toplevel, action, exit_code, ended] if of == uuid and exit_code.isdigit() and ended.isdigit():
+        case [of, toplevel, action, code, ended, back] if of == uuid and code.isdigit() and ended.isdigit():
             if nix_cli.STORE_PATH.fullmatch(toplevel) and action in states.ACTIONS:
-                return Activated(toplevel, action, None, int(exit_code), int(ended))
+                return Activated(toplevel, action, None, int(code), int(ended), back != "no")
     return None
 
 

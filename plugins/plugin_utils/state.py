@@ -8,6 +8,7 @@ The same document is kept twice: as a fact in Ansible's cache, and as a record o
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -55,6 +56,7 @@ class Activated:
     :param generation: the number the profile stood at afterwards.
     :param exit_code: None where it was killed, or its end is not known.
     :param time: when, in seconds since 1970, by the controller's clock.
+    :param rolled_back: whether the machine has gone back to what ran before.
     """
 
     toplevel: str
@@ -62,6 +64,7 @@ class Activated:
     generation: int | None
     exit_code: int | None
     time: int
+    rolled_back: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,10 @@ class DamagedState(OpsError):
 
 def as_json(state: State) -> dict[str, Any]:
     """Write a state as plain values, which :func:`read` reads back."""
-    lists = {"activations": [asdict(one) for one in state.activations], "members": list(state.members)}
-    return {"schema": SCHEMA, **asdict(state), **lists}
+    document = {"schema": SCHEMA, **asdict(state)}
+    # Free of what Ansible attaches to values, and of tuples.
+    plain: dict[str, Any] = json.loads(json.dumps(document))
+    return plain
 
 
 def read(value: object, uuid: str) -> State | None:
@@ -191,6 +196,11 @@ def found(state: State, last: Activated | None) -> State:
     return activated(state, last, state.members)
 
 
+def is_news(state: State, toplevel: str, action: str) -> bool:
+    """Whether nothing that is remembered tells that a machine may stand at this toplevel."""
+    return action in ACTIONS and toplevel not in [one.toplevel for one in state.activations if not one.rolled_back]
+
+
 def activated(state: State, latest: Activated, members: Sequence[str]) -> State:
     """Add an activation to a state."""
     known = tuple(members) if len(members) <= _MEMBERS else ()
@@ -205,7 +215,7 @@ def status(state: State | None, *, wanted: str | None, running: str | None) -> S
     """
     if wanted is None:
         return Status.OBSOLETE
-    known = [one.toplevel for one in state.activations] if state else []
+    known = [one.toplevel for one in state.activations if not one.rolled_back] if state else []
     now = running or (known[0] if known else None)
     if state is not None and now == wanted:
         return Status.UP_TO_DATE
@@ -214,8 +224,8 @@ def status(state: State | None, *, wanted: str | None, running: str | None) -> S
     return Status.OUTDATED if now in known else Status.DRIFTED
 
 
-def _gist(one: Activated) -> tuple[str, str, int | None]:
-    return one.toplevel, one.action, one.exit_code
+def _gist(one: Activated) -> tuple[str, str, int | None, bool]:
+    return one.toplevel, one.action, one.exit_code, one.rolled_back
 
 
 def _activated(value: Mapping[str, Any]) -> Activated:
@@ -225,6 +235,7 @@ def _activated(value: Mapping[str, Any]) -> Activated:
         generation=_optional_number(value, "generation"),
         exit_code=_optional_number(value, "exit_code"),
         time=_number(value, "time"),
+        rolled_back=_flag(value, "rolled_back"),
     )
 
 
@@ -268,6 +279,13 @@ def _number(value: Mapping[str, Any], key: str) -> int:
     if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < _LARGEST:
         raise DamagedState(f"{key} is no number")
     return int(number)
+
+
+def _flag(value: Mapping[str, Any], key: str) -> bool:
+    flag = value.get(key)
+    if not isinstance(flag, bool):
+        raise DamagedState(f"{key} is neither true nor false")
+    return flag
 
 
 def _optional_number(value: Mapping[str, Any], key: str) -> int | None:

@@ -156,7 +156,7 @@ def test_a_store_with_no_room(project, machine):
 
 _EXITS = "printf '#!/bin/sh\\nexit %s\\n' >$out/bin/switch-to-configuration"
 
-# What is set, the exit code, what the message says, whether the new system runs then.
+# What is set, the exit code, what the message says, whether the new system was running.
 EXIT_CODES = {
     "a check before the switch": (
         'system.preSwitchChecks.no = "echo the check says no; false";',
@@ -200,13 +200,14 @@ EXIT_CODES = {
 }
 
 
+@pytest.mark.parametrize("rollback", ["auto", "never"])
 @pytest.mark.parametrize("fault", EXIT_CODES)
-def test_an_exit_code_of_switch_to_configuration(project, target, fault):
-    config, exit_code, says, runs_new = EXIT_CODES[fault]
+def test_an_exit_code_of_switch_to_configuration(project, target, fault, rollback):
+    config, exit_code, says, ran_new = EXIT_CODES[fault]
     network = Network(project, target)
     network.define(config)
     before = target.inspect()
-    run = network.deploy()
+    run = network.deploy("-e", f"deploy_rollback={rollback}")
     assert run.exit_code == 2, run.output
     answer = run.of(ACTIVATE)
     new = answer["toplevel"]
@@ -215,13 +216,19 @@ def test_an_exit_code_of_switch_to_configuration(project, target, fault):
     assert says in answer["msg"]
 
     after = target.inspect()
-    running = new if runs_new else before["running"]
+    back = rollback == "auto" and (ran_new or fault == "a panic")
+    running = new if ran_new and not back else before["running"]
     assert stands(after) == (running, before["profile"], before["boot_default"])
     assert f"State: it runs {running}, boots {before['boot_default']}" in answer["msg"]
     assert "Next: " in answer["msg"]
-    assert answer["changed"] == runs_new
+    assert answer["rolled_back"] == back
+    assert ("gone back to what ran before" in answer["msg"]) == back
     assert after["sshd_pid"] == before["sshd_pid"]
+    assert after["failed_units"] == (["no\\x2dgood.service"] if fault == "a unit" and not back else [])
     assert after["leftovers"] == [COPIED]
+    # What is left of a switch that was not undone.
+    network.define()
+    assert network.deploy().exit_code == 0
 
 
 def test_a_unit_that_fails_is_shown_with_the_end_of_its_log(project, target):
@@ -230,7 +237,6 @@ def test_a_unit_that_fails_is_shown_with_the_end_of_its_log(project, target):
     network.define(config)
     answer = network.deploy().of(ACTIVATE)
     assert answer["units"]["failed"] == ["no\\x2dgood.service"]
-    assert answer["failed_units"] == ["no\\x2dgood.service"]
     assert "no\\x2dgood.service the unit says no" in answer["msg"]
 
 

@@ -132,21 +132,37 @@ def test_during_the_activation(network, target, interruption):
         seen = read_until(deploying, "target> at the gate")
         run = interrupt(network, interruption, deploying, seen)
         assert stands(target.inspect()) == stands(before)
+        if interruption == "timeout":
+            assert "target> this run ends; the activation goes on by itself on the machine" in run.output
+        # The next run goes on where that one was.
+        going_on = network.start()
+        seen = read_until(going_on, "the same activation is at work already; following it to its end")
     finally:
         target.run("rm /run/gate")
-    wait_for(lambda: "nix-ops-activation.service" not in target.inspect()["leftovers"], "the activation has ended")
+    again = network.project.finish(going_on, seen)
+    assert again.exit_code == 0, again.output
+    assert "target> activation finished successfully" in again.output
     after = target.inspect()
-    assert len(set(stands(after))) == 1
+    assert set(stands(after)) == {again.of(ACTIVATE)["toplevel"]}
     assert after["generation"] == before["generation"] + 1
     assert (after["failed_units"], after["sshd_pid"]) == ([], before["sshd_pid"])
     assert target.run("cat /etc/note").stdout == interruption
-    assert [path for path in after["leftovers"] if not path.startswith("/run/nix-ops-")] == [COPIED]
-    if interruption == "timeout":
-        assert "target> this run ends; the activation goes on by itself on the machine" in run.output
+    assert after["leftovers"] == [COPIED]
+
+
+def test_an_activation_that_nobody_follows_to_its_end_is_undone(network, target):
+    network.define('environment.etc.note.text = "nobody";')
+    before = target.inspect()
+    deploying = network.start("-e", "deploy_confirm_timeout=2", "-e", "ansible_timeout=2")
+    # Its controller dies at the moment when it should get in again.
+    read_until(deploying, "target> setting up tmpfiles")
+    deploying.kill()
+    deploying.wait()
+    wait_for(lambda: "nix-ops-activation.service" not in target.inspect()["leftovers"], "it has ended by itself")
+    assert stands(target.inspect()) == stands(before)
 
     again = network.deployed()
-    assert not again.changed
-    assert stands(target.inspect()) == stands(after)
+    assert again.statuses(ACTIVATE) == {"target": "changed"}
 
 
 def test_what_an_abandoned_activation_said_is_kept_for_minutes(network, target):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -27,12 +28,15 @@ TESTS = 8
 def ephemeral(tmp_path: Path) -> Iterator[Path]:
     """Where molecule keeps what a run needs; no machine outlives it."""
     directory = tmp_path / "molecule"
-    try:
-        yield directory
-    finally:
-        Fleet(directory / "fleet").down_all()
-        for built in SCENARIOS.glob("*/.nix-ops"):
-            shutil.rmtree(built)
+    # What is built is linked beside the scenario, which the tests of the other pair have as well.
+    with SCENARIOS.joinpath("config.yml").open() as alone:
+        fcntl.flock(alone, fcntl.LOCK_EX)
+        try:
+            yield directory
+        finally:
+            Fleet(directory / "fleet").down_all()
+            for built in SCENARIOS.glob("*/.nix-ops"):
+                shutil.rmtree(built)
 
 
 @pytest.mark.parametrize("scenario", sorted(file.parent.name for file in SCENARIOS.glob("*/molecule.yml")))

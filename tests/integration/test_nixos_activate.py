@@ -137,24 +137,33 @@ def test_what_is_done_with_units_is_told(target, project):
     assert result["output"].splitlines() == lines[: len(result["output"].splitlines())]
 
 
-def test_failed_unit(target, project):
+@pytest.mark.parametrize("policy", ["rollback", "fail", "warn"])
+def test_failed_unit(target, project, policy):
     system = build_system(
         project,
         '{ systemd.services.bad = { wantedBy = [ "multi-user.target" ]; script = "echo it is so bad; exit 7"; }; }',
     )
     put(target, system)
-    outcome = activate(project, system)
-    assert outcome.exit_code != 0
+    outcome = activate(project, system, f"failed_units: {policy}")
+    assert (outcome.exit_code == 0) == (policy == "warn")
     result = outcome.of("Activate")
-    assert (result["exit_code"], result["step"]) == (4, "activate")
+    stays = policy != "rollback"
+    assert (result["exit_code"], result["step"]) == (4, "boot" if stays else "rollback")
+    assert result["rolled_back"] != stays
     assert result["changed"]
-    assert result["failed_units"] == result["units"]["failed"] == ["bad.service"]
-    assert "units failed" in result["msg"]
-    assert "bad.service" in result["msg"]
-    assert "it is so bad" in result["msg"]
-    assert f"runs {system}, boots {target.toplevel}" in result["msg"]
-    assert standing(target) == (system, target.toplevel, target.toplevel)
+    assert result["units"]["failed"] == ["bad.service"]
+    assert result["failed_units"] == (["bad.service"] if stays else [])
+    runs = system if stays else target.toplevel
+    assert standing(target) == (runs, runs, runs)
     assert traces_of_jobs(target) == []
+    if policy == "warn":
+        assert "units failed: bad.service" in outcome.output
+    else:
+        assert "units failed" in result["msg"]
+        assert "bad.service" in result["msg"]
+        assert "it is so bad" in result["msg"]
+        assert f"runs {runs}, boots {runs}" in result["msg"]
+        assert ("gone back to what ran before" in result["msg"]) != stays
 
 
 def test_another_profile(target, project):

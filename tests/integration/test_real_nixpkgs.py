@@ -52,7 +52,9 @@ if NIXPKGS:
 
     def test_what_is_remembered_becomes_a_part_of_the_system(tmp_path: Path) -> None:
         key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJvOb0Q6cGJqK5Wn3v3m5v1zq0uPq2bR0pGQbW1xY2Zs nix.ops key"
-        tell = "deployment.owners = [ config.system.stateVersion ] ++ config.users.users.root.openssh.authorizedKeys.keys;"
+        tell = (
+            "deployment.owners = [ config.system.stateVersion ] ++ config.users.users.root.openssh.authorizedKeys.keys;"
+        )
         (file,) = write(
             tmp_path,
             n=f"""{{

@@ -125,7 +125,7 @@ def test_a_machine_that_comes_up_meanwhile_is_waited_for(target: Machine, projec
     assert standing(target)[0] == toplevels(done)["target"]
 
 
-def test_a_cache_that_forgets_is_refused_before_anything_is_touched(target: Machine, project: Project) -> None:
+def test_a_cache_that_forgets_is_foreignbefore_anything_is_touched(target: Machine, project: Project) -> None:
     network = Network(project, target, source=SOURCE)
     ssh_config = target.ssh_config
     project.write("a-file", "")
@@ -270,21 +270,26 @@ def test_a_deploy_that_fails_half_way_is_remembered(target: Machine, project: Pr
     assert cached(project)[UUID]["activations"] == history
 
 
-def test_a_controller_that_is_killed_finds_out_what_became_of_its_activation(target: Machine, project: Project) -> None:
+def test_a_controller_that_was_killed_finds_out_what_became_of_its_activation(
+    target: Machine, project: Project
+) -> None:
     network = Network(project, target, source=SOURCE)
     network.define(f"imports = [ {GATE} ];")
     close_gate(target)
-    run = network.start()
+    run = network.start("-e", "deploy_confirm_timeout=1")
     read_until(run, "before the gate")
     run.send_signal(signal.SIGKILL)
     run.wait()
     open_gate(target)
     wait_for(lambda: target.run(["test", "-e", "/var/lib/nix-ops/last-activation"], check=False).returncode == 0, "end")
     after = network.deployed()
-    assert after.of(ACTIVATE)["old_generation"] == 2, "it has ended by itself"
-    [latest] = record(target)["activations"]
-    assert (latest["toplevel"], latest["exit_code"]) == (toplevels(after)["target"], 0)
-    assert cached(project)[UUID]["activations"] == [latest]
+    # Nobody got in again, so that it was undone.
+    assert after.of(ACTIVATE)["old_toplevel"] == target.toplevel
+    latest, first = record(target)["activations"]
+    toplevel = toplevels(after)["target"]
+    assert (first["toplevel"], first["exit_code"], first["rolled_back"]) == (toplevel, 0, True)
+    assert (latest["toplevel"], latest["exit_code"], latest["rolled_back"]) == (toplevel, 0, False)
+    assert cached(project)[UUID]["activations"] == [latest, first]
 
 
 def test_an_unreachable_machine_keeps_its_state(machine: MachineFactory, project: Project) -> None:
@@ -495,6 +500,30 @@ def test_machines_whose_addresses_were_swapped_are_not_mistaken_for_each_other(
     message = run.of(INFO, "target")["msg"]
     assert f"the machine at {beta.address} port 22 has a record that it is beta of this deployment" in message
     assert run.statuses(BUILD) == {}
+
+
+def test_a_system_that_someone_else_has_deployed_is_left_alone_where_the_user_wants_it(
+    target: Machine, project: Project
+) -> None:
+    network = Network(project, target, source=SOURCE)
+    careful = ("-e", "deploy_replace_unknown=false")
+    with untouched(target):
+        # The closure is there by then, which is no activation.
+        never = network.deploy(*careful, "--skip-tags", "copy")
+    assert (
+        f"the machine runs {target.toplevel}, which nothing that is remembered of it knows" in never.of(ACTIVATE)["msg"]
+    )
+    network.deployed()
+    network.define(one="uno")
+    network.deployed(*careful)
+
+    # Someone else goes back to the first system.
+    target.run(f"{target.toplevel}/bin/switch-to-configuration test")
+    network.define(one="due")
+    foreign = network.deploy(*careful)
+    assert foreign.exit_code == 2
+    assert standing(target)[0] == target.toplevel
+    network.deployed()
 
 
 def test_a_machine_without_a_key_of_the_deployment(target: Machine, project: Project) -> None:

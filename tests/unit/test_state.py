@@ -105,6 +105,7 @@ def test_a_newer_schema_is_refused_by_name():
         {"activations": ["one"]},
         {"activations": [{**written()["activations"][0], "toplevel": "/etc/passwd"}]},
         {"activations": written()["activations"] * 30},
+        {"activations": [{**written()["activations"][0], "rolled_back": "no"}]},
         {"acknowledged": "target.example.org"},
         {"acknowledged": {"address": "-oProxyCommand=evil", "port": 22, "time": 1}},
         {"acknowledged": {"address": "target", "port": 70000, "time": 1}},
@@ -196,6 +197,13 @@ def test_what_two_runs_did_at_once_is_all_remembered():
         (STATE, toplevel("b"), toplevel("a"), Status.OUTDATED),
         (STATE, toplevel("b"), toplevel("x"), Status.DRIFTED),
         (STATE, None, toplevel("b"), Status.OBSOLETE),
+        # The latest was rolled back.
+        (
+            replace(STATE, activations=(replace(activation("c"), rolled_back=True), *STATE.activations)),
+            toplevel("b"),
+            None,
+            Status.UP_TO_DATE,
+        ),
         # Not asked: what is remembered counts.
         (STATE, toplevel("b"), None, Status.UP_TO_DATE),
         (STATE, toplevel("c"), None, Status.OUTDATED),

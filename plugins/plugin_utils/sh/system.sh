@@ -55,7 +55,7 @@ boot_unfinished() {
 }
 
 # How the last activation ended, also where nobody was there to see it: a line
-# "UUID TOPLEVEL ACTION EXIT-CODE TIME", the UUID that of the deployment it was of.
+# "UUID TOPLEVEL ACTION EXIT-CODE TIME ROLLED-BACK", the UUID that of the deployment it was of.
 last_activation() {
     echo /var/lib/nix-ops/last-activation
 }
