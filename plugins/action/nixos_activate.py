@@ -123,7 +123,8 @@ class ActionModule(StateAction):
         state = self.cached_state(uuid) or State(uuid, remember["deployment"], remember["machine"])
         if remember["inputs"]:
             state = replace(state, inputs=Remembered(**remember["inputs"]))
-        if latest is None and states.is_news(state, result["toplevel"], result["action"]):
+        adopted = latest is None and states.is_news(state, result["toplevel"], result["action"])
+        if adopted:
             # It stood there already, by someone else's work.
             latest = Activated(result["toplevel"], result["action"], result["generation"], 0, int(time.time()))
         if latest is not None:
@@ -134,7 +135,7 @@ class ActionModule(StateAction):
         incomplete = not remember["recorded"] and result["action"] != "dry-activate"
         if latest is not None or incomplete:
             state = self.write_record(state)
-        changed = result["changed"] or latest is not None or incomplete
+        changed = result["changed"] or adopted or incomplete
         return {"changed": changed, "ansible_facts": self.state_fact(state)}
 
     def describe_failure(self, error: OpsError) -> dict[str, Any]:

@@ -126,6 +126,7 @@ ansible_facts:
               generation: 12
               exit_code: 0
               time: 1767225600
+              rolled_back: false
           acknowledged: {address: target.example.org, port: 22, time: 1767225600}
           members: [target]
 running:

@@ -180,6 +180,10 @@ deployments:
               description: When, in seconds since 1970.
               type: int
               sample: 1767225600
+            rolled_back:
+              description: Whether the machine has gone back to what ran before.
+              type: bool
+              sample: false
         failed_units:
           description: Units in the state C(failed).
           type: list
