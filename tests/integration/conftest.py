@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,7 +32,9 @@ def fleet() -> Iterator[Fleet]:
     for stale in fleets_directory().glob(f"{_PREFIX}*"):
         # What a run that was killed could not remove itself.
         if not Path("/proc", stale.name.removeprefix(_PREFIX).partition("-")[0]).exists():
-            Fleet(stale).down_all()
+            # Another run may be removing it as well.
+            with suppress(FileNotFoundError):
+                Fleet(stale).down_all()
     fleet = Fleet(fleets_directory() / f"{_PREFIX}{os.getpid()}")
     try:
         yield fleet

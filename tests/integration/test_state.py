@@ -19,7 +19,7 @@ import pytest
 from fleet import Machine
 from integration.conftest import MachineFactory
 from integration.networks import ACTIVATE, BUILD, INFO, MACHINE, Network, main_pids, standing, toplevels
-from integration.outside import untouched
+from integration.outside import processes_of, untouched
 from integration.project import Outcome, Project
 from integration.tasks import GATE, close_gate, open_gate, read_until, wait_for
 
@@ -125,7 +125,7 @@ def test_a_machine_that_comes_up_meanwhile_is_waited_for(target: Machine, projec
     assert standing(target)[0] == toplevels(done)["target"]
 
 
-def test_a_cache_that_forgets_is_foreignbefore_anything_is_touched(target: Machine, project: Project) -> None:
+def test_a_cache_that_forgets_is_refused_before_anything_is_touched(target: Machine, project: Project) -> None:
     network = Network(project, target, source=SOURCE)
     ssh_config = target.ssh_config
     project.write("a-file", "")
@@ -280,6 +280,7 @@ def test_a_controller_that_was_killed_finds_out_what_became_of_its_activation(
     read_until(run, "before the gate")
     run.send_signal(signal.SIGKILL)
     run.wait()
+    wait_for(lambda: not processes_of(project), "its workers are gone as well")
     open_gate(target)
     wait_for(lambda: target.run(["test", "-e", "/var/lib/nix-ops/last-activation"], check=False).returncode == 0, "end")
     after = network.deployed()
@@ -444,8 +445,8 @@ def test_a_changed_address_is_deployed_over_the_old_one(target: Machine, project
         assert not again.changed
         assert again.of(INFO)["address"] == new
     finally:
-        # The link outlives the machine.
-        for change in (["replace", f"{target.address}/24"], ["delete", f"{new}/24"]):
+        # The link outlives the machine. With the first address of a network Linux removes the others.
+        for change in (["delete", f"{new}/24"], ["replace", f"{target.address}/24"]):
             subprocess.run(["ip", "-n", target.namespace, "address", *change, "dev", "eth0"], check=True)
 
 
