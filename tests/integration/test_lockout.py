@@ -19,7 +19,7 @@ from integration.project import Outcome, Project
 from integration.tasks import read_until
 
 # The machine waits for so many seconds; connections are given up sooner.
-SOON = ("-e", "deploy_confirm_timeout=6", "-e", "ansible_timeout=2")
+SOON = ("-e", "deploy_confirm_timeout=4", "-e", "ansible_timeout=1")
 
 # What takes away the way in, and nothing else.
 LOCKED_OUT = {
@@ -66,7 +66,7 @@ def test_a_configuration_that_locks_out_is_undone_by_the_machine(target: Machine
     before = target.inspect()
     network.define(f"imports = [ ({{ lib, ... }}: {{ {LOCKED_OUT[how]} }}) ];")
     message = undone(network.deploy(*SOON))
-    assert "nobody got in over a new connection within 6 seconds" in message
+    assert "nobody got in over a new connection within 4 seconds" in message
     assert f"State: it runs {before['running']}, boots {before['boot_default']}" in message
     as_before(target, before)
 
@@ -116,7 +116,7 @@ def test_a_link_that_is_down_for_too_long(target: Machine, network: Network) -> 
     network.define(one="uno")
     run = start(network, *SOON)
     seen = read_until(run, "target> setting up tmpfiles")
-    timer = cut_off(target, 12)
+    timer = cut_off(target, 8)
     outcome = network.project.finish(run, seen)
     timer.join()
     undone(outcome)
