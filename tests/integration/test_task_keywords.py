@@ -166,6 +166,8 @@ def test_timeout_ends_the_following_and_not_the_activation(target, project):
         - name: Activate
           nix.ops.nixos_activate:
             toplevel: {system}
+            # Nobody is there to get in again.
+            rollback: never
           timeout: 3
         """,
     )
