@@ -231,8 +231,9 @@ def test_ansible_doc_shows_every_plugin(project):
         plugins = [f"nix.ops.{name}" for name in names_]
         shown = project.run("ansible-doc", "-t", kind, *plugins)
         assert shown.exit_code == 0, shown.output
-        assert "WARNING" not in shown.output
-        assert "ERROR" not in shown.output
+        # Of its own collection ansible-core misses a manifest.
+        complaints = [line for line in shown.output.splitlines() if "_protomatter" not in line]
+        assert not [line for line in complaints if "WARNING" in line or "ERROR" in line]
         for plugin in plugins:
             assert plugin in shown.output
 
