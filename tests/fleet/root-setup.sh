@@ -26,7 +26,8 @@ echo /usr/bin/fish >>"$root/etc/shells"
 # Units of the distribution are off; the toplevel alone says what runs.
 rm -rf "$root/etc/systemd/system"
 mkdir "$root/etc/systemd/system"
-rm "$root/usr/lib/systemd/system-generators/systemd-getty-generator"
+# Each of them is a program at each boot and each activation, and finds nothing to do.
+rm -r "$root/usr/lib/systemd/system-generators" "$root/usr/lib/systemd/user-generators"
 
 # Declared in no configuration, so that no deployment removes him.
 chroot "$root" useradd --create-home --shell /bin/bash deploy

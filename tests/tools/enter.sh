@@ -40,7 +40,9 @@ for dir in /proc /sys /dev /run; do
 done
 state=${XDG_STATE_HOME:-$HOME/.local/state}/nix-ops-fleet
 mkdir -p "$state"
-for path in "$checkout" "$cache" "$state" /etc/resolv.conf /etc/hosts /etc/ssl/certs/ca-certificates.crt \
+# Outside the checkout where that is a worktree.
+repository=$(git -c safe.directory="$checkout" -C "$checkout" rev-parse --path-format=absolute --git-common-dir)
+for path in "$checkout" "$repository" "$cache" "$state" /etc/resolv.conf /etc/hosts /etc/ssl/certs/ca-certificates.crt \
     /etc/pip.conf "$HOME/.config/pip" "$HOME/.pip" $(pip_paths); do
     bind "$path"
 done

@@ -21,8 +21,13 @@ export ANSIBLE_COLLECTIONS_PATH="$collections" PYTHONPATH="$collections" PYTHOND
 export NIX_CONFIG='substituters =
 build-users-group =
 sandbox = false'
+# A socket's path has little room, and each worker's directories are deeper than those of a run without.
+temporary=$(mktemp --directory)
 code=0
-python -m pytest --junitxml="$work/junit.xml" "$@" || code=$?
+# While one test waits for a machine another goes on, with a fleet of its own; the tests of a file share machines.
+python -m pytest --numprocesses=2 --dist=loadfile --basetemp="$temporary" --junitxml="$work/junit.xml" "$@" || code=$?
+# What is there of a failure says more of it.
+[ "$code" != 0 ] || rm -rf "$temporary"
 
 core=$(ansible --version | sed -n '1s/.*core \(.*\)\].*/\1/p')
 python=$(python -c 'import platform; print(platform.python_version())')

@@ -12,8 +12,9 @@ tree=$cache/sanity-$release/ansible_collections/nix/ops
 rm -rf "$tree"
 mkdir -p "$tree"
 cd "$checkout"
-git -c safe.directory="$checkout" ls-files --cached --others --exclude-standard -z |
-    tar --create --null --ignore-failed-read --files-from=- 2>/dev/null | tar --extract --directory="$tree"
+git -c safe.directory="$checkout" ls-files --cached --others --exclude-standard -z >"$cache/sanity-$release/files"
+tar --create --null --ignore-failed-read --files-from="$cache/sanity-$release/files" 2>/dev/null |
+    tar --extract --directory="$tree"
 
 # It keeps its venvs and a pip bootstrap, which it would fetch from a server of its own, in the home directory.
 home=$cache/sanity-$release/home
