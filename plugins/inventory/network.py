@@ -95,6 +95,10 @@ options:
 notes:
   - C(nix_always_activate) is true where the network itself sets C(deployment.alwaysActivate) to true. By default the
     option is true, as in NixOps, but the default alone counts for nothing. A machine with nothing to do is left alone.
+  - C(nix_health_checks) is what the network says in C(deployment.healthChecks), where it names any check. It has
+    C(units), with their suffixes, C(commands), C(tcp), C(http), C(stable), C(successes), C(interval) and C(deadline);
+    each of C(http) has C(url), C(status), C(contains), C(headers) and C(validate_certs). Store paths that a command
+    refers to are in the machine's closure. All users of the inventory can read it, so no secret belongs there.
   - C(ansible_user) is a variable of the host where the network itself sets C(deployment.targetUser). Where it does not,
     C(ansible_user) is V(root) by a variable of the group C(deployment_NAME), so that any C(group_vars) or C(host_vars)
     can name another user, with C(ansible_become) beside it.
@@ -370,6 +374,8 @@ def _variables(definition: Definition, network: Network, source: str) -> dict[st
         variables["ansible_ssh_common_args"] = shlex.join(definition.ssh_options)
     if definition.always_activate:
         variables["nix_always_activate"] = True
+    if definition.health_checks is not None:
+        variables["nix_health_checks"] = dict(definition.health_checks)
     if definition.target_user is not None:
         variables["ansible_user"] = definition.target_user
         if definition.target_user != "root":
@@ -381,6 +387,8 @@ def _trusted(value: Any) -> Any:
     """Mark what can be no template as trusted, since ansible-inventory wraps all other strings when it lists them."""
     if isinstance(value, list):
         return [_trusted(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _trusted(one) for name, one in value.items()}
     if isinstance(value, str) and "{" not in value and "#" not in value:
         return trust_as_template(value)
     return value

@@ -103,6 +103,8 @@ class Definition:
 
     :param target_user: none where the network leaves it open.
     :param always_activate: whether the network sets deployment.alwaysActivate; its default does not count.
+    :param health_checks: deployment.healthChecks as JSON values, in the words of the host variable
+        ``nix_health_checks``; None where nothing is to be checked.
     """
 
     name: str
@@ -117,6 +119,7 @@ class Definition:
     owners: tuple[str, ...]
     tags: tuple[str, ...]
     nixos_release: str
+    health_checks: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -491,9 +494,18 @@ def _definition(name: str, answer: Mapping[str, Any]) -> Definition:
         owners=tuple(answer["owners"]),
         tags=tuple(answer["tags"]),
         nixos_release=answer["nixosRelease"],
+        health_checks=_health_checks(answer["healthChecks"]),
     )
     _check(definition, answer["keys"])
     return definition
+
+
+def _health_checks(answer: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if answer is None:
+        return None
+    words = {"validateCerts": "validate_certs"}
+    http = [{words.get(name, name): value for name, value in check.items()} for check in answer["http"]]
+    return {**answer, "http": http}
 
 
 def _check(definition: Definition, keys: Sequence[str]) -> None:

@@ -31,6 +31,9 @@ _STORE = "/nix/store/"
 # How Nix names the files that are part of it.
 _OF_NIX = "<nix/"
 
+# What is not Nix, but read by our own Nix files.
+_BOOT_GUARD = "../sh/boot_guard.sh"
+
 # A tree with more entries than this is not worth watching, or is no project at all.
 _ENTRIES = 200_000
 
@@ -92,7 +95,7 @@ def key(question: Any, env: Mapping[str, str], own: str) -> str:
         "variables": {name: value for name, value in environment.items() if _VARIABLES.fullmatch(name)},
         "nix": nix and [os.path.realpath(nix), _file(nix).digest],
         "settings": [_file(path).digest for path in _setting_files(environment)],
-        "own": [_file(str(path)).digest for path in sorted(Path(own).glob("*.nix"))],
+        "own": [_file(str(path)).digest for path in [*sorted(Path(own).glob("*.nix")), Path(own, _BOOT_GUARD)]],
     }
     return _digest(json.dumps(asked, sort_keys=True).encode())
 

@@ -23,7 +23,11 @@ say machine_id "$(cat /etc/machine-id)"
 say system_state "$(systemctl is-system-running)"
 systemctl list-units --failed --plain --no-legend | cut -d' ' -f1 | say_all failed_units
 {
-	systemctl list-units --all --plain --no-legend 'nix-ops*' | cut -d' ' -f1
+	systemctl list-units --all --plain --no-legend 'nix-ops*' | while read -r unit _ active _; do
+		# A unit of the system itself that has nothing to do.
+		if [ "$active" = inactive ] && [ "$(systemctl show -P Transient "$unit")" = no ]; then continue; fi
+		printf '%s\n' "$unit"
+	done
 	find /run -maxdepth 1 -name 'nix-ops*'
 	find /tmp /var/tmp -mindepth 1 -maxdepth 1 ! -name 'systemd-private-*' ! -name '.*-unix'
 	find /nix/var/nix/gcroots -type l | while IFS= read -r root; do

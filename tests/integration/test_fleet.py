@@ -20,6 +20,8 @@ from fleet.fleet import fleets_directory
 from fleet.network import Network
 
 from .conftest import MachineFactory
+from .project import Project
+from .tasks import build_system, put
 
 FLEET = Path(__file__).parents[1] / "fleet" / "fleet"
 
@@ -265,3 +267,31 @@ def test_reset_by_hand_makes_a_machine_new(fleet: Fleet, machine: MachineFactory
     target.ssh("touch /root/old")
     subprocess.run([sys.executable, str(FLEET), "--directory", str(fleet.directory), "reset", "target"], check=True)
     assert target.ssh("ls /root/old", check=False).returncode != 0
+
+
+def test_system_that_differs_in_what_is_critical_is_not_switched_to(machine: MachineFactory, project: Project) -> None:
+    target = machine()
+
+    def system(inhibitors: str) -> str:
+        toplevel = build_system(project, f"{{ system.switch.inhibitors = {{ {inhibitors} }}; }}")
+        put(target, toplevel)
+        return toplevel
+
+    def switch(toplevel: str, action: str) -> subprocess.CompletedProcess[str]:
+        return target.run([f"{toplevel}/bin/switch-to-configuration", action], check=False)
+
+    first = system('bus = "one"; init = "a b"; gone = "x";')
+    second = system('bus = "two"; init = "a b"; new = "y";')
+    assert json.loads(Path(first, "switch-inhibitors").read_text()) == {"bus": "one", "init": "a b", "gone": "x"}
+    # What runs first says nothing of it.
+    assert switch(first, "test").returncode == 0
+    for action in ("check", "dry-activate", "test", "switch"):
+        refused = switch(second, action)
+        assert refused.returncode == 1
+        wanted = "\nThere are changes to critical components of the system:\n\nbus : one -> two\n\n"
+        assert refused.stdout.startswith(wanted)
+        assert "Pre-switch checks failed" in refused.stderr
+        assert target.inspect()["running"] == first
+    assert switch(second, "boot").returncode == 0
+    target.run(["env", "NIXOS_NO_CHECK=1", f"{second}/bin/switch-to-configuration", "test"])
+    assert target.inspect()["running"] == second

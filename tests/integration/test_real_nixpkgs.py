@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import pytest
 from ansible_collections.nix.ops.plugins.plugin_utils import evaluation
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Network, Remembered, evaluate, instantiate
-from networks.support import NETWORKS, write
+from networks.support import NETWORKS, NIX_PATH, write
 
 NIXPKGS = os.environ.get("NIX_OPS_REAL_NIXPKGS")
 LIB = os.environ.get("NIX_OPS_REAL_LIB")
@@ -72,6 +73,81 @@ if NIXPKGS:
         assert answer.definitions["decided"].owners[0] == "19.09"
         assert set(answer.definitions["decided"].owners[1:]) == {key, "its own"}
 
+    def test_health_checks_are_told_and_what_they_refer_to_is_in_the_closure(tmp_path: Path) -> None:
+        files = write(
+            tmp_path,
+            bootable=BOOTABLE,
+            n="""{ machine = { config, pkgs, ... }: {
+              deployment.owners = map toString config.system.extraDependencies;
+              deployment.healthChecks = {
+                units = [ "sshd" "nix-daemon.socket" ];
+                commands = [ "true" "${pkgs.hello}/bin/hello" ];
+                tcp = [ 22 ];
+                http = [ "http://10.0.0.1" { url = "https://10.0.0.1"; contains = "fine"; } ];
+              };
+            }; }""",
+        )
+        answer = evaluate(network(*files))
+        checks = answer.definitions["machine"].health_checks
+        assert checks is not None
+        assert checks["units"] == ["sshd.service", "nix-daemon.socket"]
+        assert checks["commands"][0] == "true"
+        assert checks["http"] == [
+            {"url": "http://10.0.0.1", "status": [200], "contains": None, "headers": {}, "validate_certs": True},
+            {"url": "https://10.0.0.1", "status": [200], "contains": "fine", "headers": {}, "validate_certs": True},
+        ]
+        assert [checks[name] for name in ("stable", "successes", "interval", "deadline")] == [3, 1, 1, 60]
+        assert [path.endswith("-health-checks") for path in answer.definitions["machine"].owners].count(True) == 1
+        inputs = subprocess.run(
+            ["nix-store", "--query", "--requisites", answer.derivations["machine"].drv_path],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        assert "-health-checks.drv" in inputs
+
+    @pytest.mark.parametrize("check", ['units = [ "-x" ];', "tcp = [ 0 ];", 'http = [ "x" ];', "deadline = 0;"])
+    def test_mistaken_health_check_is_refused(tmp_path: Path, check: str) -> None:
+        (file,) = write(tmp_path, n=f'{{ m.deployment.healthChecks = {{ commands = [ "true" ]; {check} }}; }}')
+        with pytest.raises(OpsError, match=r"is not of type") as error:
+            evaluate(network(file))
+        assert file in str(error.value)
+
+    def test_boot_guard_is_a_unit_of_its_own(tmp_path: Path) -> None:
+        (file,) = write(
+            tmp_path,
+            n="""{
+              machine = { config, ... }: {
+                deployment.owners = let unit = config.systemd.units."nix-ops-boot-guard.service"; in
+                  [ unit.text ] ++ unit.wantedBy;
+              };
+              container = { config, ... }: {
+                boot.isContainer = true;
+                deployment.owners = builtins.filter (name: name == "nix-ops-boot-guard") (
+                  builtins.attrNames config.systemd.services
+                );
+              };
+            }""",
+        )
+        found = evaluate(network(file)).definitions
+        assert found["container"].owners == ()
+        text, *wanted_by = found["machine"].owners
+        assert wanted_by == ["sysinit.target", "emergency.target"]
+        unit, service = text.split("[Service]\n")
+        settings = {line for line in unit.splitlines() if line and not line.startswith("Description=")}
+        assert settings == {
+            "[Unit]",
+            "Before=shutdown.target",
+            "ConditionPathExists=/var/lib/nix-ops/trial",
+            "Conflicts=shutdown.target",
+            "DefaultDependencies=false",
+            "IgnoreOnIsolate=true",
+            "RequiresMountsFor=/nix/store /var/lib/nix-ops",
+            "X-StopOnRemoval=false",
+        }
+        assert {"X-RestartIfChanged=false", "Type=simple"} <= set(service.splitlines())
+        assert re.search(r"^ExecStart=/nix/store/\S*nix-ops-boot-guard-start\S*\s*$", service, re.MULTILINE)
+
     def test_failed_assertion_is_shown(tmp_path: Path) -> None:
         # A machine without a root file system.
         (file,) = write(tmp_path, n="{ machine = { }; }")
@@ -96,19 +172,57 @@ if LIB:
         (file,) = write(
             tmp_path,
             n=f"""
-            let lib = import {LIB}/lib; in (lib.evalModules {{ modules = [
+            let lib = import {LIB}/lib; in {{ inherit ((lib.evalModules {{ modules = [
               {options}
               {{
                 options.services.openssh.ports = lib.mkOption {{ default = [ 22 ]; }};
                 options.networking.hostName = lib.mkOption {{ default = "name"; }};
                 config.deployment.keys = {{ old = "text"; new.keyFile = "/etc/hostname"; }};
+                config.deployment.healthChecks = {{ units = [ "sshd" ]; http = [ "http://x" ]; }};
               }}
-            ]; }}).config.deployment.keys
+            ]; }}).config.deployment) keys healthChecks; }}
             """,
         )
         answer = subprocess.run(
             ["nix-instantiate", "--eval", "--strict", "--json", file], check=True, capture_output=True, text=True
         )
-        keys = json.loads(answer.stdout)
+        deployment = json.loads(answer.stdout)
+        keys, checks = deployment["keys"], deployment["healthChecks"]
         assert (keys["old"]["text"], keys["old"]["path"]) == ("text", "/run/keys/old")
         assert (keys["new"]["keyFile"], keys["new"]["permissions"]) == ("/etc/hostname", "0600")
+        assert (checks["units"], checks["deadline"]) == (["sshd.service"], 60)
+        [check] = checks["http"]
+        assert check == {"url": "http://x", "status": [200], "contains": None, "headers": {}, "validateCerts": True}
+
+    def test_guard_and_closure_evaluate_with_that_lib(tmp_path: Path) -> None:
+        # Their modules are of the miniature, as a lib alone has none.
+        (file,) = write(
+            tmp_path,
+            n=f"""
+            let
+              nixpkgs = import {NIX_PATH[0].partition("=")[2]} {{ }};
+              evaluated = import {NIX_PATH[0].partition("=")[2]}/nixos/lib/eval-config.nix {{
+                lib = import {LIB}/lib;
+                pkgs = nixpkgs;
+                modules = [
+                  {Path(evaluation.__file__).parent}/nix/options.nix
+                  (import {Path(evaluation.__file__).parent}/nix/physical.nix {{ nodes = {{ }}; remembered = {{ }}; }})
+                  {{ deployment.healthChecks.commands = [ "true" "${{nixpkgs.hello}}/bin/hello" ]; }}
+                ];
+              }};
+            in
+            {{
+              unit = evaluated.config.systemd.units."nix-ops-boot-guard.service".text;
+              dependencies = map toString evaluated.config.system.extraDependencies;
+            }}
+            """,
+        )
+        answer = subprocess.run(
+            ["nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode", file],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        told = json.loads(answer.stdout)
+        assert "X-RestartIfChanged=false" in told["unit"]
+        assert [path.endswith("-health-checks") for path in told["dependencies"]] == [True]

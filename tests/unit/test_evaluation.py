@@ -71,6 +71,151 @@ def test_target_user_is_what_the_network_itself_says(tmp_path: Path) -> None:
     }
 
 
+def test_health_checks_are_told_with_their_defaults(tmp_path: Path) -> None:
+    (file,) = write(
+        tmp_path,
+        n="""{
+          silent.deployment.healthChecks.deadline = 5;
+          some.deployment.healthChecks = {
+            units = [ "one" "two.timer" "a@b.c" ];
+            tcp = [ 22 65535 ];
+            http = [
+              "http://some.example.org/"
+              {
+                url = "https://some.example.org:8443/status";
+                status = [ 200 204 ];
+                contains = "fine";
+                headers.Accept = "text/plain";
+                validateCerts = false;
+              }
+            ];
+          };
+          merged = {
+            imports = [ { deployment.healthChecks = { commands = [ "true" ]; stable = 0; }; } ];
+            deployment.healthChecks = { commands = [ "test -e '/a b'" ]; successes = 2; interval = 4; deadline = 9; };
+          };
+        }""",
+    )
+    found = {name: one.health_checks for name, one in evaluate(network(file)).definitions.items()}
+    merged = found.pop("merged")
+    assert merged is not None
+    assert set(merged["commands"]) == {"true", "test -e '/a b'"}
+    assert [merged[name] for name in ("stable", "successes", "interval", "deadline")] == [0, 2, 4, 9]
+    assert found == {
+        "silent": None,
+        "some": {
+            "units": ["one.service", "two.timer", "a@b.c.service"],
+            "commands": [],
+            "tcp": [22, 65535],
+            "http": [
+                {
+                    "url": "http://some.example.org/",
+                    "status": [200],
+                    "contains": None,
+                    "headers": {},
+                    "validate_certs": True,
+                },
+                {
+                    "url": "https://some.example.org:8443/status",
+                    "status": [200, 204],
+                    "contains": "fine",
+                    "headers": {"Accept": "text/plain"},
+                    "validate_certs": False,
+                },
+            ],
+            "stable": 3,
+            "successes": 1,
+            "interval": 1,
+            "deadline": 60,
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("check", "said"),
+    [
+        ("tcp = [ 22 0 ];", 'tcp."[definition 1-entry 2]"\' is not of type `integer between 1 and 65535'),
+        ('units = [ "-x" ];', 'units."[definition 1-entry 1]"\' is not of type `string matching the pattern'),
+        (
+            'http = [ "example.org" ];',
+            'http."[definition 1-entry 1]".url\' is not of type `string matching the pattern',
+        ),
+        ('http = [ { url = "http://x"; status = [ ]; } ];', "status' is not of type `non-empty list of"),
+        ("commands = [ 1 ];", 'commands."[definition 1-entry 1]"\' is not of type `string'),
+        ('units = [ "one" ]; deadline = 0;', "deadline' is not of type `positive integer, meaning >0'"),
+        ('units = [ "one" ]; unit = "two";', "`deployment.healthChecks.unit' does not exist"),
+    ],
+)
+def test_mistaken_health_check_is_refused_as_nix_says_it(tmp_path: Path, check: str, said: str) -> None:
+    (file,) = write(tmp_path, n=f"{{ machine.deployment.healthChecks = {{ {check} }}; }}")
+    with pytest.raises(OpsError) as error:
+        evaluate(network(file))
+    assert said in str(error.value)
+    assert f"In `{file}'" in str(error.value)
+
+
+def test_mistake_in_a_health_check_is_shown_with_file_and_line(tmp_path: Path) -> None:
+    (file,) = write(tmp_path, n="{\n  machine.deployment.healthChecks = {\n    commands = [ (oops + 1) ];\n  };\n}\n")
+    with pytest.raises(OpsError) as error:
+        evaluate(network(file))
+    assert "undefined variable 'oops'" in str(error.value)
+    assert f"{file}:3:" in str(error.value)
+
+
+def test_what_a_health_check_refers_to_is_in_the_closure_and_nothing_else_is(tmp_path: Path) -> None:
+    def answer(name: str, commands: str) -> tuple[Derivation, list[str]]:
+        (file,) = write(
+            tmp_path,
+            **{name: f"{{ machine = {{ pkgs, ... }}: {{ deployment.healthChecks.commands = {commands}; }}; }}"},
+        )
+        evaluation = evaluate(network(file))
+        checks = evaluation.definitions["machine"].health_checks
+        return evaluation.derivations["machine"], checks["commands"] if checks else []
+
+    def inputs(derivation: Derivation) -> str:
+        asked = nix_cli.run(["nix-store", "--query", "--requisites", derivation.drv_path], env={})
+        return asked.stdout
+
+    none, _commands = answer("none", "[ ]")
+    plain, commands = answer("plain", '[ "true" ]')
+    assert (plain, commands) == (none, ["true"])
+    referring, [first, second] = answer("referring", '[ "true" "${pkgs.hello}/bin/hello >/dev/null" ]')
+    assert first == "true"
+    assert second.startswith("/nix/store/")
+    assert second.endswith("-hello-2.12.1/bin/hello >/dev/null")
+    assert referring != none
+    assert "-hello-2.12.1.drv" in inputs(referring)
+    assert "-hello-2.12.1.drv" not in inputs(none)
+
+
+def test_boot_guard_is_a_unit_of_every_machine_that_boots_by_itself(tmp_path: Path) -> None:
+    (file,) = write(
+        tmp_path,
+        n="""{
+          machine = { config, ... }: {
+            deployment.owners = [ config.systemd.units."nix-ops-boot-guard.service".text ];
+          };
+          container = { config, ... }: {
+            boot.isContainer = true;
+            deployment.owners = builtins.filter (name: name == "nix-ops-boot-guard") (
+              builtins.attrNames config.systemd.services
+            );
+          };
+        }""",
+    )
+    found = evaluate(network(file)).definitions
+    assert found["container"].owners == ()
+    lines = found["machine"].owners[0].splitlines()
+    assert {
+        "DefaultDependencies=false",
+        "IgnoreOnIsolate=true",
+        "ConditionPathExists=/var/lib/nix-ops/trial",
+        "X-StopOnRemoval=false",
+        "X-RestartIfChanged=false",
+    } <= set(lines)
+    assert not [line for line in lines if line.startswith(("After=", "Requires=", "Wants="))]
+
+
 def test_state_version_is_a_remembered_one_or_nixpkgs_own_affair(tmp_path: Path) -> None:
     (file,) = write(
         tmp_path,
@@ -418,6 +563,42 @@ def test_expression_that_is_none_is_said(tmp_path: Path) -> None:
             instantiate_expression(wrong)
     with pytest.raises(OpsError, match="exactly one"):
         Expression()
+
+
+def test_flake_has_our_options_unless_another_tool_declares_its_own(tmp_path: Path) -> None:
+    (tmp_path / "flake.nix").write_text(
+        """{
+          outputs = _: let
+            machine = modules: import <nixpkgs/nixos/lib/eval-config.nix> {
+              system = builtins.currentSystem;
+              inherit modules;
+            };
+            own = more: machine [
+              ({ lib, ... }: { options.deployment = { anything = lib.mkOption { }; } // more lib; })
+            ];
+          in {
+            nixosConfigurations = {
+              ours = machine [ ];
+              silent = own (_: { });
+              theirs = own (lib: { healthChecks.http = lib.mkOption { default = [ { port = 80; } ]; }; });
+            };
+          };
+        }""",
+        encoding="utf-8",
+    )
+    answer = evaluate(Network("example", "u", flake=str(tmp_path), nix_path=NIX_PATH))
+    assert {name: one.health_checks for name, one in answer.definitions.items()} == {
+        "ours": None,
+        "silent": None,
+        "theirs": None,
+    }
+
+    def has_guard(name: str) -> bool:
+        asked = nix_cli.run(["nix-store", "--query", "--requisites", answer.derivations[name].drv_path], env={})
+        assert asked.exit_code == 0
+        return "nix-ops-boot-guard" in asked.stdout
+
+    assert [name for name in answer.derivations if has_guard(name)] == ["ours"]
 
 
 def test_flake_reference_gives_its_derivation(tmp_path: Path) -> None:

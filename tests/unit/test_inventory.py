@@ -122,6 +122,41 @@ def test_source_lists_groups_and_variables(project: Project) -> None:
     }
 
 
+def test_health_checks_are_a_variable_where_there_are_any(project: Project) -> None:
+    write(
+        project.directory,
+        more="""{ web.deployment.healthChecks = {
+          units = [ "nginx" ];
+          commands = [ "echo '{{ 1 + 1 }}' | grep -q 1" ];
+          http = [ "http://10.0.0.1/{{2+2}}" ];
+        }; }""",
+    )
+    source = project.source("files: [target.nix, config.nix, more.nix]\n")
+    shown = project.run("ansible", "all", "-i", source, "-m", "debug", "-a", "var=nix_health_checks")
+    answer = json.loads(shown.stdout.split("web | SUCCESS =>", 1)[1].split("\n}\n", 1)[0] + "\n}")
+    assert answer["nix_health_checks"] == {
+        "units": ["nginx.service"],
+        "commands": ["echo '{{ 1 + 1 }}' | grep -q 1"],
+        "tcp": [],
+        "http": [
+            {
+                "url": "http://10.0.0.1/{{2+2}}",
+                "status": [200],
+                "contains": None,
+                "headers": {},
+                "validate_certs": True,
+            }
+        ],
+        "stable": 3,
+        "successes": 1,
+        "interval": 1,
+        "deadline": 60,
+    }
+    listed = project.hosts(source)
+    assert listed["web"]["nix_health_checks"]["units"] == ["nginx.service"]
+    assert "nix_health_checks" not in listed["db"]
+
+
 def test_user_that_the_network_leaves_open_is_root_unless_a_variable_names_another(project: Project) -> None:
     write(project.directory, more='{ own.deployment.targetUser = "root"; }')
     source = project.source("files: [target.nix, config.nix, more.nix]\n")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -75,6 +76,20 @@ def test_nothing_changed_asks_nix_once(tmp_path: Path, runs: Runs) -> None:
     second = runs.evaluate(*files)
     assert runs.count == 1
     assert (first.definitions, first.derivations) == (second.definitions, second.derivations)
+
+
+def test_own_files_of_another_release_ask_nix_anew(tmp_path: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Path(evaluation._NIX)
+    for name in ("nix", "sh"):
+        shutil.copytree(own.parent / name, tmp_path / "own" / name)
+    monkeypatch.setattr(evaluation, "_NIX", str(tmp_path / "own" / "nix"))
+    files = write(tmp_path, n="{ machine = { }; }")
+    first = runs.evaluate(*files)
+    with (tmp_path / "own" / "sh" / "boot_guard.sh").open("a") as guard:
+        guard.write("true\n")
+    second = runs.evaluate(*files)
+    assert runs.count == 2
+    assert second.derivations != first.derivations
 
 
 @pytest.mark.parametrize(

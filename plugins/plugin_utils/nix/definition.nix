@@ -11,6 +11,40 @@ let
 
   # Whether the network itself says so; the priority is that of an option's own default otherwise.
   isSet = option: (option.highestPrio or 1500) < 1500;
+
+  # What a command refers to is a part of the machine's closure, not of this answer.
+  text = builtins.unsafeDiscardStringContext;
+
+  checks = deployment.healthChecks or { };
+  kinds = [
+    "units"
+    "commands"
+    "tcp"
+    "http"
+  ];
+  # Another tool may have an option of this name, with other checks in it.
+  isOurs = builtins.all (kind: checks ? ${kind}) kinds;
+  healthChecks =
+    if !isOurs || builtins.all (kind: checks.${kind} == [ ]) kinds then
+      null
+    else
+      {
+        units = map text checks.units;
+        commands = map text checks.commands;
+        http = map (check: {
+          url = text check.url;
+          contains = if check.contains == null then null else text check.contains;
+          headers = builtins.mapAttrs (_: text) check.headers;
+          inherit (check) status validateCerts;
+        }) checks.http;
+        inherit (checks)
+          tcp
+          stable
+          successes
+          interval
+          deadline
+          ;
+      };
 in
 {
   targetEnv = deployment.targetEnv or "none";
@@ -29,5 +63,6 @@ in
   owners = deployment.owners or [ ];
   tags = deployment.tags or [ ];
   keys = builtins.attrNames (deployment.keys or { });
+  inherit healthChecks;
   nixosRelease = system.nixos.release or system.nixosRelease;
 }

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # The options of deployment.* and networking.* that NixOps 2 has for machines that exist
-# already, with its types, defaults and priorities.
+# already, with its types, defaults and priorities; and deployment.healthChecks, which is our own.
 {
   config,
   lib,
@@ -67,6 +67,48 @@ let
         };
       };
     };
+
+  unitTypes = [
+    "service"
+    "socket"
+    "target"
+    "timer"
+    "path"
+    "mount"
+    "automount"
+    "swap"
+    "slice"
+    "scope"
+    "device"
+  ];
+  hasType = name: builtins.any (type: lib.hasSuffix ".${type}" name) unitTypes;
+
+  httpCheck.options = {
+    url = mkOption {
+      type = types.strMatching "https?://[^[:space:]]+";
+      description = "What the controller asks for.";
+    };
+    status = mkOption {
+      type = types.nonEmptyListOf (types.ints.between 100 599);
+      default = [ 200 ];
+      description = "Status codes of which the answer must have one.";
+    };
+    contains = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      description = "Text that must be in the answer.";
+    };
+    headers = mkOption {
+      type = types.attrsOf types.str;
+      default = { };
+      description = "Headers of the request. They are a variable of the host, so no secret belongs here.";
+    };
+    validateCerts = mkOption {
+      type = types.bool;
+      default = true;
+      description = "Whether the server must prove by a certificate who it is.";
+    };
+  };
 in
 {
   options.deployment = {
@@ -145,6 +187,53 @@ in
       );
       default = { };
       description = "Keys to bring to the machine.";
+    };
+    healthChecks = {
+      units = mkOption {
+        type = types.listOf (types.strMatching "[a-zA-Z0-9:_.\\@][a-zA-Z0-9:_.\\@-]*");
+        default = [ ];
+        example = [ "nginx" ];
+        # As systemctl reads it.
+        apply = map (name: if hasType name then name else "${name}.service");
+        description = "Units that must be active; a name without a suffix means .service.";
+      };
+      commands = mkOption {
+        type = types.listOf types.str;
+        default = [ ];
+        description = "Lines for /bin/sh that, run as root on the machine, must exit with 0.";
+      };
+      tcp = mkOption {
+        type = types.listOf (types.ints.between 1 65535);
+        default = [ ];
+        example = [ 443 ];
+        description = "Ports of the machine to which the controller must be able to connect.";
+      };
+      http = mkOption {
+        type = types.listOf (types.coercedTo types.str (url: { inherit url; }) (types.submodule httpCheck));
+        default = [ ];
+        example = [ "https://www.example.org/" ];
+        description = "What the controller must be able to get by HTTP; a bare string is a URL.";
+      };
+      stable = mkOption {
+        type = types.ints.unsigned;
+        default = 3;
+        description = "For how many seconds a unit must stay active without being restarted.";
+      };
+      successes = mkOption {
+        type = types.ints.positive;
+        default = 1;
+        description = "How many rounds of all checks must pass, one after the other.";
+      };
+      interval = mkOption {
+        type = types.ints.positive;
+        default = 1;
+        description = "Seconds between two rounds.";
+      };
+      deadline = mkOption {
+        type = types.ints.positive;
+        default = 60;
+        description = "Seconds within which all of it must have passed.";
+      };
     };
   };
 

@@ -2,16 +2,24 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# What NixOps' backend for existing machines adds to a machine. Nothing here depends on
-# which machines are in a run.
+# What NixOps' backend for existing machines adds to a machine, and what our own options do.
+# Nothing here depends on which machines are in a run.
 { nodes, remembered }:
 { lib, ... }:
 
 let
-  addressed = lib.filter (name: nodes.${name}.config.networking.publicIPv4 != null) (lib.attrNames nodes);
+  # A machine whose options are another tool's may lack this one.
+  addressed = lib.filter (name: nodes.${name}.config.networking.publicIPv4 or null != null) (
+    lib.attrNames nodes
+  );
   hostsLine = name: "${nodes.${name}.config.networking.publicIPv4} ${name} ${name}-unencrypted\n";
 in
 {
+  imports = [
+    ./boot-guard.nix
+    ./health-checks.nix
+  ];
+
   # Never what nixpkgs has by default: that would follow every upgrade, and its warning would be lost.
   # Weaker than mkDefault, by which a network may say it too.
   system.stateVersion = lib.mkIf (remembered ? stateVersion) (

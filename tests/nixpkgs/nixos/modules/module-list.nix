@@ -16,6 +16,7 @@
   ./services/openssh.nix
   ./system/activation.nix
   ./system/boot.nix
+  ./system/switch-inhibitors.nix
   ./system/systemd.nix
   ./system/toplevel.nix
 ]

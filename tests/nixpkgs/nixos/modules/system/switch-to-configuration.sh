@@ -48,7 +48,7 @@ if ! flock -n 9; then
     exit 11
 fi
 
-if [ "${NIXOS_NO_CHECK-}" != 1 ] && ! '@preSwitchChecks@' /run/current-system "$toplevel" "$action" 9>&-; then
+if [ "${NIXOS_NO_CHECK-}" != 1 ] && ! '@preSwitchChecks@' "$toplevel" "$action" 9>&-; then
     say "Pre-switch checks failed"
     exit 1
 fi

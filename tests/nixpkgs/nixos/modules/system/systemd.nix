@@ -82,7 +82,7 @@ let
         description = "When the service is started.";
       };
     };
-    config.path = lib.mkAfter [ pkgs.busybox ];
+    config.path = lib.mkAfter [ pkgs.busybox pkgs.systemd ];
   };
   jobScript = unit: text:
     let name = lib.replaceStrings [ "@" "\\" ] [ "-" "-" ] unit; in

@@ -19,6 +19,7 @@ let
       init = ./init.sh;
       switch = ./switch-to-configuration.sh;
       configurationRevision = lib.optionalString (cfg.configurationRevision != null) cfg.configurationRevision;
+      extraDependencies = map toString cfg.extraDependencies;
       passthru = { inherit config; };
     }
     (builtins.readFile ./toplevel.sh + cfg.extraSystemBuilderCmds + cfg.systemBuilderCommands);
@@ -30,6 +31,11 @@ in
       type = types.lazyAttrsOf types.unspecified;
       default = { };
       description = "What can be built of the system.";
+    };
+    extraDependencies = mkOption {
+      type = types.listOf types.pathInStore;
+      default = [ ];
+      description = "Store paths that are in the system's closure beside all others.";
     };
     extraSystemBuilderCmds = mkOption { type = types.lines; default = ""; internal = true; };
     systemBuilderCommands = mkOption { type = types.lines; default = ""; internal = true; };

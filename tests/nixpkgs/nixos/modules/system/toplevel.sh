@@ -15,6 +15,7 @@ printf %s "$system" >"$out/system"
 printf %s "systemd $interfaceVersion" >"$out/init-interface-version"
 printf %s "$kernelParams" >"$out/kernel-params"
 printf %s "$configurationRevision" >"$out/configuration-revision"
+printf %s "$extraDependencies" >"$out/extra-dependencies"
 
 script() {
     # $1: what it is made of; $2: its name
