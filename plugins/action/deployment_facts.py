@@ -19,7 +19,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Remember
 from ansible_collections.nix.ops.plugins.plugin_utils.generations import Description
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost, Machine
 from ansible_collections.nix.ops.plugins.plugin_utils.record import Record
-from ansible_collections.nix.ops.plugins.plugin_utils.state import Acknowledged, State
+from ansible_collections.nix.ops.plugins.plugin_utils.state import Acknowledged, Activated, State
 from ansible_collections.nix.ops.plugins.plugin_utils.state_action import StateAction
 
 # An SSH server that is there and says no will say so again.
@@ -40,9 +40,10 @@ class ActionModule(StateAction):
         merged = states.merge(cached, record.state if record else None)
         if cached is None and merged is not None:
             self.live()(f"what is remembered of it was found on the machine ({_last(merged)})")
-        known = states.found(
-            merged or State(uuid, options["deployment"], name), records.read_last(found.last_activation, uuid)
-        )
+        known = merged or State(uuid, options["deployment"], name)
+        last = None if found.activating else records.read_last(found.last_activation, uuid)
+        self._tell_interrupted(known, last, found)
+        known = states.found(known, last)
         inputs, generated = self._inputs(known.inputs, found, options)
         state = replace(known, deployment=options["deployment"], inputs=inputs, acknowledged=self._acknowledged(known))
         answer = {
@@ -79,6 +80,15 @@ class ActionModule(StateAction):
                 continue
             self._check_is(name, record, machine)
             return found, record
+
+    def _tell_interrupted(self, known: State, last: Activated | None, found: Description) -> None:
+        """Say what nobody has seen yet: an activation that was killed, or ended by a machine that went down."""
+        if last is not None and last.exit_code is None and states.found(known, last) != known:
+            began = time.strftime("%Y-%m-%d %H:%M", time.localtime(last.time))
+            self.live()(f"an earlier activation of {last.toplevel}, at {began}, was interrupted")
+            self.live()(f"it {found.standing.sentence()}")
+        if found.standing.boot_unfinished:
+            self.live()(f"the boot entry of {found.standing.profile} was not written yet")
 
     def _is_elsewhere(self, record: Record | None) -> bool:
         """Whether who answers at the old address is another: then the new address is tried."""

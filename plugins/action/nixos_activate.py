@@ -8,20 +8,34 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIXOS_ACTIVATE
-from ansible_collections.nix.ops.plugins.plugin_utils import activation, difference, fact_cache, generations, nix_cli
+from ansible_collections.nix.ops.plugins.plugin_utils import (
+    activation,
+    difference,
+    fact_cache,
+    generations,
+    health,
+    nix_cli,
+    reboot,
+    ssh_route,
+)
 from ansible_collections.nix.ops.plugins.plugin_utils import state as states
 from ansible_collections.nix.ops.plugins.plugin_utils.activation import (
+    Access,
     Activation,
     ActivationFailed,
+    Goal,
     Policy,
 )
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Remembered
-from ansible_collections.nix.ops.plugins.plugin_utils.generations import Description
+from ansible_collections.nix.ops.plugins.plugin_utils.generations import Description, Standing
+from ansible_collections.nix.ops.plugins.plugin_utils.health import Checks
+from ansible_collections.nix.ops.plugins.plugin_utils.ssh_route import Endpoint
 from ansible_collections.nix.ops.plugins.plugin_utils.state import Acknowledged, Activated, State
 from ansible_collections.nix.ops.plugins.plugin_utils.state_action import StateAction
 
@@ -40,47 +54,89 @@ class ActionModule(StateAction):
     SPECIFICATION = NIXOS_ACTIVATE
 
     def perform(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Activate, unless the machine stands there already."""
-        toplevel, action = options["toplevel"], options["action"]
-        activation.check_names(toplevel, options["profile"])
+        """Activate, unless the machine stands there already, and reboot it where that is wanted."""
+        goal = Goal(options["toplevel"], options["action"], options["profile"], options["generation"])
+        goal.check()
+        checks = health.read(options["health_checks"] or {})
+        self.destination = self._destination(options["address"], options["port"])
         if options["remember"] and not self.check:
             fact_cache.check()
         standing = generations.standing_of(options["found"])
         described = None
-        if standing is None or (self.wants_diff and not standing.stands_at(toplevel, action)):
-            described = self._described(options["profile"])
+        if standing is None or (self.wants_diff and not standing.stands_at(goal.toplevel, goal.action)):
+            described = self._described(goal.profile)
             standing = described.standing
-        needed = options["force"] or not standing.stands_at(toplevel, action)
+        # What stands there while an activation is at work does not stay there unless that is followed.
+        at_work = bool((described and described.activating) or options["found"].get("activating"))
+        needed = options["force"] or at_work or not standing.stands_at(goal.toplevel, goal.action)
+        reboots = not needed and _reboots(standing, goal, options["reboot"])
         result: dict[str, Any] = {
-            "changed": needed and action != "dry-activate",
-            "toplevel": toplevel,
-            "action": action,
+            "changed": (needed and goal.action != "dry-activate") or reboots,
+            "toplevel": goal.toplevel,
+            "action": goal.action,
             "old_toplevel": standing.running,
             "old_generation": standing.generation,
             "generation": standing.generation,
         }
         if self.wants_diff:
-            result["diff"] = {"prepared": self._difference(described, toplevel) if described else ""}
-        if self.check and action != "dry-activate":
+            result["diff"] = {"prepared": self._difference(described, goal.toplevel) if described else ""}
+        if self.check and goal.action != "dry-activate":
             return result
         latest = None
+        access = self._access(checks)
+        if standing.on_trial:
+            self._keep(standing, access, options["reboot_timeout"])
         if needed and not options["replace_unknown"]:
             self._check_known(options["remember"], standing.running)
-        if needed:
-            done = self._activate(options)
+        if needed or reboots:
+            # What only is rebooted has its boot entry written once more: it is what boots then.
+            how = goal if needed else replace(goal, action="boot")
+            done = self._activate(how, options, "always" if reboots else options["reboot"], access)
             if done.exit_code == 4:
                 failed = ", ".join(done.units.failed or done.after.failed_units)
                 self._display.warning(f"{self.place}: units failed: {failed}")
-            result |= {"changed": done.changed, **_answer(done)}
-            if action in _ACKNOWLEDGED and options["rollback"] == "auto":
+            result |= {"changed": done.changed, **_answer(done), "action": goal.action}
+            if (goal.action in _ACKNOWLEDGED and options["rollback"] == "auto") or done.rebooted:
                 result["acknowledged"] = self._acknowledged()
-            if action != "dry-activate":
-                latest = Activated(toplevel, action, done.after.generation, done.exit_code, int(time.time()))
+            if goal.action != "dry-activate":
+                latest = Activated(goal.toplevel, goal.action, done.after.generation, done.exit_code, int(time.time()))
                 self.live()("activation finished successfully")
         if options["remember"] and not self.check:
             result |= self._remember(options["remember"], latest, result)
-            self.live()(_END.get(action, "deployment finished successfully"))
+            self.live()(_END.get(goal.action, "deployment finished successfully"))
         return result
+
+    def _destination(self, address: str | None, port: int | None) -> Endpoint | None:
+        if address is None and port is None:
+            return None
+        said = ssh_route.endpoint(self._connection)
+        if said is None:
+            return None
+        where = Endpoint(address or said.address, port or said.port)
+        where.check()
+        return where
+
+    def _access(self, checks: Checks) -> Access:
+        check = None
+        if checks:
+            machine = self.machine()
+            address = self.ways.told.address if self.ways else None
+            check = partial(health.check, checks, machine, address, on_line=self.live())
+        return Access(self.confirm, self.confirm_boot, check, checks.deadline if checks else 0)
+
+    def _keep(self, standing: Standing, access: Access, timeout: float) -> None:
+        """Acknowledge what was booted by a run that is gone: the machine would boot back otherwise."""
+        self.live()("it has booted this system for the first time, and waits to be reached")
+        kept = reboot.keep(
+            standing, timeout=timeout, confirm=access.confirm_boot, check=access.check, on_line=self.live()
+        )
+        if kept is not None:
+            raise OpsError(
+                kept[0],
+                machine=self.place,
+                state="the machine boots back to what it had booted before",
+                next_step="Correct the configuration and deploy again.",
+            )
 
     def _described(self, profile: str) -> Description:
         return generations.describe(self.machine(), profile=profile, closure=self.wants_diff, units=self.wants_diff)
@@ -96,17 +152,24 @@ class ActionModule(StateAction):
             next_step="Find out who deployed that. To replace it all the same, set 'replace_unknown' to true.",
         )
 
-    def _activate(self, options: dict[str, Any]) -> Activation:
+    def _activate(self, goal: Goal, options: dict[str, Any], reboots: str, access: Access) -> Activation:
         remember = options["remember"]
+        machine = self.machine()
+        self.stay()
         return activation.activate(
-            self.machine(),
-            options["toplevel"],
-            options["action"],
-            profile=options["profile"],
+            machine,
+            goal,
+            Policy(
+                options["rollback"] == "auto",
+                options["switch_timeout"],
+                options["confirm_timeout"],
+                options["failed_units"],
+                reboots if goal.action in ("switch", "boot") else "never",
+                options["reboot_timeout"],
+            ),
+            access,
             holder=self.holder,
             deployment=remember["uuid"] if remember else None,
-            policy=Policy(options["rollback"] == "auto", options["confirm_timeout"], options["failed_units"]),
-            confirm=self.acknowledge,
             on_line=self.live(),
             patience=options["reconnect_timeout"],
         )
@@ -157,6 +220,13 @@ class ActionModule(StateAction):
         return difference.Difference(packages, units).text()
 
 
+def _reboots(standing: Standing, goal: Goal, when: str) -> bool:
+    """Whether a machine that has nothing else to do is to be rebooted."""
+    if goal.action not in ("switch", "boot") or when == "never":
+        return False
+    return when == "always" or bool(standing.reboot_parts) or standing.running != goal.toplevel
+
+
 def _answer(done: Activation) -> dict[str, Any]:
     return {
         "toplevel": done.toplevel,
@@ -169,7 +239,11 @@ def _answer(done: Activation) -> dict[str, Any]:
         "exit_code": done.exit_code,
         "step": done.step,
         "rolled_back": done.rolled_back != "no",
+        "unhealthy": list(done.unhealthy),
+        "rebooted": done.rebooted,
+        "reboot_needed": bool(done.after.reboot_parts) or done.after.running != done.after.profile,
         "units": {kind: list(units) for kind, units in asdict(done.units).items()},
         "failed_units": list(done.after.failed_units),
+        "journal": {unit: list(lines) for unit, lines in done.journal.items()},
         "output": done.output,
     }

@@ -51,16 +51,42 @@ _MACHINE_OF_A_DEPLOYMENT = {
     "machine": {"type": "str", "required": True},
 }
 
+_HTTP_CHECK = {
+    "url": {"type": "str", "required": True},
+    "status": {"type": "list", "elements": "int", "default": [200]},
+    "contains": {"type": "str"},
+    "headers": {"type": "dict", "default": {}},
+    "validate_certs": {"type": "bool", "default": True},
+}
+
+_HEALTH_CHECKS = {
+    "units": {"type": "list", "elements": "str", "default": []},
+    "commands": {"type": "list", "elements": "str", "default": []},
+    "tcp": {"type": "list", "elements": "int", "default": []},
+    "http": {"type": "list", "elements": "dict", "default": [], "options": _HTTP_CHECK},
+    "stable": {"type": "int", "default": 3},
+    "successes": {"type": "int", "default": 1},
+    "interval": {"type": "int", "default": 1},
+    "deadline": {"type": "int", "default": 60},
+}
+
 NIXOS_ACTIVATE = {
     "argument_spec": {
         "toplevel": {"type": "path", "required": True},
         "action": {"type": "str", "choices": ["switch", "boot", "test", "dry-activate"], "default": "switch"},
         "profile": {"type": "path", "default": SYSTEM_PROFILE},
+        "generation": {"type": "int"},
         "force": {"type": "bool", "default": False},
         "reconnect_timeout": {"type": "int", "default": 300},
         "rollback": {"type": "str", "choices": ["auto", "never"], "default": "auto"},
+        "switch_timeout": {"type": "int", "default": 1800},
         "confirm_timeout": {"type": "int", "default": 60},
         "failed_units": {"type": "str", "choices": ["fail", "warn", "rollback"], "default": "rollback"},
+        "health_checks": {"type": "dict", "options": _HEALTH_CHECKS},
+        "reboot": {"type": "str", "choices": ["never", "when_needed", "always"], "default": "never"},
+        "reboot_timeout": {"type": "int", "default": 600},
+        "address": {"type": "str"},
+        "port": {"type": "int"},
         "replace_unknown": {"type": "bool", "default": True},
         "found": {"type": "dict", "default": {}},
         "remember": {

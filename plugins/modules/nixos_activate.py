@@ -19,6 +19,9 @@ description:
   - V(switch) is done as test, profile, boot entry, so that a machine on which the activation fails still boots what it
     ran before.
   - A machine that stands at the toplevel already is left alone.
+  - A run that finds the same activation at work, since the one that began it was killed, follows it to its end. What
+    is killed on the machine itself is ended in order by systemd. Before anybody got in again the machine goes back,
+    afterwards the profile is set and the boot entry written.
   - Two activations never run at the same time on one machine.
 extends_documentation_fragment: [nix.ops.attributes]
 attributes:
@@ -45,6 +48,11 @@ options:
     description: The profile that becomes the toplevel, with O(action=switch) and O(action=boot).
     type: path
     default: /nix/var/nix/profiles/system
+  generation:
+    description:
+      - The number that the profile is to stand at, where that generation still leads to O(toplevel). A machine goes
+        back to a generation that way, and makes no new one.
+    type: int
   force:
     description: Activate also when the machine stands at the toplevel already.
     type: bool
@@ -61,9 +69,16 @@ options:
         is gone.
       - V(never) sets the profile and writes the boot entry right after a switch that succeeds.
       - With O(action=boot) nothing is waited for, since nothing else runs.
+      - The exit codes of C(switch-to-configuration) and what follows are told in the notes.
     type: str
     choices: [auto, never]
     default: auto
+  switch_timeout:
+    description:
+      - For how many seconds C(switch-to-configuration) may be at work. It is ended then, and the machine goes back.
+      - So is going back itself, before the machine is rebooted for it.
+    type: int
+    default: 1800
   confirm_timeout:
     description:
       - For how many seconds the machine waits for that, counted from the end of the switch, by the kernel's own clock.
@@ -73,10 +88,105 @@ options:
     description:
       - What follows where units failed while the new system runs, exit code 4 of C(switch-to-configuration).
       - V(rollback) goes back, V(fail) keeps the new system and fails, V(warn) keeps it and warns.
-      - With O(rollback=never), V(rollback) is V(fail), and the boot entry is not written.
+      - With O(rollback=never), V(rollback) fails, the new system runs on, and its boot entry is not written.
     type: str
     choices: [fail, warn, rollback]
     default: rollback
+  health_checks:
+    description:
+      - What makes the machine healthy. It is checked after the switch, once the controller got in over a new
+        connection and before the profile is set and the boot entry written, and after a reboot. Where it fails, the
+        machine goes back.
+      - With O(rollback=never) it is checked at the end, and the task fails.
+      - A round checks everything. Rounds are repeated until one passes, or the deadline is over.
+    type: dict
+    suboptions:
+      units:
+        description: Units that have to be active. A name without a suffix is that of a service.
+        type: list
+        elements: str
+        default: []
+      commands:
+        description: Lines for C(/bin/sh) on the machine that have to succeed, as root. They are shown where they fail.
+        type: list
+        elements: str
+        default: []
+      tcp:
+        description: Ports of the machine that the controller has to reach, at the address of its connection.
+        type: list
+        elements: int
+        default: []
+      http:
+        description: URLs that have to answer to the controller.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          url:
+            description: The URL. It is shown where it fails, and so is no place for a secret.
+            type: str
+            required: true
+          status:
+            description: The status codes that are good. Redirects are followed unless one of these is 3xx.
+            type: list
+            elements: int
+            default: [200]
+          contains:
+            description: A text that the first MiB of the answer has to contain.
+            type: str
+          headers:
+            description: Headers of the request.
+            type: dict
+            default: {}
+          validate_certs:
+            description: Whether the certificate has to be valid.
+            type: bool
+            default: true
+      stable:
+        description: For how many seconds a unit has to stay active without being started anew.
+        type: int
+        default: 3
+      successes:
+        description: How many rounds in a row have to pass. Of a check that flaps, one is not enough.
+        type: int
+        default: 1
+      interval:
+        description: The seconds between two rounds.
+        type: int
+        default: 1
+      deadline:
+        description: The seconds after which the machine is taken for ill.
+        type: int
+        default: 60
+  reboot:
+    description:
+      - Whether the machine is rebooted, with O(action=switch) and O(action=boot).
+      - V(when_needed) reboots it where the kernel, the initrd, the kernel's modules or systemd differ from what was
+        booted, where C(switch-to-configuration) refuses to switch to the system while this one runs (exit code 100, or
+        a changed C(system.switch.inhibitors)), and after O(action=boot) where another system runs.
+      - V(always) reboots it in any case, and so changes something each time.
+      - The task waits for the machine, knows the reboot by its boot id and what it runs by its toplevel, checks its
+        health again and acknowledges it over a new connection.
+      - A system that is booted for the first time boots what was booted before by itself, unless it is acknowledged. A
+        unit does that which the evaluation of a network adds to each machine, C(nix-ops-boot-guard.service). A system
+        without it gets a warning.
+      - A kernel that never starts that unit does not boot back. The boot menu has the old generations.
+    type: str
+    choices: [never, when_needed, always]
+    default: never
+  reboot_timeout:
+    description:
+      - For how many seconds the controller waits for a machine that reboots.
+      - The machine waits as long, from its own start on, before it boots back.
+    type: int
+    default: 600
+  address:
+    description:
+      - Where the machine is reached after the activation, where that is elsewhere than C(ansible_host) says.
+    type: str
+  port:
+    description: Its port there.
+    type: int
   replace_unknown:
     description:
       - Whether to replace a system that nothing of what is remembered of the machine knows, and that may be someone
@@ -130,6 +240,12 @@ options:
 notes:
   - A machine of a deployment is reached where it was last acknowledged, and acknowledged where C(ansible_host) and
     C(ansible_port) say, so that both can be changed by the activation itself.
+  - "Exit codes of C(switch-to-configuration), with O(rollback=auto). 0: the machine waits to be reached, and goes back
+    where it is not. 1, 126, 127: it was refused or could not be run, and nothing was touched. 2, 3, 101 and all others:
+    it goes back. 124: it did not end within O(switch_timeout), and goes back. 4: as O(failed_units) says. 11: another
+    C(switch-to-configuration) is at work, nothing was touched. 100: nothing was touched, and as O(reboot) says."
+  - With O(rollback=never), any exit code but 0 is a failure, and the boot entry is not written, whatever runs. Of 4 it
+    is written where O(failed_units) keeps the system.
   - Needs root on the machine, and systemd.
   - C(timeout) of the task ends the following, not the activation.
 seealso:
@@ -151,6 +267,20 @@ EXAMPLES = r"""
   nix.ops.nixos_activate:
     toplevel: "{{ toplevel }}"
     action: boot
+
+- name: Switch to a system and go back unless it answers
+  nix.ops.nixos_activate:
+    toplevel: "{{ toplevel }}"
+    health_checks:
+      units: [sshd]
+      commands: ["test -e /etc/NIXOS"]
+      tcp: [22]
+      deadline: 20
+
+- name: Switch to a system, and reboot for a new kernel
+  nix.ops.nixos_activate:
+    toplevel: "{{ toplevel }}"
+    reboot: when_needed
 
 - name: Switch to a system and remember it
   nix.ops.nixos_activate:
@@ -249,11 +379,27 @@ exit_code:
 step:
   description: The last step that was begun.
   type: str
-  choices: [activate, acknowledge, rollback, profile, boot]
+  choices: [activate, acknowledge, check, rollback, profile, boot, reboot]
   returned: when something was activated
   sample: boot
 rolled_back:
   description: Whether the machine has gone back to what ran before.
+  type: bool
+  returned: when something was activated
+  sample: false
+unhealthy:
+  description: What the health checks found amiss.
+  type: list
+  elements: str
+  returned: when something was activated
+  sample: ["web.service is activating (auto-restart)"]
+rebooted:
+  description: Whether the machine was rebooted and has booted the toplevel.
+  type: bool
+  returned: when something was activated
+  sample: false
+reboot_needed:
+  description: Whether a reboot is needed for all of the system to run.
   type: bool
   returned: when something was activated
   sample: false
@@ -298,6 +444,12 @@ failed_units:
   elements: str
   returned: when something was activated
   sample: []
+journal:
+  description: For each unit that failed in this activation the last lines of its journal.
+  type: dict
+  returned: when something was activated
+  sample:
+    web.service: ["nginx: [emerg] bind() to 0.0.0.0:80 failed"]
 output:
   description: All that was said.
   type: str

@@ -114,6 +114,16 @@ generations:
       description: When it was made, in seconds since 1970.
       type: int
       sample: 1767225600
+activating:
+  description: Whether an activation of this collection is at work.
+  type: bool
+  returned: success
+  sample: false
+trial:
+  description: A system that boots next or was booted, and boots back unless it is reached; V(null) for none.
+  type: str
+  returned: success
+  sample: null
 reboot_needed:
   description: Whether the profile has another kernel, initrd, set of kernel modules or systemd than what was booted.
   type: bool

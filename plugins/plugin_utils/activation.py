@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
-from ansible_collections.nix.ops.plugins.plugin_utils import generations, job, nix_cli
+from ansible_collections.nix.ops.plugins.plugin_utils import generations, job, nix_cli, reboot
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.generations import Standing
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost, Machine, facts, script
@@ -30,14 +30,16 @@ _EXIT_CODES = {
     11: "another switch-to-configuration is at work",
     100: "the new system can't be switched to while this one runs: it needs a reboot",
     101: "switch-to-configuration itself broke down",
+    124: "the switch did not end in time",
     126: "switch-to-configuration can't be run on this machine",
     127: "switch-to-configuration is missing or can't be run on this machine",
 }
 _NEXT_STEPS = {
-    1: "Read the lines above: they name the check, or what the boot loader said.",
+    1: "Read the lines above: they name the check, or what the boot loader said. Where it inhibits the switch,"
+    " set 'reboot' to when_needed.",
     4: "Look at the units named above; correct them and deploy again.",
     11: "Wait for the other switch to end, then run the same again.",
-    100: "Use the action 'boot', then reboot the machine.",
+    100: "Set 'reboot' to when_needed, or use the action 'boot' and reboot the machine.",
     126: "Check that the system was built for this machine's kind of processor.",
     127: "Check that the system was built for this machine's kind of processor.",
 }
@@ -65,6 +67,83 @@ class Units:
 
 
 @dataclass(frozen=True)
+class Goal:
+    """What a machine is to run and boot.
+
+    :param action: ``switch``, ``boot``, ``test`` or ``dry-activate``.
+    :param profile: the profile that becomes the toplevel, for ``switch`` and ``boot``.
+    :param generation: the number that the profile is to stand at, where that generation leads to the toplevel; a new
+        one is made otherwise.
+    """
+
+    toplevel: str
+    action: str
+    profile: str
+    generation: int | None = None
+
+    def check(self) -> None:
+        """Refuse what is no toplevel or profile before anything is touched.
+
+        :raises OpsError: naming the value.
+        """
+        if not nix_cli.STORE_PATH.fullmatch(self.toplevel):
+            raise OpsError(
+                f"{self.toplevel!r} is no path of a system in the Nix store",
+                next_step="Give the toplevel that nix_build returned.",
+            )
+        generations.check_profile(self.profile)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What is done where an activation does not go well, and whether the machine is rebooted.
+
+    :param rollback: whether the machine goes back to what ran before, where the switch fails or nobody gets in again.
+    :param switch_timeout: after how many seconds a switch that does not end is ended.
+    :param confirm_timeout: for how many seconds the machine waits after the switch for someone to get in.
+    :param failed_units: what follows from units that failed: ``fail``, ``warn`` or ``rollback``.
+    :param reboot: ``never``, ``when_needed`` or ``always``.
+    :param reboot_timeout: for how many seconds a machine that reboots waits for someone to get in.
+    """
+
+    rollback: bool
+    switch_timeout: int
+    confirm_timeout: int
+    failed_units: str
+    reboot: str = "never"
+    reboot_timeout: int = 600
+
+    def check(self) -> None:
+        """Refuse times that are none before anything is touched.
+
+        :raises OpsError: naming the value.
+        """
+        for name in ("switch_timeout", "confirm_timeout", "reboot_timeout"):
+            if getattr(self, name) < 1:
+                raise OpsError(
+                    f"{name} is {getattr(self, name)}, and has to be at least 1",
+                    state="nothing was touched",
+                    next_step=f"Correct {name!r}.",
+                )
+
+
+@dataclass(frozen=True)
+class Access:
+    """How an activation gets in again, and what it looks for there.
+
+    :param confirm: answers the attempt in this directory over a new connection, as the second word says; raises
+        :class:`ConnectionLost` where it can't, and is tried again as long as the machine waits.
+    :param confirm_boot: the same for a machine that has booted, as the word says; answers with what counts.
+    :param check: checks the machine's health; answers with what is amiss. None where nothing is to be checked.
+    """
+
+    confirm: Callable[[str, str], None]
+    confirm_boot: Callable[[str], str]
+    check: Callable[[], tuple[str, ...]] | None
+    check_seconds: int
+
+
+@dataclass(frozen=True)
 class Activation:
     """An activation that ended.
 
@@ -73,9 +152,13 @@ class Activation:
     :param before: what ran and booted before it.
     :param after: what runs and boots now, asked from the machine.
     :param exit_code: that of the step that ended it; None where it was killed.
-    :param step: the step it came to: ``activate``, ``acknowledge``, ``rollback``, ``profile`` or ``boot``.
+    :param step: the step it came to: ``activate``, ``acknowledge``, ``check``, ``rollback``, ``profile``, ``boot`` or
+        ``reboot``.
     :param output: all that was said.
     :param rolled_back: ``yes``, ``reboot`` where the machine had to be rebooted for it, or ``no``.
+    :param unhealthy: what the health checks found amiss.
+    :param journal: the ends of the journals of the units that failed, by unit.
+    :param rebooted: whether the machine was rebooted into what it was to run.
     """
 
     toplevel: str
@@ -87,6 +170,9 @@ class Activation:
     units: Units
     output: str
     rolled_back: str = "no"
+    unhealthy: tuple[str, ...] = ()
+    journal: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    rebooted: bool = False
 
     @property
     def changed(self) -> bool:
@@ -94,47 +180,14 @@ class Activation:
         return self.action != "dry-activate" and (self.before != self.after or self.units != Units())
 
 
-def check_names(toplevel: str, profile: str) -> None:
-    """Refuse what is no toplevel or profile before anything is touched.
-
-    :raises OpsError: naming the value.
-    """
-    if not nix_cli.STORE_PATH.fullmatch(toplevel):
-        raise OpsError(
-            f"{toplevel!r} is no path of a system in the Nix store",
-            next_step="Give the toplevel that nix_build returned.",
-        )
-    generations.check_profile(profile)
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What is done where an activation does not go well.
-
-    :param rollback: whether the machine goes back to what ran before, where the switch fails or nobody gets in again.
-    :param confirm_timeout: for how many seconds the machine waits after the switch for someone to get in.
-    :param failed_units: what follows from units that failed: ``fail``, ``warn`` or ``rollback``.
-    """
-
-    rollback: bool
-    confirm_timeout: int
-    failed_units: str
-
-    def words(self) -> tuple[str, ...]:
-        """As words of the script."""
-        return "auto" if self.rollback else "never", self.failed_units, str(self.confirm_timeout)
-
-
 def activate(
     machine: Machine,
-    toplevel: str,
-    action: str,
+    goal: Goal,
+    policy: Policy,
+    access: Access,
     *,
-    profile: str,
     holder: str,
     deployment: str | None = None,
-    policy: Policy,
-    confirm: Callable[[str], None],
     on_line: LineSink,
     patience: float,
 ) -> Activation:
@@ -143,64 +196,119 @@ def activate(
     The activation goes on whatever becomes of the connection or of the caller. One that is at work already, with
     the same toplevel and action, is followed to its end instead.
 
-    :param action: ``switch``, ``boot``, ``test`` or ``dry-activate``.
-    :param profile: the profile that becomes the toplevel, for ``switch`` and ``boot``.
     :param holder: who activates, shown to others who find the machine busy.
     :param deployment: the UUID of the deployment it is of, which the machine notes.
-    :param confirm: gets in over a new connection and acknowledges the attempt in this directory; raises
-        :class:`ConnectionLost` where it can't, and is tried again as long as the machine waits.
     :param on_line: called with each line that is said, while it happens.
     :param patience: for how many seconds in a row the machine may be out of reach.
     :raises ActivationFailed: where it does not succeed, with what runs and what boots.
     :raises OpsError: where it is not begun, or the machine is out of reach for too long.
     """
-    check_names(toplevel, profile)
-    more = (profile, holder, deployment or "-", *policy.words())
-    before, directory = _begin(machine, toplevel, action, more, on_line)
-    confirmation = _Confirmation(confirm, directory)
+    goal.check()
+    policy.check()
+    before, directory = _begin(machine, goal, policy, access, deployment, holder, on_line)
+    answers = _Answers(access, directory, machine, on_line)
+    outcome = partial(machine.ask, "activation_outcome", directory, goal.profile, within=job.ANSWER_WITHIN)
     try:
-        ended = job.follow(machine, directory, on_line=on_line, patience=patience, on_step=confirmation)
-        units = read_units(ended.log)
-        outcome = partial(machine.ask, "activation_outcome", directory, profile, within=job.ANSWER_WITHIN)
+        ended = job.follow(machine, directory, on_line=on_line, patience=patience, on_step=answers)
+        if ended.exit_code is None and ended.step == "reboot":
+            return _rebooted(machine, goal, policy, access, before, ended, on_line)
         answer = facts(job.patiently(outcome, machine.name, on_line=on_line, patience=patience))
     except OpsError:
         raise
     except BaseException:
         on_line("this run ends; the activation goes on by itself on the machine")
         raise
-    after = generations.standing(answer)
-    rolled_back = (answer.get("rolled_back") or ["no"])[0]
-    step = ended.step or "activate"
-    done = Activation(toplevel, action, before, after, ended.exit_code, step, units, ended.log, rolled_back)
-    if what := _what_failed(done, ended, confirmation, policy):
-        raise ActivationFailed(what, done, machine, answer.get("journal", []))
+    done = Activation(
+        goal.toplevel,
+        goal.action,
+        before,
+        generations.standing(answer),
+        ended.exit_code,
+        ended.step or "activate",
+        read_units(ended.log),
+        ended.log,
+        # An answer that was lost on the way is not given twice.
+        (answer.get("rolled_back") or ["yes" if ended.step == "rollback" else "no"])[0],
+        answers.unhealthy,
+        _journal(answer.get("journal", [])),
+    )
+    if what := _what_failed(done, ended, answers, policy):
+        raise ActivationFailed(what, done, machine)
+    if goal.action in ("switch", "test") and not policy.rollback and access.check and (amiss := access.check()):
+        done = replace(done, unhealthy=amiss)
+        raise ActivationFailed(f"it is not healthy, and rollback is never: {'; '.join(amiss)}", done, machine)
     return done
 
 
-class _Confirmation:
-    """Gets in over a new connection, once the switch is done, until that succeeds or the machine waits no longer."""
+class _Answers:
+    """What an activation that waits for the controller is answered.
 
-    def __init__(self, confirm: Callable[[str], None], directory: str) -> None:
-        self._confirm = confirm
+    Once the switch is done, the controller gets in over a new connection, until that succeeds or the machine waits no
+    longer; it checks the machine's health; and it says that it is there to see a reboot.
+    """
+
+    def __init__(self, access: Access, directory: str, machine: Machine, on_line: LineSink) -> None:
+        self._access = access
         self._directory = directory
-        self._done = False
+        self._machine = machine
+        self._on_line = on_line
+        self._reboots = False
+        self._reached = False
+        self._verdict: str | None = None
+        self._told = False
         self.lost: Exception | None = None
+        self.unhealthy: tuple[str, ...] = ()
 
     def __call__(self, step: str) -> None:
-        if step != "acknowledge" or self._done:
-            return
         try:
-            self._confirm(self._directory)
+            if step in ("acknowledge", "check") and not self._told:
+                self._acknowledge()
+            elif step == "reboot" and not self._reboots:
+                self._machine.ask("acknowledge", self._directory, "reboot", within=job.ANSWER_WITHIN)
+                self._reboots = True
+                self._on_line("rebooting...")
         except (ConnectionLost, OpsError) as lost:
             self.lost = lost
+
+    def _acknowledge(self) -> None:
+        if self._access.check is None:
+            self._access.confirm(self._directory, "keep")
         else:
-            self._done = True
+            if not self._reached:
+                self._access.confirm(self._directory, "reached")
+                self._reached = True
+            if self._verdict is None:
+                self.unhealthy = self._access.check()
+                self._verdict = "undo" if self.unhealthy else "keep"
+            self._machine.ask("acknowledge", self._directory, self._verdict, within=job.ANSWER_WITHIN)
+        self._told = True
 
 
 def _begin(
-    machine: Machine, toplevel: str, action: str, more: tuple[str, ...], on_line: LineSink
+    machine: Machine,
+    goal: Goal,
+    policy: Policy,
+    access: Access,
+    deployment: str | None,
+    holder: str,
+    on_line: LineSink,
 ) -> tuple[Standing, str]:
-    words = (secrets.token_hex(8), action, toplevel, *more, " ".join(machine.environment))
+    plan = {
+        "action": goal.action,
+        "new": goal.toplevel,
+        "profile": goal.profile,
+        "generation": goal.generation or "",
+        "holder": holder,
+        "deployment": deployment or "-",
+        "rollback": "auto" if policy.rollback else "never",
+        "failed_units": policy.failed_units,
+        "switch_seconds": policy.switch_timeout,
+        "seconds": policy.confirm_timeout,
+        "check_seconds": access.check_seconds,
+        "reboot": policy.reboot,
+        "reboot_seconds": policy.reboot_timeout,
+    }
+    words = (secrets.token_hex(8), " ".join(machine.environment), *(f"{name}={value}" for name, value in plan.items()))
     try:
         done = machine.run("activation", *words, data=script("activation_job"))
     except ConnectionLost as lost:
@@ -231,21 +339,71 @@ def _begin(
     )
 
 
-def _what_failed(done: Activation, ended: job.Ended, confirmation: _Confirmation, policy: Policy) -> str | None:
+def _rebooted(
+    machine: Machine,
+    goal: Goal,
+    policy: Policy,
+    access: Access,
+    before: Standing,
+    ended: job.Ended,
+    on_line: LineSink,
+) -> Activation:
+    """Wait for a machine that reboots, and have it keep what it has booted."""
+    came = reboot.await_boot(
+        machine,
+        goal.toplevel,
+        before,
+        profile=goal.profile,
+        timeout=policy.reboot_timeout,
+        confirm=access.confirm_boot,
+        check=access.check,
+        on_line=on_line,
+    )
+    done = Activation(
+        goal.toplevel,
+        goal.action,
+        before,
+        came.after,
+        0 if came.what_failed is None else None,
+        "reboot",
+        read_units(ended.log),
+        ended.log,
+        "reboot" if came.booted_back else "no",
+        came.unhealthy,
+        {},
+        came.what_failed is None,
+    )
+    if came.what_failed is not None:
+        raise ActivationFailed(came.what_failed, done, machine)
+    return done
+
+
+def _journal(lines: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Read lines "UNIT TEXT"."""
+    found: dict[str, tuple[str, ...]] = {}
+    for line in lines:
+        unit, _space, text = line.partition(" ")
+        found[unit] = (*found.get(unit, ()), text)
+    return found
+
+
+def _what_failed(done: Activation, ended: job.Ended, answers: _Answers, policy: Policy) -> str | None:
     """What failed, one sentence; None where all went well."""
     if ended.state == "gone":
         return "the machine was rebooted during the activation"
-    if ended.exit_code is None:
-        return "the activation was killed"
     back = {
         "no": "",
         "yes": ", so the machine has gone back to what ran before",
         "reboot": ", and going back failed as well, so the machine was rebooted into what ran before",
     }[done.rolled_back]
+    if ended.exit_code is None:
+        return f"the activation was killed{back}"
     if ended.exit_code == 0:
         if done.rolled_back == "no":
             return None
-        why = f": {str(confirmation.lost).splitlines()[0]}" if confirmation.lost else ""
+        if done.unhealthy:
+            return f"its health checks failed{back}: {'; '.join(done.unhealthy)}"
+        why = f": {str(answers.lost).splitlines()[0]}" if answers.lost else ""
         return f"nobody got in over a new connection within {policy.confirm_timeout} seconds{back}{why}"
     if ended.exit_code == 4 and done.rolled_back == "no" and policy.failed_units == "warn":
         return None
@@ -253,9 +411,11 @@ def _what_failed(done: Activation, ended: job.Ended, confirmation: _Confirmation
 
 
 def _of_exit_code(activation: Activation, code: int) -> str:
+    if activation.step == "reboot":
+        return f"the machine could not be rebooted (exit code {code})"
     if activation.step == "profile":
         return f"the profile could not be set (exit code {code})"
-    if activation.step == "boot" and activation.action == "switch":
+    if activation.step == "boot" and activation.after.running == activation.toplevel:
         return f"the new system runs, but its boot entry could not be written (exit code {code})"
     what = _EXIT_CODES.get(code, "the activation failed")
     what = f"{what} (exit code {code} of switch-to-configuration {activation.action})"
@@ -267,16 +427,20 @@ class ActivationFailed(OpsError):
     """An activation that did not succeed; it carries all that is known of it.
 
     :param what: what failed, one sentence.
-    :param journal: the ends of the failed units' journals.
     """
 
-    def __init__(self, what: str, activation: Activation, machine: Machine, journal: Sequence[str]) -> None:
+    def __init__(self, what: str, activation: Activation, machine: Machine) -> None:
         if activation.exit_code is None:
             next_step = "Run the same again."
+        elif activation.step == "profile":
+            next_step = (
+                "Read the lines above. Where its disk is full, free room (df -h /nix /var). Then run the same again."
+            )
         else:
             next_step = _NEXT_STEPS.get(
                 activation.exit_code, "Read the lines above, correct the configuration and deploy again."
             )
+        journal = [f"{unit} {line}" for unit, lines in activation.journal.items() for line in lines]
         super().__init__(
             what,
             machine=machine.name,

@@ -42,6 +42,10 @@ class Standing:
         can't be read.
     :param boot_unfinished: whether the profile was set and its boot entry has not been written since.
     :param failed_units: the units that are in the state ``failed``.
+    :param boot_id: tells one boot from another.
+    :param reboot_parts: the parts of the booted system that differ from the profile's and only
+        a reboot replaces.
+    :param trial: the toplevel that boots back unless someone gets in once it has been booted; None where there is none.
     """
 
     running: str | None
@@ -49,8 +53,16 @@ class Standing:
     profile: str | None
     generation: int | None
     boot_default: str | None
-    boot_unfinished: bool
-    failed_units: tuple[str, ...]
+    boot_unfinished: bool = False
+    failed_units: tuple[str, ...] = ()
+    boot_id: str | None = None
+    reboot_parts: tuple[str, ...] = ()
+    trial: str | None = None
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether the running system boots back unless someone gets in."""
+        return self.trial is not None and self.trial == self.running
 
     def stands_at(self, toplevel: str, action: str) -> bool:
         """Whether an action of ``switch-to-configuration`` with this toplevel has nothing to do."""
@@ -87,27 +99,25 @@ class Generation:
 class Description:
     """A NixOS machine.
 
-    :param reboot_parts: the parts of the booted system that differ from the profile's and only
-        a reboot replaces.
     :param closure: the store paths of the running system; empty where not asked for.
     :param units: the running system's unit files and the store paths they lead to; likewise.
     :param release: the NixOS release that runs, such as ``24.05``; None where that can't be told.
     :param record: the machine's own record as it printed it; None where there is none or not asked for.
     :param last_activation: how the last activation ended, likewise.
+    :param activating: whether one is at work.
     """
 
     standing: Standing
     nixos_version: str | None
     system_state: str | None
-    boot_id: str | None
     has_nix: bool
     generations: tuple[Generation, ...]
-    reboot_parts: tuple[str, ...]
     closure: tuple[str, ...]
     units: Mapping[str, str]
     release: str | None
     record: str | None
     last_activation: str | None
+    activating: bool
 
 
 def standing(answer: Mapping[str, list[str]]) -> Standing:
@@ -121,6 +131,9 @@ def standing(answer: Mapping[str, list[str]]) -> Standing:
         boot_default=_one(answer, "boot_default"),
         boot_unfinished="boot_unfinished" in answer,
         failed_units=tuple(answer.get("failed", [])),
+        boot_id=_one(answer, "boot_id"),
+        reboot_parts=tuple(_changed_parts(answer.get("part", []))),
+        trial=_one(answer, "trial"),
     )
 
 
@@ -130,7 +143,8 @@ def standing_of(found: Mapping[str, Any]) -> Standing | None:
     if not names <= found.keys():
         return None
     known = {name: found[name] for name in names}
-    return Standing(**{**known, "failed_units": tuple(known["failed_units"])})
+    lists = {name: tuple(known[name]) for name in ("failed_units", "reboot_parts")}
+    return Standing(**{**known, **lists})
 
 
 def describe(
@@ -155,17 +169,16 @@ def describe(
         standing=standing(answer),
         nixos_version=_one(answer, "nixos_version"),
         system_state=_one(answer, "system_state"),
-        boot_id=_one(answer, "boot_id"),
         has_nix=bool(_one(answer, "nix_store")),
         generations=tuple(
             sorted((_generation(line) for line in answer.get("generation_entry", [])), key=lambda found: found.number)
         ),
-        reboot_parts=tuple(_changed_parts(answer.get("part", []))),
         closure=tuple(answer.get("closure", [])),
         units=dict(_pair(line) for line in answer.get("unit", [])),
         release=_one(answer, "release"),
         record=_one(answer, "record"),
         last_activation=_one(answer, "last_activation"),
+        activating="activating" in answer,
     )
 
 
@@ -175,11 +188,11 @@ def as_json(found: Description) -> dict[str, Any]:
         **asdict(found.standing),
         "nixos_version": found.nixos_version,
         "system_state": found.system_state,
-        "boot_id": found.boot_id,
         "has_nix": found.has_nix,
+        "activating": found.activating,
         "generations": [asdict(generation) for generation in found.generations],
-        "reboot_needed": bool(found.reboot_parts),
-        "reboot_parts": list(found.reboot_parts),
+        "reboot_needed": bool(found.standing.reboot_parts),
+        "reboot_parts": list(found.standing.reboot_parts),
     }
 
 

@@ -70,7 +70,9 @@ def look(machine: Machine, directory: str, offset: int) -> Look:
     raw = log.encode("utf-8", errors="surrogateescape")
     match head.split(" "):
         case [state, exit_code, step, size] if size == str(len(raw)):
-            return Look(state, int(exit_code) if state == "ended" else None, None if step == "-" else step, raw)
+            # Of a job that was killed and ended in order, - is the exit code.
+            code = int(exit_code) if state == "ended" and exit_code != "-" else None
+            return Look(state, code, None if step == "-" else step, raw)
         case _:
             raise ConnectionLost(f"the answer is not whole: {head!r} and {len(raw)} bytes")
 

@@ -52,6 +52,8 @@ class OpsAction(ActionBase):  # type: ignore[misc]
         _validation, options = self.validate_argument_spec(**self.SPECIFICATION)
         self.variables = task_vars or {}
         self.ways: Ways | None = None
+        # Where the host will be, where that is elsewhere than its variables say.
+        self.destination: Endpoint | None = None
         self._answered = False
         self.host = str(self.variables.get("inventory_hostname", "localhost"))
         self.check = bool(self._task.check_mode)
@@ -119,28 +121,52 @@ class OpsAction(ActionBase):  # type: ignore[misc]
         return Machine(self.place, self._execute, self.environment if environment is None else environment)
 
     def _ways(self) -> Ways | None:
-        told = ssh_route.endpoint(self._connection)
-        if told is None:
+        said = ssh_route.endpoint(self._connection)
+        if said is None:
             return None
         extra = self._connection.get_option("ssh_extra_args") or ""
         if _KEEP_ALIVE not in extra:
             self._connection.set_option("ssh_extra_args", f"{extra} {_KEEP_ALIVE}".strip())
         # The variables are those of the task's own host.
-        return Ways(self._connection, told, None if self._task.delegate_to else _acknowledged(self.variables))
+        known = None if self._task.delegate_to else _acknowledged(self.variables)
+        if self.destination is None:
+            return Ways(self._connection, said, known)
+        return Ways(self._connection, self.destination, known or said)
 
-    def acknowledge(self, directory: str) -> None:
-        """Get in over a new connection, where the host is said to be now, and let what waits for that go on.
+    def stay(self) -> None:
+        """Say that what follows changes something: a command that is lost is not run again at another address."""
+        self._answered = True
+
+    def confirm(self, directory: str, word: str) -> None:
+        """Answer an activation over a new connection, where the host is said to be now.
 
         :param directory: that of the attempt that waits.
+        :param word: ``reached``, where the last word follows, or ``keep``.
         :raises ConnectionLost: where nobody can get in.
         """
+        self._fresh("acknowledge", directory, word)
+        if self.ways and word == "keep":
+            self.ways.settle()
+        elif self.ways:
+            self.ways.prefer_told()
+
+    def confirm_boot(self, word: str) -> str:
+        """Say over a new connection whether a host that has booted is to ``keep`` that or to ``undo`` it.
+
+        :returns: what counts: the word, that of the host where it has decided, or ``none`` where it does not wait.
+        :raises ConnectionLost: where nobody can get in.
+        """
+        answer = self._fresh("boot_acknowledge", word).strip()
+        if self.ways and answer != "undo":
+            self.ways.settle()
+        return answer
+
+    def _fresh(self, script: str, *words: str) -> str:
         machine = Machine(self.place, self._execute_there, {})
         if self.ways is None:
-            machine.ask("acknowledge", directory, "keep")
-            return
+            return machine.ask(script, *words)
         with self.ways.fresh():
-            machine.ask("acknowledge", directory, "keep")
-        self.ways.settle()
+            return machine.ask(script, *words)
 
     def road(self, machine: Machine) -> closure.Road:
         """How store paths travel to and from the host."""
@@ -160,7 +186,7 @@ class OpsAction(ActionBase):  # type: ignore[misc]
     def _execute(self, command: str, stdin: bytes, within: float | None, sudoable: bool = True) -> Completed:
         """Run a command on the host. Where it can't be reached, the next one is run at its next address.
 
-        The first command of all, which only asks, is itself run there.
+        As long as nobody has answered, and nothing but questions was asked, the command itself is run there.
         """
         left = len(self.ways) if self.ways else 1
         while True:

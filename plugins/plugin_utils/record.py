@@ -54,9 +54,10 @@ def read(line: str | None, uuid: str) -> Record | None:
 def read_last(line: str | None, uuid: str) -> Activated | None:
     """Read how a machine's last activation ended; None where it was none of this deployment's."""
     match (line or "").split(" "):
-        case [of, toplevel, action, code, ended, back] if of == uuid and code.isdigit() and ended.isdigit():
-            if nix_cli.STORE_PATH.fullmatch(toplevel) and action in states.ACTIONS:
-                return Activated(toplevel, action, None, int(code), int(ended), back != "no")
+        case [of, toplevel, action, code, when, back] if of == uuid and when.isdigit():
+            known = nix_cli.STORE_PATH.fullmatch(toplevel) and action in states.ACTIONS
+            if known and (code.isdigit() or code == "-"):
+                return Activated(toplevel, action, None, None if code == "-" else int(code), int(when), back != "no")
     return None
 
 

@@ -42,6 +42,16 @@ class Endpoint:
     address: str
     port: int | None
 
+    def check(self) -> None:
+        """Refuse what is no place of an SSH server.
+
+        :raises OpsError: naming the value.
+        """
+        if not self.address or self.address.startswith("-") or any(one.isspace() for one in self.address):
+            raise OpsError(f"{self.address!r} is no address", next_step="Correct 'address'.")
+        if self.port is not None and not 0 < self.port < 65536:
+            raise OpsError(f"{self.port} is no port", next_step="Correct 'port'.")
+
     def __str__(self) -> str:
         return f"{self.address} port {self.port or 22}"
 
@@ -82,6 +92,11 @@ class Ways:
         """Have the connection lead to the next one."""
         self._ways.rotate(-1)
         _lead(self._connection, self.now)
+
+    def prefer_told(self) -> None:
+        """Have the connection lead where the host is said to be now first, and then where it was."""
+        while self.now != self.told:
+            self.turn()
 
     def settle(self) -> None:
         """Have the connection lead where the host is said to be now, and nowhere else from then on."""

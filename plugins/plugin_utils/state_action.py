@@ -49,7 +49,9 @@ class StateAction(OpsAction, ABC):
         :returns: what was written.
         """
         try:
-            return records.write(self.machine(), state)
+            machine = self.machine()
+            self.stay()
+            return records.write(machine, state)
         except (ConnectionLost, OpsError) as failure:
             self._display.warning(
                 f"{self.host}: its own record could not be written: {failure}\n"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import SYSTEM_PROFILE
-from ansible_collections.nix.ops.plugins.plugin_utils.activation import Units, check_names, read_units
+from ansible_collections.nix.ops.plugins.plugin_utils.activation import Goal, Policy, Units, read_units
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.generations import Standing
 
@@ -46,17 +46,17 @@ def test_a_dry_activation_is_read_alike():
 @pytest.mark.parametrize("toplevel", ["", "/etc", "/nix/store/../../etc", OLD + "/bin", "$(id)", "--help"])
 def test_what_is_no_toplevel_is_refused(toplevel):
     with pytest.raises(OpsError, match="no path of a system"):
-        check_names(toplevel, SYSTEM_PROFILE)
+        Goal(toplevel, "switch", SYSTEM_PROFILE).check()
 
 
 @pytest.mark.parametrize("profile", ["", "/etc/passwd", "/nix/var/nix/profiles/../x", "/nix/var/nix/profiles/a b"])
 def test_what_is_no_profile_is_refused(profile):
     with pytest.raises(OpsError, match="is no profile"):
-        check_names(OLD, profile)
+        Goal(OLD, "switch", profile).check()
 
 
 def test_a_profile_below_another_directory_is_accepted():
-    check_names(OLD, "/nix/var/nix/profiles/system-profiles/test")
+    Goal(OLD, "switch", "/nix/var/nix/profiles/system-profiles/test").check()
 
 
 @pytest.mark.parametrize(
@@ -86,3 +86,10 @@ def test_a_boot_entry_that_was_not_written_is_something_to_do():
 def test_what_boots_is_not_claimed_where_the_menu_can_not_be_read():
     assert "can't be read" in Standing(NEW, OLD, NEW, 2, None, False, ()).sentence()
     assert Standing(NEW, OLD, NEW, 2, NEW, False, ()).sentence() == f"runs {NEW}, boots {NEW}"
+
+
+@pytest.mark.parametrize("times", [(0, 60, 600), (1800, -1, 600), (1800, 60, 0)])
+def test_times_that_are_none_are_refused(times):
+    switch, confirm, reboot = times
+    with pytest.raises(OpsError, match="has to be at least 1"):
+        Policy(True, switch, confirm, "rollback", "never", reboot).check()

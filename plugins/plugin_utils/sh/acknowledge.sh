@@ -1,10 +1,12 @@
 # shellcheck shell=sh
-# Decides, over a connection of its own, what becomes of an activation that waits for that. That this runs at all
-# proves that the machine can be reached. The answer: the decision that counts, or "none" where nothing waits.
+# Answers, over a connection of its own, an activation that waits for that. That this runs at all proves that the
+# machine can be reached. The answer: the decision that counts, or "none" where nothing was decided.
 
-main() { # DIRECTORY keep|undo
-    if [ "$(cat "$1/step" 2>/dev/null)" = acknowledge ]; then
-        ln -s "$2" "$1/decision" 2>/dev/null || :
-    fi
+main() { # DIRECTORY reached|keep|undo|reboot
+    case $2-$(cat "$1/step" 2>/dev/null) in
+        reached-acknowledge) : >"$1/reached" ;;
+        keep-acknowledge | keep-check | undo-acknowledge | undo-check) ln -s "$2" "$1/decision" 2>/dev/null || : ;;
+        reboot-reboot) : >"$1/reboot" ;;
+    esac
     readlink "$1/decision" || echo none
 }

@@ -1,4 +1,4 @@
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2154
 # Begins an activation on a NixOS machine, detached from the connection that asks for it.
 # The name of the unit it runs in is the lock: systemd starts no second one, and it is gone
 # with the activation.
@@ -24,64 +24,85 @@ variables() { # NAMES
     done
 }
 
-# The activation that is at work, where it is the same as what is asked for: whoever began it may be gone.
-join() { # ACTION TOPLEVEL
+# The settings of the job, as assignments that it reads.
+plan() { # NAME=VALUE...
+    for setting; do
+        printf '%s=%s\n' "job_${setting%%=*}" "$(quoted "${setting#*=}")"
+    done
+}
+
+# The directory of the activation that is at work; nothing where the unit's has just ended.
+at_work() {
     command=$(systemctl show --property=ExecStart --value "$unit")
     for attempt in "$attempts"-*; do
         case $command in *" $attempt/job "*) ;; *) continue ;; esac
-        [ "$(cat "$attempt/what")" = "$1 $2" ] || return 1
-        cat "$attempt/before"
-        echo "joined $attempt"
-        return 0
+        [ -e "$attempt/rc" ] || echo "$attempt"
     done
-    return 1
 }
 
-main() { # ID ACTION TOPLEVEL PROFILE HOLDER DEPLOYMENT ROLLBACK FAILED-UNITS SECONDS NAMES
+# What is killed is ended in order by the guard, which systemd runs after the job however that ended.
+start_unit() {
+    systemd-run --quiet --unit="$unit" --collect --service-type=exec \
+        --description="nix.ops $job_action of $job_new by $job_holder" \
+        --property=DefaultDependencies=no --property=IgnoreOnIsolate=yes \
+        --property=KillMode=mixed --property=TimeoutStopSec=infinity --property=OOMScoreAdjust=-900 \
+        --property=ExecStopPost="/bin/sh $directory/job $directory guard" \
+        --property=StandardOutput="append:$directory/log" --property=StandardError="append:$directory/log" \
+        --setenv=PATH="$PATH" ${NIX_REMOTE:+"--setenv=NIX_REMOTE=$NIX_REMOTE"} \
+        ${LOCALE_ARCHIVE:+"--setenv=LOCALE_ARCHIVE=$LOCALE_ARCHIVE"} \
+        /bin/sh "$directory/job" "$directory" 2>&1
+}
+
+main() { # ID NAMES NAME=VALUE...
     # Before any other variable is set: one of the user's may have its name.
-    given=$(shift 9 && variables "$1")
+    given=$(variables "$2")
     unit=nix-ops-activation.service attempts=/run/nix-ops
-    id=$1 action=$2 new=$3 profile=$4 holder=$5 deployment=$6
-    rollback=$7 failed_units=$8 seconds=$9
+    directory=$attempts-$1
+    shift 2
+    plan=$(plan "$@")
+    eval "$plan"
     [ "$(id -u)" = 0 ] || refuse root "it needs root: set become"
     [ -d /run/systemd/system ] || refuse systemd "systemd does not run here"
-    if [ ! -e "$new/nixos-version" ] || [ ! -x "$new/bin/switch-to-configuration" ]; then
-        refuse toplevel "$new is no NixOS system in this machine's store"
-    fi
-
-    umask 077
-    directory=$attempts-$id
-    if ! mkdir "$directory" || ! cat >"$directory/job" || ! printf '%s\n' "$given" >"$directory/variables" ||
-        ! : >"$directory/log" || ! echo "$unit" >"$directory/unit" || ! echo "$action $new" >"$directory/what" ||
-        ! standing "$profile" >"$directory/before"; then
-        rm -rf -- "$directory"
-        refuse room "$directory could not be written"
+    if [ ! -e "$job_new/nixos-version" ] || [ ! -x "$job_new/bin/switch-to-configuration" ]; then
+        refuse toplevel "$job_new is no NixOS system in this machine's store"
     fi
 
     old=$(toplevel /run/current-system)
     # A system that is none, as while one is installed, is no place to go back to.
-    [ -x "$old/bin/switch-to-configuration" ] || old='' rollback=never
-    if said=$(systemd-run --quiet --unit="$unit" --collect --service-type=exec \
-        --description="nix.ops $action of $new by $holder" \
-        --property=DefaultDependencies=no --property=IgnoreOnIsolate=yes \
-        --property=KillMode=mixed \
-        --property=StandardOutput="append:$directory/log" --property=StandardError="append:$directory/log" \
-        --setenv=PATH="$PATH" ${NIX_REMOTE:+"--setenv=NIX_REMOTE=$NIX_REMOTE"} \
-        ${LOCALE_ARCHIVE:+"--setenv=LOCALE_ARCHIVE=$LOCALE_ARCHIVE"} \
-        /bin/sh "$directory/job" "$directory" "$action" "$new" "$profile" "$(boot_unfinished)" \
-        "$(last_activation)" "$deployment" "$old" "$rollback" "$failed_units" "$seconds" 2>&1); then
-        cat "$directory/before"
-        echo "started $directory"
-        # Who lost the connection may still come back for what happened, so the last minutes are kept.
-        find "${attempts%/*}" -maxdepth 1 -name "${attempts##*/}-*" -mmin +10 -exec rm -rf -- {} +
-        return 0
+    [ -x "$old/bin/switch-to-configuration" ] || old=
+    umask 077
+    if ! mkdir "$directory" || ! cat >"$directory/job" || ! printf '%s\n' "$given" >"$directory/variables" ||
+        ! : >"$directory/log" || ! echo "$unit" >"$directory/unit" || ! echo "$job_action $job_new" >"$directory/what" ||
+        ! standing "$job_profile" >"$directory/before" ||
+        ! { echo "$plan" && plan "old=$old" "unfinished=$(boot_unfinished)" "last=$(last_activation)" "trial=$(trial)" \
+            "old_generation=$(generation "$job_profile")"; } >"$directory/plan"; then
+        rm -rf -- "$directory"
+        refuse room "$directory could not be written"
     fi
-    rm -rf -- "$directory"
-    ! join "$action" "$new" || return 0
-    case $(systemctl show --property=ActiveState --value "$unit") in
-        active | activating | deactivating)
+
+    tries=30
+    until said=$(start_unit); do
+        other=$(at_work)
+        if [ -n "$other" ]; then
+            rm -rf -- "$directory"
+            # Whoever began it may be gone: the same is joined.
+            if [ "$(cat "$other/what")" = "$job_action $job_new" ]; then
+                cat "$other/before"
+                echo "joined $other"
+                return 0
+            fi
             refuse busy "$(systemctl show --property=Description --value "$unit"), since $(systemctl show --property=ActiveEnterTimestamp --value "$unit")"
-            ;;
-        *) refuse start "$said" ;;
-    esac
+        fi
+        tries=$((tries - 1))
+        # The unit of one that has just ended goes away by itself.
+        if [ "$tries" = 0 ]; then
+            rm -rf -- "$directory"
+            refuse start "$said"
+        fi
+        sleep 0.1
+    done
+    cat "$directory/before"
+    echo "started $directory"
+    # Who lost the connection may still come back for what happened, so the last minutes are kept.
+    find "${attempts%/*}" -maxdepth 1 -name "${attempts##*/}-*" ! -path "$directory" -mmin +10 -exec rm -rf -- {} +
 }

@@ -10,15 +10,14 @@ main() {
     profile=$1
     shift
     standing "$profile"
-    echo "boot_id $(cat /proc/sys/kernel/random/boot_id)"
+    case $(systemctl show --property=ActiveState --value nix-ops-activation.service 2>/dev/null) in
+        active | activating | deactivating) echo "activating yes" ;;
+    esac
     echo "system_state $(systemctl is-system-running 2>/dev/null)"
     [ ! -r /run/current-system/nixos-version ] || echo "nixos_version $(cat /run/current-system/nixos-version)"
     # os-release(5): quoted or not.
     [ "$(os_release ID)" != nixos ] || echo "release $(os_release VERSION_ID)"
     echo "nix_store $(command -v nix-store)"
-    for part in kernel initrd kernel-modules systemd; do
-        echo "part $part $(toplevel "/run/booted-system/$part") $(toplevel "$profile/$part")"
-    done
     for link in "$profile"-*-link; do
         [ -L "$link" ] || continue
         number=${link#"$profile"-}

@@ -54,8 +54,15 @@ boot_unfinished() {
     echo /var/lib/nix-ops/boot-unfinished
 }
 
+# A system that has been booted for the first time, or will be, and has to be reached to stay: a line
+# "TOPLEVEL OLD GENERATION SECONDS PROFILE", the boot guard's (boot_guard.sh).
+trial() {
+    echo /var/lib/nix-ops/trial
+}
+
 # How the last activation ended, also where nobody was there to see it: a line
-# "UUID TOPLEVEL ACTION EXIT-CODE TIME ROLLED-BACK", the UUID that of the deployment it was of.
+# "UUID TOPLEVEL ACTION EXIT-CODE TIME ROLLED-BACK", the UUID that of the deployment it was of, the exit code - where
+# it has not ended, or was killed.
 last_activation() {
     echo /var/lib/nix-ops/last-activation
 }
@@ -94,6 +101,11 @@ standing() { # PROFILE
     echo "generation $(generation "$1")"
     echo "boot_default $(boot_default)"
     [ ! -e "$(boot_unfinished)" ] || echo "boot_unfinished yes"
+    [ ! -e "$(trial)" ] || echo "trial $(head -n 1 "$(trial)" | cut -d ' ' -f 1)"
+    echo "boot_id $(cat /proc/sys/kernel/random/boot_id)"
+    for part in kernel initrd kernel-modules systemd; do
+        echo "part $part $(toplevel "/run/booted-system/$part") $(toplevel "$1/$part")"
+    done
     systemctl list-units --failed --plain --no-legend --full 2>/dev/null | while read -r unit _; do
         printf 'failed %s\n' "$unit"
     done

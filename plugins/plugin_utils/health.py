@@ -1,0 +1,200 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a machine does what it is there for: checks on it and, from the controller, of what it offers."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+from urllib.error import HTTPError
+
+from ansible.module_utils.urls import open_url
+
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost, Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
+
+# For how many seconds one connection is waited for, at most.
+_CONNECT = 5.0
+
+# How much of an answer is looked at, in bytes.
+_ANSWER = 1024 * 1024
+
+# systemd.unit(5)
+_UNIT_TYPES = (
+    *(".service", ".socket", ".target", ".timer", ".path", ".mount"),
+    *(".automount", ".swap", ".slice", ".scope", ".device"),
+)
+
+# What the machine needs beside the commands to say how they ended, in seconds.
+_SAYING = 10.0
+
+
+@dataclass(frozen=True)
+class Http:
+    """What a URL has to answer to the controller.
+
+    :param status: the status codes that are good.
+    :param contains: a text that the answer has to contain.
+    """
+
+    url: str
+    status: tuple[int, ...] = (200,)
+    contains: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    validate_certs: bool = True
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What makes a machine healthy.
+
+    :param units: units that have to be active.
+    :param commands: lines for the machine's ``/bin/sh`` that have to succeed, as root.
+    :param tcp: ports that the controller has to reach.
+    :param stable: for how many seconds units have to stay active without being started anew.
+    :param successes: how many rounds in a row have to pass.
+    :param interval: the seconds between two rounds.
+    :param deadline: the seconds after which the machine is taken for ill.
+    """
+
+    units: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+    tcp: tuple[int, ...] = ()
+    http: tuple[Http, ...] = ()
+    stable: int = 3
+    successes: int = 1
+    interval: int = 1
+    deadline: int = 60
+
+    def __bool__(self) -> bool:
+        return bool(self.units or self.commands or self.tcp or self.http)
+
+
+def read(options: Mapping[str, Any]) -> Checks:
+    """Read checks from a module's options.
+
+    :raises OpsError: where a value makes no sense.
+    """
+    given = {one.name: options[one.name] for one in fields(Checks) if options.get(one.name) is not None}
+    for name in ("units", "commands", "tcp"):
+        given[name] = tuple(given.get(name, ()))
+    given["units"] = tuple(unit if unit.endswith(_UNIT_TYPES) else f"{unit}.service" for unit in given["units"])
+    given["http"] = tuple(
+        Http(
+            one["url"],
+            tuple(one["status"]),
+            one["contains"],
+            tuple((str(name), str(value)) for name, value in one["headers"].items()),
+            one["validate_certs"],
+        )
+        for one in given.get("http", ())
+    )
+    checks = Checks(**given)
+    for problem in _problems(checks):
+        raise OpsError(f"health checks: {problem}", state="nothing was touched", next_step="Correct the checks.")
+    return checks
+
+
+def _problems(checks: Checks) -> Iterator[str]:
+    smallest = {"stable": 0, "successes": 1, "interval": 1, "deadline": 1}
+    for name, least in smallest.items():
+        if getattr(checks, name) < least:
+            yield f"{name} is {getattr(checks, name)}, and has to be at least {least}"
+    if checks.units and checks.stable >= checks.deadline:
+        yield f"units can't stay active for {checks.stable} seconds within {checks.deadline}"
+    for unit in checks.units:
+        if unit.startswith("-") or any(character.isspace() for character in unit):
+            yield f"{unit!r} is no name of a unit"
+    for port in checks.tcp:
+        if not 0 < port < 65536:
+            yield f"{port} is no TCP port"
+    for one in checks.http:
+        if not one.url.startswith(("http://", "https://")):
+            yield f"{one.url!r} is no URL of HTTP"
+
+
+def check(checks: Checks, machine: Machine, address: str | None, *, on_line: LineSink) -> tuple[str, ...]:
+    """Check a machine's health until it is well, or the deadline is over.
+
+    :param address: where the controller reaches the machine; None where it is no address, as of a container.
+    :param on_line: told what is amiss, whenever that is something else.
+    :returns: what was amiss in the last round; nothing where the machine is well.
+    """
+    deadline = time.monotonic() + checks.deadline
+    on_line("checking its health...")
+    passed = 0
+    told: tuple[str, ...] = ()
+    while True:
+        amiss = tuple(_round(checks, machine, address, deadline))
+        passed = 0 if amiss else passed + 1
+        if passed == checks.successes:
+            on_line("it is healthy")
+            return ()
+        if amiss != told:
+            for one in amiss:
+                on_line(f"not healthy yet: {one}")
+        told = amiss
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return amiss or (f"it was healthy {passed} times in a row only, not {checks.successes}",)
+        time.sleep(min(checks.interval, left))
+
+
+def _round(checks: Checks, machine: Machine, address: str | None, deadline: float) -> Iterator[str]:
+    if checks.units or checks.commands:
+        yield from _on_the_machine(checks, machine, deadline)
+    for port in checks.tcp:
+        if address is None:
+            yield f"port {port}: the connection has no address that the controller could reach"
+            continue
+        try:
+            socket.create_connection((address, port), timeout=_CONNECT).close()
+        except OSError as error:
+            yield f"port {port} of {address}: {error.strerror or error}"
+    for one in checks.http:
+        if reason := _answers(one):
+            yield f"{one.url}: {reason}"
+
+
+def _on_the_machine(checks: Checks, machine: Machine, deadline: float) -> Iterator[str]:
+    seconds = max(1, int(deadline - time.monotonic()))
+    within = seconds * len(checks.commands) + checks.stable + _SAYING
+    words = [f"command={line}" for line in checks.commands] + [f"unit={unit}" for unit in checks.units]
+    try:
+        answer = machine.ask("health", str(checks.stable), str(seconds), *words, within=within)
+    except (ConnectionLost, OpsError) as lost:
+        yield f"it can't be asked: {str(lost).splitlines()[0]}"
+        return
+    for line in answer.splitlines():
+        if line.startswith("amiss "):
+            yield line.removeprefix("amiss ")
+
+
+def _answers(one: Http) -> str | None:
+    """Why what a URL answers is not good; None where it is."""
+    redirects = "none" if any(300 <= status < 400 for status in one.status) else "urllib2"
+    try:
+        with open_url(
+            one.url,
+            headers=dict(one.headers),
+            timeout=_CONNECT,
+            validate_certs=one.validate_certs,
+            follow_redirects=redirects,
+            http_agent="nix.ops",
+        ) as answer:
+            status, text = answer.status, answer.read(_ANSWER)
+    except HTTPError as error:
+        status, text = error.code, error.read(_ANSWER)
+    except Exception as error:
+        # urllib, ssl and http.client raise errors of many families: whatever it is, there is no good answer.
+        return str(getattr(error, "reason", None) or error)
+    if status not in one.status:
+        return f"status {status}"
+    if one.contains is not None and one.contains.encode() not in text:
+        return f"the answer does not contain {one.contains!r}"
+    return None

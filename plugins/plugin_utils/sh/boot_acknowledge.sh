@@ -1,0 +1,16 @@
+# shellcheck shell=sh
+# Acknowledges the first boot of a new system, over a connection of its own, or has it undone at once. That this runs
+# at all proves that the machine can be reached. The answer: the decision that counts, or "none" where nothing waits.
+
+main() { # keep|undo
+    trial=/var/lib/nix-ops/trial
+    decision=/run/nix-ops-boot-decision
+    if [ -e "$trial" ] && read -r new _ <"$trial" && [ "$(toplevel /run/current-system)" = "$new" ] &&
+        ln -s "$1" "$decision" 2>/dev/null; then
+        # A trial that came back after a power cut would undo what was acknowledged.
+        [ "$1" = undo ] || { rm -f "$trial" && sync "${trial%/*}"; } || exit
+        echo "$1"
+    else
+        readlink "$decision" || echo none
+    fi
+}
