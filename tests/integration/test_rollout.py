@@ -9,10 +9,12 @@ import pytest
 
 from fleet import Machine
 from integration.conftest import MachineFactory
-from integration.networks import ACTIVATE, BUILD, CHECK, INFO, Network, import_deploy, standing, toplevels
+from integration.networks import ACTIVATE, BUILD, CHECK, COPY, INFO, Network, import_deploy, standing, toplevels
+from integration.outside import untouched
 from integration.project import Project
 
 NAMES = ("target", "beta", "gamma")
+NAMED = "Name the machines that can't be reached"
 BROKEN = 'system.activationScripts.broken = "echo this machine is broken; exit 3";'
 
 
@@ -63,12 +65,16 @@ def test_an_unreachable_machine_stops_no_other_unless_the_user_says_so(
     machines: dict[str, Machine], project: Project
 ) -> None:
     project.environment["ANSIBLE_TIMEOUT"] = "2"
+    project.environment["ANSIBLE_SSH_COMMON_ARGS"] = "-o ServerAliveInterval=1 -o ServerAliveCountMax=2"
     network = Network(project, *machines.values())
     machines["gamma"].link_down()
     first = network.deploy("-e", "deploy_ssh_timeout=1")
     assert first.exit_code == 4
     assert first.statuses(INFO) == {"target": "changed", "beta": "changed", "gamma": "unreachable"}
     # It is noticed before anything is built.
+    named = first.of(NAMED)["msg"]
+    assert named[0].startswith("gamma: the machine can't be reached")
+    assert named[1:] == ["Next: the others are deployed (deploy_unreachable=warn)."]
     assert set(toplevels(first)) == {"target", "beta"}
     assert first.statuses(ACTIVATE) == {"target": "changed", "beta": "changed"}
     for name in ("target", "beta"):
@@ -86,9 +92,20 @@ def test_an_unreachable_machine_stops_no_other_unless_the_user_says_so(
     assert fatal.statuses(ACTIVATE) == {}
     assert standings(machines) == before
 
+    machines["beta"].link_down()
+    with untouched(*machines.values()):
+        strict = network.deploy("-e", "deploy_unreachable=fail", "-e", "deploy_ssh_timeout=1")
+    assert strict.exit_code != 0
+    named = strict.of(NAMED)["msg"].splitlines()
+    assert [line.partition(" the machine can't")[0] for line in named[:2]] == ["beta:", "gamma:"]
+    assert named[2] == "State: nothing was built, and no machine was touched."
+    assert "--limit 'nixos:!beta:!gamma'" in named[3]
+    assert strict.statuses(BUILD) == strict.statuses(COPY) == {}
+    machines["beta"].link_up()
+
     machines["gamma"].link_up()
     machines["gamma"].wait_up()
-    last = network.deployed("-e", "deploy_any_errors_fatal=true")
+    last = network.deployed("-e", "deploy_any_errors_fatal=true", "-e", "deploy_unreachable=fail")
     assert last.statuses(ACTIVATE) == dict.fromkeys(NAMES, "changed")
 
 

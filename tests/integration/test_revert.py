@@ -1,0 +1,309 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A rollout that fails: which machines go back to what ran before, and what is told of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fleet import Machine
+from integration.conftest import MachineFactory
+from integration.networks import ACTIVATE, CHECK, COPY, INFO, Network, import_deploy, main_pids, standing, toplevels
+from integration.outside import untouched
+from integration.project import Outcome, Project
+from integration.tasks import read_until, write_play
+
+ENDED = "Tell that the batch has failed"
+BOOT_BACK = "Put back what boots"
+BACK = "Put back what ran"
+TOLD = "Tell what has become of the machine"
+
+# In the order in which they are deployed: alpha, then beta and gamma, then omega. No machine may fail.
+NAMES = ("alpha", "beta", "gamma", "omega")
+CAREFUL = {"deploy_serial": [1, 2, 1], "deploy_max_fail_percentage": 0}
+A_UNIT_FAILS = """
+  systemd.services.bad = {
+    wantedBy = [ "multi-user.target" ];
+    serviceConfig.Type = "oneshot";
+    script = "echo this unit fails; exit 1";
+  };
+"""
+
+
+@pytest.fixture
+def machines(machine: MachineFactory) -> dict[str, Machine]:
+    """Fresh machines."""
+    return {name: machine(name) for name in NAMES}
+
+
+@pytest.fixture
+def network(machines: dict[str, Machine], project: Project) -> Network:
+    """A network whose machines have been deployed; a connection over a dead link is given up soon."""
+    project.environment["ANSIBLE_SSH_COMMON_ARGS"] = "-o ServerAliveInterval=1 -o ServerAliveCountMax=2"
+    network = Network(project, *machines.values())
+    network.deployed()
+    return network
+
+
+def roll_out(network: Network, *words: str, **variables: object) -> Outcome:
+    """Deploy with a playbook of a user's own, in which no machine may fail and something follows."""
+    playbook = import_deploy(network.project, **{**CAREFUL, **variables})
+    return network.deploy(*words, playbook=playbook)
+
+
+def stand(machine: Machine) -> dict[str, Any]:
+    """What a machine runs and boots."""
+    facts = machine.inspect()
+    return {name: facts[name] for name in ("running", "profile", "generation", "boot_default", "failed_units")}
+
+
+def ended(outcome: Outcome) -> dict[str, list[str]]:
+    """What is told when a rollout ends."""
+    [told] = [one.result["msg"] for one in outcome.results if one.task == ENDED and one.status != "skipped"]
+    return dict(told)
+
+
+def recap(outcome: Outcome, count: str) -> set[str]:
+    """The hosts that Ansible's recap counts so."""
+    return {
+        host
+        for host, number in re.findall(rf"^(\w+) +: .*\b{count}=(\d+)", outcome.output, re.MULTILINE)
+        if number != "0"
+    }
+
+
+def start(network: Network, playbook: str, *words: str) -> subprocess.Popen[str]:
+    """Begin to deploy with a playbook of a user's own, with no results of an earlier run."""
+    (network.project.directory / "results.jsonl").unlink(missing_ok=True)
+    return network.project.start("ansible-playbook", "-i", f"{network.name}.network.yml", playbook, *words)
+
+
+def wait_for(reached: Callable[[], bool], timeout: float = 30) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + timeout
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def statuses(network: Network) -> dict[str, str]:
+    """For each machine what ``nix.ops.info`` calls it."""
+    told = network.deploy(playbook="nix.ops.info").of("Tell how the deployments stand")
+    return {one["name"]: one["status"] for one in told["deployments"][0]["machines"]}
+
+
+def test_the_machines_of_a_batch_or_of_the_run_go_back(machines: dict[str, Machine], network: Network) -> None:
+    before = {name: stand(one) for name, one in machines.items()}
+    network.define(one="uno", gamma=A_UNIT_FAILS)
+    with untouched(machines["omega"]):
+        batch = roll_out(network, deploy_revert="batch")
+    assert batch.exit_code == 2
+    assert batch.statuses(ACTIVATE) == {"alpha": "changed", "beta": "changed", "gamma": "failed"}
+    assert ended(batch) == {
+        "failed": ["gamma"],
+        "goes_back": ["beta"],
+        "stays_deployed": ["alpha"],
+        "untouched": ["omega"],
+    }
+    assert batch.statuses(BACK) == {"beta": "changed", "gamma": "skipped"}
+    assert batch.of(TOLD, "beta")["msg"].startswith("beta runs and boots again what it did before this deploy")
+    assert recap(batch, "failed") == {"beta", "gamma"}
+    assert standing(machines["alpha"]) == (toplevels(batch)["alpha"],) * 3
+    assert {name: stand(machines[name]) for name in ("beta", "gamma")} == {
+        name: before[name] for name in ("beta", "gamma")
+    }
+    assert statuses(network) == {"alpha": "Up-to-date", "beta": "Outdated", "gamma": "Outdated", "omega": "Outdated"}
+
+    network.define(one="due", gamma=A_UNIT_FAILS)
+    before["alpha"] = stand(machines["alpha"])
+    with untouched(machines["omega"]):
+        run = roll_out(network, deploy_revert="run")
+    assert run.exit_code == 2
+    assert ended(run) == {
+        "failed": ["gamma"],
+        "goes_back": ["alpha", "beta"],
+        "stays_deployed": [],
+        "untouched": ["omega"],
+    }
+    assert recap(run, "failed") == {"alpha", "beta", "gamma"}
+    assert {name: stand(one) for name, one in machines.items()} == before
+    assert set(statuses(network).values()) == {"Outdated"}
+
+    network.define(one="due")
+    mended = roll_out(network, deploy_revert="run")
+    assert mended.exit_code == 0, mended.output
+    assert mended.statuses(ACTIVATE) == dict.fromkeys(NAMES, "changed")
+    assert mended.statuses(BACK) == mended.statuses(TOLD) == {}
+    assert {name: standing(one) for name, one in machines.items()} == {
+        name: (toplevel,) * 3 for name, toplevel in toplevels(mended).items()
+    }
+    assert set(statuses(network).values()) == {"Up-to-date"}
+
+
+def test_an_unreachable_machine_counts(machines: dict[str, Machine], network: Network) -> None:
+    before = {name: stand(one) for name, one in machines.items()}
+    network.define(one="uno")
+    words = ("-e", "ansible_timeout=1 activate_reconnect_timeout=5 deploy_confirm_timeout=4")
+    playbook = import_deploy(network.project, **CAREFUL, deploy_revert="run")
+    for moment, task, status, back in (
+        ("alpha> deployment finished successfully", COPY, "unreachable", ["alpha"]),
+        ("gamma> setting up tmpfiles", ACTIVATE, "failed", ["alpha", "beta"]),
+    ):
+        run = start(network, playbook, *words)
+        seen = read_until(run, moment)
+        machines["gamma"].link_down()
+        try:
+            outcome = network.project.finish(run, seen)
+        finally:
+            machines["gamma"].link_up()
+        assert outcome.exit_code == 2, outcome.output
+        assert outcome.statuses(task)["gamma"] == status, outcome.output
+        assert (ended(outcome)["failed"], ended(outcome)["goes_back"]) == (["gamma"], back)
+        assert recap(outcome, "failed") == {"gamma", *back}
+        # The machine itself goes back too, without the controller.
+        wait_for(lambda: {name: stand(one) for name, one in machines.items()} == before)
+
+
+def test_as_many_as_may_fail_stop_nobody(machines: dict[str, Machine], network: Network) -> None:
+    network.define(one="uno", beta=A_UNIT_FAILS)
+    before = stand(machines["beta"])
+    site = [
+        {
+            "import_playbook": "nix.ops.deploy",
+            "vars": {**CAREFUL, "deploy_max_fail_percentage": 50, "deploy_revert": "run"},
+        },
+        {"hosts": "nixos", "gather_facts": False, "tasks": [{"name": "Follow", "ansible.builtin.debug": {}}]},
+    ]
+    network.project.write("site.yml", json.dumps(site))
+    some = network.deploy(playbook="site.yml")
+    assert some.exit_code == 2
+    assert recap(some, "failed") == {"beta"}
+    assert some.statuses("Follow") == dict.fromkeys(("alpha", "gamma", "omega"), "ok")
+    assert [standing(machines[name])[0] for name in ("alpha", "gamma", "omega")] == [
+        toplevels(some)[name] for name in ("alpha", "gamma", "omega")
+    ]
+    assert stand(machines["beta"]) == before
+
+
+def test_what_ran_need_not_be_what_booted(machines: dict[str, Machine], network: Network) -> None:
+    network.define(one="uno")
+    network.deployed("-e", "deploy_action=test")
+    before = {name: stand(one) for name, one in machines.items()}
+    assert all(one["running"] != one["profile"] for one in before.values())
+    network.define(one="due", omega=A_UNIT_FAILS)
+    for action in ("switch", "test"):
+        run = roll_out(network, deploy_serial="100%", deploy_action=action, deploy_revert="run")
+        assert run.exit_code == 2
+        assert ended(run)["goes_back"] == ["alpha", "beta", "gamma"], action
+        assert {name: stand(one) for name, one in machines.items()} == before, action
+
+
+def test_what_only_was_to_boot_is_put_back(machine: MachineFactory, project: Project) -> None:
+    machines = {name: machine(name) for name in ("alpha", "beta")}
+    network = Network(project, *machines.values())
+    network.deployed()
+    before = {name: stand(one) for name, one in machines.items()}
+    pid = main_pids(machines["alpha"], "one")
+    refuses = 'pkgs.writeScript "refuses" "#!/bin/sh\\necho the boot loader says no\\nexit 1\\n"'
+    network.define(one="uno", beta=f"boot.loader.external = {{ enable = true; installHook = {refuses}; }};")
+    run = roll_out(network, deploy_serial=1, deploy_action="boot", deploy_revert="run")
+    assert run.exit_code == 2
+    assert (ended(run)["failed"], ended(run)["goes_back"]) == (["beta"], ["alpha"])
+    assert run.statuses(BOOT_BACK) == {"alpha": "changed", "beta": "skipped"}
+    assert stand(machines["alpha"]) == before["alpha"]
+    assert main_pids(machines["alpha"], "one") == pid, "nothing was restarted"
+
+
+def test_a_machine_that_has_moved_moves_back(machines: dict[str, Machine], project: Project) -> None:
+    network = Network(project, *machines.values())
+    network.deployed()
+    before = {name: stand(one) for name, one in machines.items()}
+    moves = "services.openssh.ports = [ 2222 ]; deployment.targetPort = 2222;"
+    network.define(alpha=moves, beta=A_UNIT_FAILS)
+    run = roll_out(network, deploy_revert="run")
+    assert run.exit_code == 2
+    assert run.of(ACTIVATE, "alpha")["acknowledged"]["port"] == 2222
+    assert run.of(BACK, "alpha")["acknowledged"]["port"] == 22
+    assert {name: stand(one) for name, one in machines.items()} == before
+    assert statuses(network)["alpha"] == "Outdated"
+
+    network.define(alpha=moves)
+    mended = roll_out(network, deploy_revert="run")
+    assert mended.exit_code == 0, mended.output
+    assert mended.of(ACTIVATE, "alpha")["acknowledged"]["port"] == 2222
+
+
+def test_what_makes_a_batch_fail(machines: dict[str, Machine], network: Network) -> None:
+    before = {name: stand(one) for name, one in machines.items()}
+    network.define(one="uno", beta=A_UNIT_FAILS)
+    for variables, back in (
+        # All of it, whatever may.
+        ({"deploy_serial": 1, "deploy_max_fail_percentage": 100}, ["alpha"]),
+        ({"deploy_serial": 3, "deploy_max_fail_percentage": 33}, ["alpha", "gamma"]),
+        ({"deploy_max_fail_percentage": 100, "deploy_any_errors_fatal": True}, ["alpha", "gamma"]),
+    ):
+        with untouched(machines["omega"]):
+            run = roll_out(network, **variables, deploy_revert="run")
+        assert run.exit_code == 2
+        assert (ended(run)["failed"], ended(run)["goes_back"]) == (["beta"], back)
+        assert {name: stand(one) for name, one in machines.items()} == before
+
+
+def test_looking_takes_nothing_back(machine: MachineFactory, project: Project) -> None:
+    target = machine("alpha")
+    network = Network(project, target)
+    for words in (("--check", "--diff"), ("-e", "deploy_action=dry-activate")):
+        before = stand(target)
+        looked = roll_out(network, *words, deploy_revert="run")
+        assert looked.exit_code == 0, looked.output
+        assert looked.statuses(BACK) == {}
+        assert stand(target) == before
+
+
+def test_a_machine_is_taken_back_by_a_play_of_a_users_own(machine: MachineFactory, project: Project) -> None:
+    target = machine("alpha")
+    network = Network(project, target)
+    network.deployed()
+    before = stand(target)
+    network.define(one="uno")
+    tasks = """
+    - ansible.builtin.import_role: {name: nix.ops.deploy}
+    - block: [{ansible.builtin.fail: {msg: The site does not answer.}}]
+      rescue: [{ansible.builtin.import_role: {name: nix.ops.activate, tasks_from: back}}]
+    """
+    outcome = network.deploy(playbook=write_play(project, tasks, "nixos"))
+    assert outcome.exit_code == 0, outcome.output
+    assert outcome.statuses(ACTIVATE) == outcome.statuses(BACK) == {"alpha": "changed"}
+    assert stand(target) == before
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"deploy_revert": "all"}, "deploy_revert is all, and none of never, batch, run."),
+        ({"deploy_revert": "run", "deploy_strategy": "host_pinned"}, "deploy_revert needs the strategy linear"),
+        (
+            {"deploy_revert": "run", "deploy_strategy": "ansible.builtin.free"},
+            "deploy_revert needs the strategy linear",
+        ),
+        ({"deploy_unreachable": "ignore"}, "deploy_unreachable is ignore, and none of warn, fail."),
+    ],
+)
+def test_what_can_not_be_done_is_refused(
+    machine: MachineFactory, project: Project, variables: dict[str, str], told: str
+) -> None:
+    target = machine("alpha")
+    network = Network(project, target)
+    with untouched(target):
+        refused = roll_out(network, **variables)
+    assert refused.exit_code == 2
+    assert refused.of(CHECK)["msg"].startswith(told)
+    assert refused.statuses(INFO) == {}
