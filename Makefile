@@ -6,8 +6,9 @@
 N ?= 1
 TESTS ?=
 BENCH ?=
+DEFECTS ?=
 
-.PHONY: help setup test lint sanity unit integration fleet fleet-down demo demo-clean bench changelog clean
+.PHONY: help setup test lint sanity unit integration defects fleet fleet-down demo demo-clean bench changelog clean
 
 help: ## Say what there is to make
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -29,6 +30,9 @@ unit: setup ## The unit tests, with this Debian's pair; TESTS='-k name' chooses
 
 integration: setup ## The tests against live machines, with this Debian's pair
 	@tests/tools/pytest.sh tests/integration $(TESTS)
+
+defects: setup ## Show that the tests of what a deploy survives can fail; DEFECTS="clock disk" chooses
+	@tests/tools/defects.py $(DEFECTS)
 
 fleet: setup ## Start N live machines
 	@tests/fleet/fleet up $$(seq -f machine%g $(N))

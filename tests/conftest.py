@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from integration.faults import FaultsPage
+
 INTEGRATION = Path(__file__).parent / "integration"
 
 
@@ -43,5 +45,7 @@ class SkippedLiveTests:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if os.environ.get("CI") == "true":
+    ci = os.environ.get("CI") == "true"
+    config.pluginmanager.register(FaultsPage(ci), "faults-page")
+    if ci:
         config.pluginmanager.register(SkippedLiveTests(), "skipped-live-tests")

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+from bench import switching
 from fleet import Fleet, Kind, Machine
 from fleet.fleet import fleets_directory
 from integration.project import BIN, Project
@@ -235,8 +236,10 @@ def main() -> None:
         fleet.up_all({f"machine{index}": Kind() for index in range(max(arguments.machines))})
         with tempfile.TemporaryDirectory(prefix="bench-") as directory:
             benches = _measure(fleet, arguments.machines, arguments.repetitions, Path(directory))
+            one = benches[min(benches)]
+            switches = list(switching.measure(one.project, one.machines[0], arguments.repetitions))
             _forget_roots(Path(directory))
     finally:
         fleet.down_all()
     print(f"Medians of {arguments.repetitions} runs: {_computer()}.\n")
-    print("\n".join(_report(benches)))
+    print("\n".join([*_report(benches), "", *switches]))

@@ -15,7 +15,10 @@ import pytest
 
 from fleet import Fleet, Kind, Machine
 from fleet.fleet import fleets_directory
+from integration.faults import tell
 from integration.project import Project
+
+__all__ = ["tell"]
 
 _PREFIX = "pytest-"
 

@@ -91,7 +91,8 @@ class Network:
         return outcome
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        """Begin to deploy it, with the output in a pipe."""
+        """Begin to deploy it, with the output in a pipe and no results of an earlier run."""
+        (self.project.directory / "results.jsonl").unlink(missing_ok=True)
         return self.project.start("ansible-playbook", "-i", f"{self.name}.network.yml", "nix.ops.deploy", *words)
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,11 @@ COPIED = "/nix/var/nix/gcroots/nix-ops/copied"
 def stands(seen: Mapping[str, Any]) -> tuple[str, str, str]:
     """Of what was seen on a machine: what runs, what the profile names and what boots."""
     return seen["running"], seen["profile"], seen["boot_default"]
+
+
+def boots_of(machine: Machine) -> int:
+    """How often a machine has booted; what is run on one that goes down is in its way."""
+    return int(json.loads((machine.directory / "state.json").read_text())["boots"])
 
 
 @contextmanager

@@ -202,7 +202,7 @@ EXIT_CODES = {
 
 @pytest.mark.parametrize("rollback", ["auto", "never"])
 @pytest.mark.parametrize("fault", EXIT_CODES)
-def test_an_exit_code_of_switch_to_configuration(project, target, fault, rollback):
+def test_an_exit_code_of_switch_to_configuration(project, target, tell, fault, rollback):
     config, exit_code, says, ran_new = EXIT_CODES[fault]
     network = Network(project, target)
     network.define(config)
@@ -229,6 +229,8 @@ def test_an_exit_code_of_switch_to_configuration(project, target, fault, rollbac
     # What is left of a switch that was not undone.
     network.define()
     assert network.deploy().exit_code == 0
+    how = {"auto": "", "never": ", and rollback is never"}[rollback]
+    tell(f"exit code {exit_code}: {fault}{how}", before, after, says=answer["msg"], then="succeeds")
 
 
 def test_a_unit_that_fails_is_shown_with_the_end_of_its_log(project, target):
@@ -240,7 +242,7 @@ def test_a_unit_that_fails_is_shown_with_the_end_of_its_log(project, target):
     assert "no\\x2dgood.service the unit says no" in answer["msg"]
 
 
-def test_a_boot_loader_that_fails_after_a_good_test(project, target):
+def test_a_boot_loader_that_fails_after_a_good_test(project, target, tell):
     hook = 'pkgs.writeScript "hook" "#!/bin/sh\\necho the boot loader says no\\nexit 1\\n"'
     network = Network(project, target)
     network.define(f"boot.loader.external = {{ enable = true; installHook = {hook}; }};")
@@ -263,6 +265,7 @@ def test_a_boot_loader_that_fails_after_a_good_test(project, target):
     healed = network.deploy()
     assert healed.exit_code == 0, healed.output
     assert len(set(stands(target.inspect()))) == 1
+    tell("the boot loader fails", before, after, says=answer["msg"], then="succeeds")
 
 
 def test_a_boot_loader_that_fails_where_the_boot_menu_can_not_be_read(project, target):
@@ -308,13 +311,14 @@ def test_another_switch_at_work_on_the_machine(project, target):
     assert stands(target.inspect()) == stands(before)
 
 
-def test_two_deploys_of_one_machine_at_the_same_time(project, target, tmp_path_factory):
+def test_two_deploys_of_one_machine_at_the_same_time(project, target, tmp_path_factory, tell):
     network = Network(project, target)
     network.define(GATE)
     other = type(project)(tmp_path_factory.mktemp("other"))
     other.configure(target.ssh_config)
     others = Network(other, target)
     others.define('environment.etc.note.text = "the other";')
+    before = target.inspect()
     target.run("touch /run/gate")
     first = network.start()
     try:
@@ -334,6 +338,7 @@ def test_two_deploys_of_one_machine_at_the_same_time(project, target, tmp_path_f
     assert set(stands(after)) == {won.of(ACTIVATE)["toplevel"]}
     assert after["leftovers"] == [COPIED]
     assert others.deploy().exit_code == 0
+    tell("two controllers deploy at once", before, after, says=message, then="succeeds")
 
 
 def test_a_toplevel_that_is_not_on_the_machine(project, target):

@@ -135,7 +135,6 @@ def test_during_the_activation(network, target, interruption):
         if interruption == "timeout":
             assert "target> this run ends; the activation goes on by itself on the machine" in run.output
         # The next run goes on where that one was.
-        (network.project.directory / "results.jsonl").unlink(missing_ok=True)
         going_on = network.start()
         seen = read_until(going_on, "the same activation is at work already; following it to its end")
     finally:

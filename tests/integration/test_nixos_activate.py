@@ -137,12 +137,23 @@ def test_what_is_done_with_units_is_told(target, project):
     assert result["output"].splitlines() == lines[: len(result["output"].splitlines())]
 
 
+BAD = '{ systemd.services.bad = { wantedBy = [ "multi-user.target" ]; script = "echo it is so bad; exit 7"; }; }'
+
+
+@pytest.mark.parametrize("policy", ["rollback", "fail", "warn"])
+def test_failed_unit_without_rollback(target, project, policy):
+    system = build_system(project, BAD)
+    put(target, system)
+    outcome = activate(project, system, f"failed_units: {policy}\nrollback: never")
+    assert (outcome.exit_code == 0) == (policy == "warn")
+    boots = target.toplevel if policy == "rollback" else system
+    assert standing(target) == (system, boots, boots)
+    assert outcome.of("Activate")["exit_code"] == 4
+
+
 @pytest.mark.parametrize("policy", ["rollback", "fail", "warn"])
 def test_failed_unit(target, project, policy):
-    system = build_system(
-        project,
-        '{ systemd.services.bad = { wantedBy = [ "multi-user.target" ]; script = "echo it is so bad; exit 7"; }; }',
-    )
+    system = build_system(project, BAD)
     put(target, system)
     outcome = activate(project, system, f"failed_units: {policy}")
     assert (outcome.exit_code == 0) == (policy == "warn")
@@ -152,6 +163,7 @@ def test_failed_unit(target, project, policy):
     assert result["rolled_back"] != stays
     assert result["changed"]
     assert result["units"]["failed"] == ["bad.service"]
+    assert "it is so bad" in result["journal"]["bad.service"]
     assert result["failed_units"] == (["bad.service"] if stays else [])
     runs = system if stays else target.toplevel
     assert standing(target) == (runs, runs, runs)

@@ -1,0 +1,222 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The first boot of a new system can't lock anybody out: where nobody acknowledges it, the machine goes back."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from ansible_collections.nix.ops.plugins.plugin_utils import machine as engine
+from ansible_collections.nix.ops.plugins.plugin_utils.runner import Completed
+from fleet import Machine
+from integration.conftest import MachineFactory
+from integration.networks import ACTIVATE, Network, standing
+from integration.outside import COPIED, boots_of
+from integration.project import Project
+from integration.tasks import wait_for
+
+TRIAL = "/var/lib/nix-ops/trial"
+PROFILE = "/nix/var/nix/profiles/system"
+UNIT = "nix-ops-boot-guard.service"
+OTHER_KERNEL = "boot.kernelPackages = pkgs.linuxPackages_latest;"
+
+
+@pytest.fixture
+def target(machine: MachineFactory) -> Machine:
+    """A fresh machine."""
+    return machine("target")
+
+
+@pytest.fixture
+def network(target: Machine, project: Project) -> Network:
+    """A network whose machine has been deployed; its key is not used, so that the fleet's is the only way in."""
+    return deployed(target, project)
+
+
+def deployed(target: Machine, project: Project) -> Network:
+    """Deploy a network to a machine."""
+    network = Network(project, target, where={target.name: "deployment.provisionSSHKey = false;"})
+    network.deployed()
+    return network
+
+
+@dataclass
+class Trial:
+    """A new system that is to be booted for the first time."""
+
+    target: Machine
+    before: dict[str, object]
+    boots: int
+    new: str
+
+    def write(self, seconds: int, *, new: str = "", old: str = "", generation: str = "") -> None:
+        """Leave what the guard is told, as just before the reboot."""
+        old, generation = old or str(self.before["running"]), generation or str(self.before["generation"])
+        line = f"{new or self.new} {old} {generation} {seconds} {PROFILE}\n"
+        self.target.run(f"umask 077; cat >{TRIAL}", stdin=line.encode())
+
+    def gone_back(self, *, boots: int = 1, generation: object = None) -> None:
+        """The machine is what it was, by itself, and can be reached.
+
+        :param boots: how often it has booted the new system before.
+        """
+        # What is run on a machine that goes down is in its way.
+        wait_for(lambda: boots_of(self.target) == self.boots + boots + 1, "it has gone back", 90)
+        self.target.wait_up()
+        after = self.target.inspect()
+        assert after["booted"] == after["running"]
+        same = ("running", "profile", "boot_default", "failed_units", "system_state")
+        assert {name: after[name] for name in same} == {name: self.before[name] for name in same}
+        assert after["generation"] == (generation or self.before["generation"])
+        assert after["leftovers"] == [COPIED]
+        assert files(self.target) == ["last-activation", "records"]
+        assert self.target.run(["cat", "/var/lib/booted"]).stdout.split() == [self.new] * boots
+        last = self.target.run(["cat", "/var/lib/nix-ops/last-activation"]).stdout.split()
+        assert (last[1], last[-1]) == (self.new, "reboot")
+
+
+def files(target: Machine) -> list[str]:
+    """What the machine keeps of its deployments."""
+    return target.run(["ls", "-A", "/var/lib/nix-ops"]).stdout.split()
+
+
+def begin(target: Machine, network: Network, lines: str = "") -> Trial:
+    """Make a new system what the machine boots next; it writes down when it is booted."""
+    noted = 'system.activationScripts.noted = "echo $systemConfig >>/var/lib/booted";'
+    before = target.inspect()
+    network.define(f"{OTHER_KERNEL} {noted} imports = [ ({{ lib, ... }}: {{ {lines} }}) ];")
+    new = network.deployed("-e", "deploy_action=boot").of(ACTIVATE)["toplevel"]
+    assert standing(target) == (before["running"], new, new)
+    return Trial(target, before, boots_of(target), new)
+
+
+def acknowledge(target: Machine) -> str:
+    """Acknowledge over ssh, as the controller does."""
+
+    def execute(command: str, stdin: bytes, _within: float | None) -> Completed:
+        done = target.ssh(command, stdin=stdin, check=False)
+        return Completed((command,), done.returncode, done.stdout, done.stderr)
+
+    return engine.Machine(target.name, execute, {}).ask("boot_acknowledge", "keep").strip()
+
+
+# What keeps the machine from being reached after its reboot.
+UNREACHABLE = {
+    "sshd lets nobody in": 'services.openssh.extraConfig = "DenyUsers root";',
+    "sshd is gone": "services.openssh.enable = lib.mkForce false;",
+    "everything is stopped": """
+      systemd.services.mishap = {
+        wantedBy = [ "multi-user.target" ];
+        serviceConfig.Type = "oneshot";
+        script = "systemctl --no-block isolate emergency.target";
+      };
+    """,
+    # As where a file system can't be mounted.
+    "it gets no further than to an emergency": """
+      systemd.services.mishap = {
+        requiredBy = [ "local-fs.target" ];
+        before = [ "local-fs.target" ];
+        unitConfig.DefaultDependencies = false;
+        serviceConfig.Type = "oneshot";
+        script = "exit 1";
+      };
+    """,
+}
+
+
+@pytest.mark.parametrize("how", UNREACHABLE)
+def test_a_new_system_that_nobody_gets_into_is_undone_by_the_machine(
+    target: Machine, network: Network, how: str
+) -> None:
+    trial = begin(target, network, UNREACHABLE[how])
+    trial.write(6)
+    target.run(["systemctl", "--no-block", "reboot"])
+    trial.gone_back()
+    network.deployed("-e", "deploy_action=boot")
+
+
+def test_nobody_acknowledges(target: Machine, network: Network) -> None:
+    trial = begin(target, network)
+    # As where what ran before was no generation.
+    trial.write(6, generation="-")
+    target.run(["systemctl", "--no-block", "reboot"])
+    trial.gone_back(generation=4)
+
+
+def test_another_systemd_and_another_nix(machine: MachineFactory, project: Project) -> None:
+    target = machine("trixie", debian="trixie")
+    trial = begin(target, deployed(target, project), UNREACHABLE["everything is stopped"])
+    trial.write(6)
+    target.run(["systemctl", "--no-block", "reboot"])
+    trial.gone_back()
+
+
+def test_acknowledged_in_time(target: Machine, network: Network) -> None:
+    assert acknowledge(target) == "none"
+    trial = begin(target, network)
+    trial.write(8)
+    assert acknowledge(target) == "none"
+    target.reboot()
+    assert target.run(["systemctl", "is-active", UNIT]).stdout == "active\n"
+    assert acknowledge(target) == "keep"
+    wait_for(lambda: target.run(["systemctl", "is-active", UNIT], check=False).stdout == "inactive\n", "it is over")
+    booted = target.inspect()["boot_id"]
+    time.sleep(9)
+    for _boot in range(2):
+        after = target.inspect()
+        assert standing(target) == (trial.new,) * 3
+        assert (after["leftovers"], after["failed_units"]) == ([COPIED], [])
+        assert files(target) == ["last-activation", "records"]
+        assert acknowledge(target) == "none"
+        assert after["boot_id"] == booted
+        target.reboot()
+        booted = target.inspect()["boot_id"]
+
+
+def test_who_comes_too_late_is_told(target: Machine, network: Network) -> None:
+    trial = begin(target, network)
+    trial.write(600)
+    target.reboot()
+    target.run(["ln", "-s", "undo", "/run/nix-ops-boot-decision"])
+    assert acknowledge(target) == "undo"
+    trial.gone_back()
+
+
+def test_a_machine_that_goes_down_again_before_anybody_got_in(target: Machine, network: Network) -> None:
+    trial = begin(target, network)
+    trial.write(600)
+    target.reboot()
+    target.power_cut()
+    trial.gone_back(boots=2)
+
+
+def test_another_entry_of_the_boot_menu_is_left_alone(target: Machine, network: Network) -> None:
+    trial = begin(target, network)
+    trial.write(1, new=str(trial.before["running"]))
+    target.reboot()
+    wait_for(lambda: target.run(["systemctl", "is-active", UNIT], check=False).stdout == "inactive\n", "it is over")
+    assert acknowledge(target) == "none"
+    time.sleep(3)
+    assert standing(target) == (trial.new,) * 3
+    after = target.inspect()
+    assert (after["leftovers"], after["failed_units"]) == ([COPIED], [])
+    assert files(target) == ["last-activation", "records", "trial"]
+
+
+def test_a_boot_entry_that_can_not_be_written_is_told_and_tried_once(target: Machine, network: Network) -> None:
+    trial = begin(target, network)
+    nothing = target.run(["readlink", "-f", f"{trial.new}/kernel-modules"]).stdout.strip()
+    trial.write(4, old=nothing, generation="-")
+    target.reboot()
+    booted = target.inspect()["boot_id"]
+    wait_for(lambda: target.run(["systemctl", "is-active", UNIT], check=False).stdout == "failed\n", "it has failed")
+    said = target.run(["journalctl", f"--unit={UNIT}", "--output=cat"]).stdout
+    assert f"nobody got in within 4 seconds after the reboot; going back to {nothing}\n" in said
+    assert f"the boot entry of {nothing} could not be written; the machine is left as it is\n" in said
+    after = target.inspect()
+    assert (after["running"], after["boot_default"], after["boot_id"]) == (trial.new, trial.new, booted)
+    assert files(target) == ["boot-unfinished", "last-activation", "records", "trial-failed"]
