@@ -32,7 +32,7 @@ integration: setup ## The tests against live machines, with this Debian's pair
 	@tests/tools/pytest.sh tests/integration $(TESTS)
 
 defects: setup ## Show that the tests of what a deploy survives can fail; DEFECTS="clock disk" chooses
-	@tests/tools/defects.py $(DEFECTS)
+	@"$${VENV:-.venv}/bin/python" tests/tools/defects.py $(DEFECTS)
 
 fleet: setup ## Start N live machines
 	@tests/fleet/fleet up $$(seq -f machine%g $(N))

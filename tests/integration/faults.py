@@ -101,13 +101,14 @@ def rows_of(text: str) -> dict[str, list[str]]:
 
 
 class FaultsPage:
-    """Writes what the tests of a run have told to the page; in CI a page that is another then fails the run.
+    """Writes what the tests of a run have told to the page.
 
-    :param ci: whether this is a run of all tests, in which a fault that no test tells of any more is noticed.
+    :param whole: whether this is CI's run of all tests: a page that is another then fails it, also where no test tells
+        of a fault any more.
     """
 
-    def __init__(self, ci: bool) -> None:
-        self._ci = ci
+    def __init__(self, whole: bool) -> None:
+        self._whole = whole
         self._told: dict[str, list[str]] = {}
         self._stale = False
 
@@ -124,11 +125,11 @@ class FaultsPage:
         if hasattr(session.config, "workerinput") or not self._told or session.testsfailed:
             return
         old = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-        new = page((self._told if self._ci else rows_of(old) | self._told).values())
+        new = page((self._told if self._whole else rows_of(old) | self._told).values())
         if new != old:
             PAGE.write_text(new, encoding="utf-8")
             self._stale = True
-            if self._ci:
+            if self._whole:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

@@ -168,14 +168,14 @@ def test_tags_end_the_deployment_early(target: Machine, project: Project) -> Non
     ssh = Counter(project, "ssh")
     built = network.deployed("--tags", "build")
     assert ssh.runs() == []
-    assert [one.task for one in built.results] == [CHECK, BUILD]
+    assert [one.task for one in built.results if one.status != "skipped"] == [CHECK, BUILD]
     link = project.directory / ".nix-ops/toplevels/example/target"
     assert str(link.resolve()) == toplevels(built)["target"]
 
     copied = network.deployed("--tags", "copy")
     toplevel = toplevels(copied)["target"]
     assert toplevel in copied.of(COPY)["paths"]
-    assert [one.task for one in copied.results] == [CHECK, INFO, BUILD, COPY]
+    assert [one.task for one in copied.results if one.status != "skipped"] == [CHECK, INFO, BUILD, COPY]
     now = target.inspect()
     assert now.pop("leftovers") == [COPIED]
     before.pop("leftovers")
@@ -205,7 +205,7 @@ def test_a_step_that_is_skipped_takes_no_other_with_it(target: Machine, project:
     assert standing(target) == before
 
     copied = network.deployed("--skip-tags", "activate")
-    assert [one.task for one in copied.results] == [CHECK, INFO, BUILD, COPY]
+    assert [one.task for one in copied.results if one.status != "skipped"] == [CHECK, INFO, BUILD, COPY]
     assert standing(target) == before
 
     activated = network.deployed("--skip-tags", "copy")

@@ -68,7 +68,7 @@ def check(described: dict[str, Any], value: Any, where: str) -> None:
         for name, below in described["contains"].items():
             check(below, value[name], f"{where}.{name}")
     if described["type"] == "dict" and isinstance(described.get("sample"), dict):
-        for name in value.values():
+        for name in (one for one in value.values() if isinstance(one, dict)):
             assert set(name) == set(next(iter(described["sample"].values()))), where
 
 
@@ -150,7 +150,7 @@ def test_nixos_activate(play, project, target):
     _examples, described = documentation("nixos_activate")
     toplevel = build_system(project, f'{{ environment.etc.salt.text = "{new_salt()}"; }}')
     put(target, toplevel)
-    switched, asked, booted, remembered = play("nixos_activate", toplevel=toplevel)
+    switched, asked, booted, checked, rebooted, remembered = play("nixos_activate", toplevel=toplevel)
     always = {name for name, one in described.items() if one["returned"] == "unless the activation was refused"}
     activated = {name for name, one in described.items() if one["returned"] == "when something was activated"} | always
     assert keys(switched) == {*activated, "acknowledged"}
@@ -158,7 +158,8 @@ def test_nixos_activate(play, project, target):
     assert keys(booted) == always
     assert keys(remembered) == {*always, "ansible_facts"}
     assert activated | {"acknowledged", "ansible_facts"} == set(described)
-    for result in (switched, asked, booted, remembered):
+    assert keys(checked) == keys(rebooted) == always
+    for result in (switched, asked, booted, checked, rebooted, remembered):
         for name in keys(result):
             check(described[name], result[name], name)
     # The same of one that fails.

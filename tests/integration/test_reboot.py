@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from fleet import Machine
 from integration.conftest import MachineFactory
 from integration.faults import Tell
 from integration.networks import ACTIVATE, Network, standing
-from integration.outside import COPIED, boots_of
+from integration.outside import COPIED, boots_of, processes_of
 from integration.project import Project
 from integration.tasks import read_until, wait_for
 
@@ -169,6 +171,13 @@ def test_a_system_that_is_ill_once_it_is_booted(target: Machine, network: Networ
     tell("a new kernel's system is ill once it is booted", before, target.inspect(), says=answer["msg"])
 
 
+def kill(run: subprocess.Popen[str], network: Network) -> None:
+    """Kill a controller, and wait until nothing of it is left."""
+    run.kill()
+    network.project.finish(run, [])
+    wait_for(lambda: not processes_of(network.project), "no process of the run is left")
+
+
 def hold(network: Network, target: Machine) -> None:
     """Define a system that needs a reboot, which the machine holds up as long as it has a file."""
     gate = "until [ ! -e /run/gate ]; do sleep 0.1; done"
@@ -191,8 +200,7 @@ def test_a_controller_that_is_killed_while_the_machine_reboots(target: Machine, 
     hold(network, target)
     run = network.start(*WHEN_NEEDED, *SOON)
     wait_for(lambda: target.run("test -e /run/at-gate", check=False).returncode == 0, "it goes down", 40)
-    run.kill()
-    network.project.finish(run, [])
+    kill(run, network)
     boots = boots_of(target)
     target.run("rm /run/gate")
     # It boots the new system, waits for nobody, and boots back.
@@ -207,8 +215,7 @@ def test_a_run_that_goes_on_where_the_killed_one_was(target: Machine, network: N
     hold(network, target)
     run = network.start(*WHEN_NEEDED)
     wait_for(lambda: target.run("test -e /run/at-gate", check=False).returncode == 0, "it goes down", 40)
-    run.kill()
-    network.project.finish(run, [])
+    kill(run, network)
     boots = boots_of(target)
     target.run("rm /run/gate")
     wait_for(lambda: boots_of(target) == boots + 1, "it has booted", 40)
@@ -225,10 +232,10 @@ def test_nobody_is_there_to_see_the_reboot(target: Machine, network: Network, te
     target.run("rm -f /run/at-gate; touch /run/gate")
     run = network.start(*WHEN_NEEDED, "-e", "deploy_confirm_timeout=2")
     wait_for(lambda: target.run("test -e /run/at-gate", check=False).returncode == 0, "its boot entry is written", 40)
-    run.kill()
-    network.project.finish(run, [])
+    kill(run, network)
     target.run("rm /run/gate")
-    wait_for(lambda: target.run("cat /run/nix-ops-*/rc", check=False).stdout == "0\n", "the activation has ended", 20)
+    active = ["systemctl", "is-active", "nix-ops-activation.service"]
+    wait_for(lambda: target.run(active, check=False).stdout == "inactive\n", "the activation has ended")
     after = target.inspect()
     new = after["running"]
     assert after["boot_id"] == before["boot_id"]

@@ -239,9 +239,10 @@ def test_ansible_doc_shows_every_option(project: Project) -> None:
 def test_the_examples_are_playbooks(project: Project) -> None:
     plays = []
     for name in NAMES:
-        [example] = re.findall(r"^```yaml\n(.*?)^```$", readme(name), re.MULTILINE | re.DOTALL)
-        assert f"nix.ops.{name}\n" in example
-        plays += yaml.safe_load(example)
+        first, *more = re.findall(r"^```yaml\n(.*?)^```$", readme(name), re.MULTILINE | re.DOTALL)
+        assert f"nix.ops.{name}\n" in first
+        for example in (first, *more):
+            plays += yaml.safe_load(example)
     project.write("site.yml", yaml.safe_dump(plays))
     checked = project.play("--syntax-check", "-i", "localhost,", "site.yml")
     assert checked.exit_code == 0, checked.output

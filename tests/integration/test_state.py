@@ -282,7 +282,13 @@ def test_a_controller_that_was_killed_finds_out_what_became_of_its_activation(
     run.wait()
     wait_for(lambda: not processes_of(project), "its workers are gone as well")
     open_gate(target)
-    wait_for(lambda: target.run(["test", "-e", "/var/lib/nix-ops/last-activation"], check=False).returncode == 0, "end")
+    wait_for(
+        lambda: (
+            target.run(["grep", "-q", " 0 [0-9]* yes$", "/var/lib/nix-ops/last-activation"], check=False).returncode
+            == 0
+        ),
+        "end",
+    )
     after = network.deployed()
     # Nobody got in again, so that it was undone.
     assert after.of(ACTIVATE)["old_toplevel"] == target.toplevel
