@@ -45,7 +45,6 @@ class SkippedLiveTests:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    ci = os.environ.get("CI") == "true"
-    config.pluginmanager.register(FaultsPage(ci and not config.getoption("ignore")), "faults-page")
-    if ci:
+    config.pluginmanager.register(FaultsPage(), "faults-page")
+    if os.environ.get("CI") == "true":
         config.pluginmanager.register(SkippedLiveTests(), "skipped-live-tests")

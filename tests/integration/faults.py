@@ -101,14 +101,9 @@ def rows_of(text: str) -> dict[str, list[str]]:
 
 
 class FaultsPage:
-    """Writes what the tests of a run have told to the page.
+    """Writes what the tests of a run have told to the page; the rows of others stay."""
 
-    :param whole: whether this is CI's run of all tests: a page that is another then fails it, also where no test tells
-        of a fault any more.
-    """
-
-    def __init__(self, whole: bool) -> None:
-        self._whole = whole
+    def __init__(self) -> None:
         self._told: dict[str, list[str]] = {}
         self._stale = False
 
@@ -125,12 +120,10 @@ class FaultsPage:
         if hasattr(session.config, "workerinput") or not self._told or session.testsfailed:
             return
         old = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-        new = page((self._told if self._whole else rows_of(old) | self._told).values())
+        new = page((rows_of(old) | self._told).values())
         if new != old:
             PAGE.write_text(new, encoding="utf-8")
             self._stale = True
-            if self._whole:
-                session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say that the page is another now."""

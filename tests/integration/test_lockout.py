@@ -209,10 +209,10 @@ def test_a_target_that_stops_everything(target: Machine, network: Network, tell:
           };
         """
     )
-    undone(network.deploy(*SOON, timeout=180))
+    message = undone(network.deploy(*SOON, timeout=180))
     # All of it was stopped, and is started once more.
     target.wait_up()
-    as_before(target, before)
+    tell("systemd goes into its emergency mode", before, as_before(target, before), says=message)
 
 
 def test_only_what_was_changed_is_put_back(target: Machine, network: Network) -> None:
