@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -40,6 +41,8 @@ def measure(project: Project, machine: Machine, repetitions: int) -> Iterator[st
 
     :param project: has the collection, and reaches the machine.
     """
+    # The collection's Nix settings hold for what is built here too.
+    os.environ["NIX_CONFIG"] = project.variables()["NIX_CONFIG"]
     systems = [build_system(project, f"{{ {service('bench', word)} }}") for word in ("to", "fro")]
     put(machine, *systems)
     toplevels = (systems * _SWITCHES)[:_SWITCHES]
