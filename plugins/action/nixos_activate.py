@@ -84,7 +84,7 @@ class ActionModule(StateAction):
             return result
         latest = None
         access = self._access(checks)
-        if standing.on_trial:
+        if standing.on_trial and goal.action != "dry-activate":
             self._keep(standing, access, options["reboot_timeout"])
         if needed and not options["replace_unknown"]:
             self._check_known(options["remember"], standing.running)
@@ -241,7 +241,8 @@ def _answer(done: Activation) -> dict[str, Any]:
         "rolled_back": done.rolled_back != "no",
         "unhealthy": list(done.unhealthy),
         "rebooted": done.rebooted,
-        "reboot_needed": bool(done.after.reboot_parts) or done.after.running != done.after.profile,
+        "reboot_needed": bool(done.after.reboot_parts)
+        or (done.action in ("switch", "boot") and done.after.running != done.after.profile),
         "units": {kind: list(units) for kind, units in asdict(done.units).items()},
         "failed_units": list(done.after.failed_units),
         "journal": {unit: list(lines) for unit, lines in done.journal.items()},

@@ -9,14 +9,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ansible_collections.nix.ops.plugins.plugin_utils import generations
+from ansible_collections.nix.ops.plugins.plugin_utils import generations, job
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.generations import Standing
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost, Machine, facts
 from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
-
-# After how many seconds without an answer a connection is taken for dead.
-_ANSWER_WITHIN = 15.0
 
 # How long a machine may take, in seconds, to write the old boot entry and to go down, beside its booting.
 _BOOTING_BACK = 120.0
@@ -139,6 +136,6 @@ def _booted(machine: Machine, boot_id: str | None, profile: str, timeout: float,
 
 def _ask(machine: Machine, profile: str) -> Standing | None:
     try:
-        return generations.standing(facts(machine.ask("describe", profile, within=_ANSWER_WITHIN)))
+        return generations.standing(facts(machine.ask("describe", profile, within=job.ANSWER_WITHIN)))
     except (ConnectionLost, OpsError):
         return None
