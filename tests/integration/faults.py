@@ -97,7 +97,7 @@ def page(rows: Iterable[list[str]]) -> str:
 def rows_of(text: str) -> dict[str, list[str]]:
     """The rows of a page, by their faults."""
     lines = text.removeprefix(_HEAD).splitlines()
-    return {row[0]: row for row in (line.strip("| ").split(" | ") for line in lines if line.startswith("| "))}
+    return {row[0]: row for row in (line[2:-2].split(" | ") for line in lines if line.startswith("| "))}
 
 
 class FaultsPage:

@@ -181,8 +181,11 @@ def test_who_comes_too_late_is_told(target: Machine, network: Network) -> None:
     trial = begin(target, network)
     trial.write(600)
     target.reboot()
+    # It would go down before it is asked.
+    target.run(["systemctl", "kill", "--signal=STOP", UNIT])
     target.run(["ln", "-s", "undo", "/run/nix-ops-boot-decision"])
     assert acknowledge(target) == "undo"
+    target.run(["systemctl", "kill", "--signal=CONT", UNIT])
     trial.gone_back()
 
 
