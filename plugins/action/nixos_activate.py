@@ -217,7 +217,7 @@ class ActionModule(StateAction):
         units = difference.units(found.units, difference.units_of(toplevel))
         if units:
             units = ("units whose files differ (which of them are restarted is decided on the machine):", *units)
-        return difference.Difference(packages, units).text()
+        return difference.Difference(packages, units, difference.reboot(found.booted_parts, toplevel)).text()
 
 
 def _reboots(standing: Standing, goal: Goal, when: str) -> bool:

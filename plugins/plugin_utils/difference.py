@@ -1,7 +1,7 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How two systems differ: packages by name and version, units by their files."""
+"""How two systems differ: packages by name and version, units by their files, parts that need a reboot."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ class Difference:
 
     :param packages: a line for each name whose versions differ.
     :param units: a line for each unit file that is new, gone or other.
+    :param reboot: a line where parts differ that only a reboot replaces.
     """
 
     packages: tuple[str, ...]
     units: tuple[str, ...]
+    reboot: tuple[str, ...] = ()
 
     def text(self) -> str:
         """As it is shown to a user."""
-        return "".join(f"{line}\n" for line in (*self.packages, *self.units))
+        return "".join(f"{line}\n" for line in (*self.packages, *self.units, *self.reboot))
 
 
 def packages(old: Iterable[str], new: Iterable[str]) -> tuple[str, ...]:
@@ -66,6 +68,19 @@ def units_of(toplevel: str) -> dict[str, str]:
     if not directory.is_dir():
         return {}
     return {entry.name: str(entry.resolve()) for entry in sorted(directory.iterdir()) if entry.is_file()}
+
+
+def reboot(booted: Mapping[str, str], toplevel: str) -> tuple[str, ...]:
+    """Name the parts of a toplevel in the controller's store that only a reboot would put in place.
+
+    :param booted: such parts and the store paths that were booted.
+    """
+    parts = [name for name, path in booted.items() if _differs(path, Path(toplevel, name))]
+    return (f"a reboot will be needed for: {', '.join(parts)}",) if parts else ()
+
+
+def _differs(booted: str, new: Path) -> bool:
+    return new.exists() and booted != str(new.resolve())
 
 
 def _versions(paths: Iterable[str]) -> dict[str, frozenset[str]]:

@@ -101,6 +101,7 @@ class Description:
 
     :param closure: the store paths of the running system; empty where not asked for.
     :param units: the running system's unit files and the store paths they lead to; likewise.
+    :param booted_parts: the store paths of those parts of the booted system that only a reboot replaces.
     :param release: the NixOS release that runs, such as ``24.05``; None where that can't be told.
     :param record: the machine's own record as it printed it; None where there is none or not asked for.
     :param last_activation: how the last activation ended, likewise.
@@ -114,6 +115,7 @@ class Description:
     generations: tuple[Generation, ...]
     closure: tuple[str, ...]
     units: Mapping[str, str]
+    booted_parts: Mapping[str, str]
     release: str | None
     record: str | None
     last_activation: str | None
@@ -175,6 +177,7 @@ def describe(
         ),
         closure=tuple(answer.get("closure", [])),
         units=dict(_pair(line) for line in answer.get("unit", [])),
+        booted_parts={name: booted for name, booted, _profile in map(_part, answer.get("part", [])) if booted},
         release=_one(answer, "release"),
         record=_one(answer, "record"),
         last_activation=_one(answer, "last_activation"),
@@ -211,9 +214,13 @@ def _generation(line: str) -> Generation:
     return Generation(int(number), toplevel, int(created))
 
 
+def _part(line: str) -> tuple[str, str, str]:
+    name, booted, profile = [*line.split(" "), "", ""][:3]
+    return name, booted, profile
+
+
 def _changed_parts(lines: list[str]) -> list[str]:
-    found = {}
-    for line in lines:
-        name, booted, profile = [*line.split(" "), "", ""][:3]
-        found[name] = bool(booted) and bool(profile) and booted != profile
-    return [name for name in _PARTS_THAT_NEED_A_REBOOT if found.get(name)]
+    parts = {name: (booted, profile) for name, booted, profile in map(_part, lines)}
+    return [
+        name for name in _PARTS_THAT_NEED_A_REBOOT if all(parts.get(name, [""])) and parts[name][0] != parts[name][1]
+    ]

@@ -19,6 +19,8 @@ from integration.outside import COPIED, boots_of
 from integration.project import Project
 from integration.tasks import wait_for
 
+pytestmark = pytest.mark.one_pair
+
 TRIAL = "/var/lib/nix-ops/trial"
 PROFILE = "/nix/var/nix/profiles/system"
 UNIT = "nix-ops-boot-guard.service"

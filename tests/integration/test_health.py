@@ -17,6 +17,8 @@ from integration.outside import COPIED, stands
 from integration.project import Project
 from integration.tasks import build_system, put, run_tasks
 
+pytestmark = pytest.mark.one_pair
+
 WEB = """
   services.nginx = {
     enable = true;

@@ -19,6 +19,8 @@ from integration.outside import COPIED
 from integration.project import Outcome, Project
 from integration.tasks import read_until
 
+pytestmark = pytest.mark.one_pair
+
 # The machine waits for so many seconds; connections are given up sooner.
 SOON = ("-e", "deploy_confirm_timeout=4", "-e", "ansible_timeout=1")
 

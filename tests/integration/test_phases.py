@@ -18,6 +18,8 @@ from integration.outside import COPIED, processes_of, stands
 from integration.project import Project
 from integration.tasks import wait_for
 
+pytestmark = pytest.mark.one_pair
+
 UNIT = "nix-ops-activation.service"
 
 # A machine gives up waiting for its controller after so many seconds.

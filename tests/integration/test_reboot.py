@@ -17,6 +17,8 @@ from integration.outside import COPIED, boots_of, processes_of
 from integration.project import Project
 from integration.tasks import read_until, wait_for
 
+pytestmark = pytest.mark.one_pair
+
 OTHER_KERNEL = "boot.kernelPackages = pkgs.linuxPackages_latest;"
 DONE = "target: activation finished successfully"
 WHEN_NEEDED = ("-e", "deploy_reboot=when_needed")
@@ -86,6 +88,7 @@ def test_a_new_kernel(target: Machine, network: Network) -> None:
 def test_a_reboot_that_is_needed_and_not_wanted_is_told_and_made_up_for(target: Machine, network: Network) -> None:
     before = target.inspect()
     network.define(f'{OTHER_KERNEL} environment.etc.note.text = "later";')
+    assert "a reboot will be needed for: kernel" in network.deployed("--check", "--diff").output
     answer = network.deployed().of(ACTIVATE)
     assert (answer["rebooted"], answer["reboot_needed"]) == (False, True)
     assert target.inspect()["boot_id"] == before["boot_id"]

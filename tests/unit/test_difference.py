@@ -51,3 +51,12 @@ def test_units_of_a_toplevel_are_its_unit_files(tmp_path):
     (tmp_path / "file").touch()
     (units / "web.service").symlink_to(tmp_path / "file")
     assert difference.units_of(str(tmp_path)) == {"web.service": str(tmp_path / "file")}
+
+
+def test_parts_that_only_a_reboot_replaces_are_named(tmp_path):
+    for name in ("kernel", "initrd"):
+        (tmp_path / name).touch()
+    booted = {"kernel": path("linux-6.1"), "initrd": str(tmp_path / "initrd"), "systemd": path("systemd-255")}
+    # A container has no kernel of its own.
+    assert difference.reboot(booted, str(tmp_path)) == ("a reboot will be needed for: kernel",)
+    assert difference.reboot({"initrd": str(tmp_path / "initrd")}, str(tmp_path)) == ()
