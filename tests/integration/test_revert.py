@@ -297,6 +297,9 @@ def test_a_machine_is_taken_back_by_a_play_of_a_users_own(machine: MachineFactor
             "deploy_revert needs the strategy linear",
         ),
         ({"deploy_unreachable": "ignore"}, "deploy_unreachable is ignore, and none of warn, fail."),
+        ({"deploy_rollback": "off"}, "deploy_rollback is off, and none of auto, never."),
+        ({"deploy_failed_units": "ignore"}, "deploy_failed_units is ignore, and none of rollback, fail, warn."),
+        ({"deploy_reboot": "sometimes"}, "deploy_reboot is sometimes, and none of never, when_needed, always."),
     ],
 )
 def test_what_can_not_be_done_is_refused(
