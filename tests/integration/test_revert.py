@@ -312,3 +312,19 @@ def test_what_can_not_be_done_is_refused(
     assert refused.exit_code == 2
     assert refused.of(CHECK)["msg"].startswith(told)
     assert refused.statuses(INFO) == {}
+
+
+def test_what_a_reboot_has_brought_a_reboot_takes_away(machine: MachineFactory, project: Project) -> None:
+    alpha, beta = machine("alpha"), machine("beta")
+    network = Network(project, alpha, beta)
+    network.deployed("-e", "deploy_reboot=always")
+    before = alpha.inspect()
+    assert before["booted"] == before["running"]
+    network.define("boot.kernelPackages = pkgs.linuxPackages_latest;", beta=A_UNIT_FAILS)
+    outcome = roll_out(network, deploy_serial=1, deploy_revert="run", deploy_reboot="when_needed")
+    assert outcome.exit_code == 2
+    assert outcome.of(ACTIVATE, "alpha")["rebooted"] and outcome.of(BACK, "alpha")["rebooted"]
+    after = alpha.inspect()
+    same = ("running", "booted", "profile", "generation", "boot_default", "failed_units")
+    assert {name: after[name] for name in same} == {name: before[name] for name in same}
+    assert alpha.ssh("true").returncode == 0
