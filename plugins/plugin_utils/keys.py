@@ -183,8 +183,8 @@ def vault_id(path: str) -> str | None:
         return None
     if not line.startswith(_VAULT):
         return None
-    _vault, _version, _cipher, *label = line.decode("utf-8", "replace").strip().split(";", 3) + ["", ""]
-    return label[0] or "default"
+    label = line.decode("utf-8", "replace").strip().split(";")[3:4]
+    return label[0] if label else "default"
 
 
 def _default_identities() -> list[str]:

@@ -181,7 +181,8 @@ def team(machine: MachineFactory, project: Project) -> Network:
     public_key = encrypt(project, target)
     authorize(target, public_key)
     without_identities(project, target)
-    network.define(f"users.users.root.openssh.authorizedKeys.keys = [ {json.dumps(public_key)} ]; imports = [ {GATE} ];")
+    keys = f"users.users.root.openssh.authorizedKeys.keys = [ {json.dumps(public_key)} ];"
+    network.define(f"{keys} imports = [ {GATE} ];")
     return network
 
 
