@@ -108,8 +108,8 @@ notes:
     made yet or not. A machine of which the network sets C(deployment.provisionSSHKey) to false has none.
   - Where the private key exists when the source is read, C(nix_ssh_options) has the options by which ssh offers it
     beside all that ssh offers anyway, such as those of C(~/.ssh/id_*) that exist. It locks nobody out.
-  - For a key that is encrypted by C(ansible-vault) it is a template with P(nix.ops.ssh_key_options#lookup), so that each run
-    decrypts the key with its own secrets, in memory alone, and the inventory never has it.
+  - For a key that is encrypted by C(ansible-vault) it is a template with P(nix.ops.ssh_key_options#lookup), so that
+    each run decrypts the key with its own secrets, in memory alone, and the inventory never has it.
   - C(nix_ssh_options) reaches ssh by C(ansible_ssh_common_args). Where the network sets C(deployment.sshOptions), that
     is a variable of the host and has both. For all others it is a variable of the group C(deployment_NAME), as weak as
     C(ansible_user) there, and begins with what C(ssh_common_args) is by C(ansible.cfg),

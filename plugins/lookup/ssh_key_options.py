@@ -13,7 +13,8 @@ description:
   - The key may be encrypted by C(ansible-vault), with any vault id. It is decrypted into the memory of the process that
     asks, which alone keeps it, and nothing is left of it when that process ends, whatever ends it.
     No file is written, and no secret is in what this plugin gives.
-  - Where the run has no secret for the key, and where there is no key, it gives no option. What else ssh offers may get in.
+  - Where the run has no secret for the key, and where there is no key, it gives no option. What else ssh offers may get
+    in.
   - P(nix.ops.network#inventory) uses it for the keys of a deployment that are encrypted.
 author:
   - nix.ops contributors (@nix-ops)

@@ -46,7 +46,8 @@ def test_a_remote_builder_builds(machine: MachineFactory, project: Project, flee
     network.define(BY_ITSELF, one=new_salt())
     outcome = network.deployed()
     toplevel = toplevels(outcome)["target"]
-    assert f"{toplevel.rpartition('/')[2]}.drv' on 'ssh://builder'..." in outcome.output
+    name = toplevel.partition("-")[2]
+    assert f"-{name}.drv' on 'ssh://builder'..." in outcome.output
     assert built_there(builder, toplevel)
     assert not built_there(target, toplevel)
     assert standing(target)[0] == toplevel
