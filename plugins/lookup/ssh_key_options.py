@@ -57,7 +57,7 @@ from ansible.plugins.lookup import LookupBase
 from ansible_collections.nix.ops.plugins.plugin_utils import keys, vaulted_keys
 
 
-class LookupModule(LookupBase):  # type: ignore[misc]
+class LookupModule(LookupBase):
     """The options of ssh for private keys."""
 
     def run(self, terms: Sequence[str], variables: Mapping[str, Any] | None = None, **kwargs: Any) -> list[str]:
