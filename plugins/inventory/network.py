@@ -75,6 +75,8 @@ options:
         Relative paths start from the source.
       - By default C($XDG_STATE_HOME/nix.ops/keys/UUID), which is C(~/.local/state/nix.ops/keys/UUID) where that
         variable is not set. Another directory is for a team that shares the keys.
+      - A key that is encrypted by C(ansible-vault), with any vault id, can be committed. Its public half has to be
+        beside it, in a file that is called as the machine, with C(.pub) at the end.
       - Keep it out of every directory that the network copies into the Nix store, such as a flake's that is in no Git
         repository, or what C(src = ./.) names, since all users can read the store.
         A directory inside of the store is refused.
@@ -106,6 +108,8 @@ notes:
     made yet or not. A machine of which the network sets C(deployment.provisionSSHKey) to false has none.
   - Where the private key exists when the source is read, C(nix_ssh_options) has the options by which ssh offers it
     beside all that ssh offers anyway, such as those of C(~/.ssh/id_*) that exist. It locks nobody out.
+  - For a key that is encrypted by C(ansible-vault) it is a template with P(nix.ops.ssh_key_options#lookup), so that
+    each run decrypts the key with its own secrets, in memory alone, and the inventory never has it.
   - C(nix_ssh_options) reaches ssh by C(ansible_ssh_common_args). Where the network sets C(deployment.sshOptions), that
     is a variable of the host and has both. For all others it is a variable of the group C(deployment_NAME), as weak as
     C(ansible_user) there, and begins with what C(ssh_common_args) is by C(ansible.cfg),
@@ -197,6 +201,9 @@ _GROUP_VARIABLES = {"ansible_user": "root"}
 # Offers the keys of the machines that have one, beside what the user has set for all.
 _OFFERING = trust_as_template("{{ nix_ssh_common_args }} {{ nix_ssh_options | default('') }}")
 
+# Decrypts a key in the run that needs it, and not in the one that lists the inventory.
+_DECRYPTING = trust_as_template("{{ lookup('nix.ops.ssh_key_options', nix_ssh_key) }}")
+
 # Options of sudo that take no value, so that Ansible's own plugin can take them over.
 _PLAIN_SUDO_OPTIONS = frozenset(
     {"-H", "--set-home", "-E", "--preserve-env", "-n", "--non-interactive", "-S", "--stdin", "-k", "-P", "-B"}
@@ -286,12 +293,14 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         if directory:
             directory = os.path.join(os.path.dirname(source), Path(directory).expanduser())
         path = keys.path_of(network.uuid, definition.name, directory)
-        options = keys.ssh_options(path)
         variables = {"nix_ssh_key": path}
-        if options:
+        if keys.vault_id(path):
+            variables["nix_ssh_options"] = _DECRYPTING
+        elif options := keys.ssh_options(path):
             variables["nix_ssh_options"] = shlex.join(options)
-        if options and definition.ssh_options:
-            variables["ansible_ssh_common_args"] = shlex.join([*definition.ssh_options, *options])
+        if "nix_ssh_options" in variables and definition.ssh_options:
+            variables["nix_ssh_common_args"] = shlex.join(definition.ssh_options)
+            variables["ansible_ssh_common_args"] = _OFFERING
         return variables
 
     def _host_name(self, definition: Definition, variables: dict[str, Any]) -> str:

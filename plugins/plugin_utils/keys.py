@@ -155,12 +155,36 @@ def why_not_kept(path: str, environment: Mapping[str, str], variables: Mapping[s
 def ssh_options(path: str) -> list[str]:
     """Give the options by which ssh offers a private key beside all that it offers anyway.
 
-    :returns: none where there is no private key that ssh could use.
+    :returns: none where there is no private key that ssh could read by itself.
     """
-    if not os.path.isfile(path) or _is_vault(path):
+    return offering(None if vault_id(path) or not os.path.isfile(path) else path)
+
+
+def offering(identity: str | None) -> list[str]:
+    """Give the options by which ssh offers what it reads at a path beside all that it offers anyway.
+
+    :returns: none where there is no such path.
+    """
+    if identity is None:
         return []
     # Once one identity is named, ssh no longer offers its own.
-    return [word for one in (path, *_default_identities()) for word in ("-o", f"IdentityFile={_quoted(one)}")]
+    return [word for one in (identity, *_default_identities()) for word in ("-o", f"IdentityFile={_quoted(one)}")]
+
+
+def vault_id(path: str) -> str | None:
+    """Tell with which vault id ansible-vault has encrypted a private key; None where it has not.
+
+    The first line of such a file ends with it from version 1.2 of the format on (Ansible's guide to vaults).
+    """
+    try:
+        with open(path, "rb") as file:
+            line = file.readline(_LARGEST)
+    except OSError:
+        return None
+    if not line.startswith(_VAULT):
+        return None
+    label = line.decode("utf-8", "replace").strip().split(";")[3:4]
+    return label[0] if label else "default"
 
 
 def _default_identities() -> list[str]:
@@ -202,26 +226,20 @@ def _begin(path: str) -> bytes | None:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
             raise OpsError(f"{path} is no private key", next_step="Move it away.")
+        with open(path, "rb") as file:
+            begin = file.read(len(_VAULT))
         mode = stat.S_IMODE(status.st_mode)
-        if status.st_uid == os.getuid() and mode & 0o077:
+        # Who reads an encrypted one has nothing of it, and Git gives it a mode of its own.
+        if begin != _VAULT and status.st_uid == os.getuid() and mode & 0o077:
             raise OpsError(
                 f"others may read or write the private key {path} (mode {mode:04o}), and ssh refuses such a one",
                 next_step=f"If nobody has read it: chmod 600 {path}",
             )
-        with open(path, "rb") as file:
-            return file.read(len(_VAULT))
+        return begin
     except FileNotFoundError:
         return None
     except OSError as error:
         raise OpsError(f"the private key {path} can't be read", output=str(error)) from error
-
-
-def _is_vault(path: str) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return file.read(len(_VAULT)) == _VAULT
-    except OSError:
-        return False
 
 
 def _public_beside_protected(path: str) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.nix.ops.plugins.plugin_utils import closure, fact_cache, report, ssh_route
+from ansible_collections.nix.ops.plugins.plugin_utils import closure, fact_cache, report, ssh_route, vaulted_keys
 from ansible_collections.nix.ops.plugins.plugin_utils import state as states
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost, Machine
@@ -67,8 +67,13 @@ class OpsAction(ActionBase):  # type: ignore[misc]
         except OpsError as error:
             result.update(self.describe_failure(error))
         except ConnectionLost as lost:
-            result.update(unreachable=True, msg=str(_unreachable(self.place, lost)))
+            result.update(unreachable=True, msg=str(_unreachable(self.place, lost, self._missing_secret())))
         return result
+
+    def _missing_secret(self) -> str | None:
+        """Which secret this run lacks for the deployment's key of the machine, in a sentence."""
+        path = None if self._task.delegate_to else self.variables.get("nix_ssh_key")
+        return vaulted_keys.what_is_missing(str(path), self._loader) if path else None
 
     @abstractmethod
     def perform(self, options: dict[str, Any]) -> dict[str, Any]:
@@ -248,8 +253,10 @@ def _acknowledged(variables: Mapping[str, Any]) -> Endpoint | None:
     return Endpoint(known.address, known.port) if known else None
 
 
-def _unreachable(host: str, lost: ConnectionLost) -> OpsError:
+def _unreachable(host: str, lost: ConnectionLost, missing_secret: str | None) -> OpsError:
     next_step = "Check its address, its power and its network, then run the same again."
+    if missing_secret and "permission denied" in str(lost).lower():
+        next_step = missing_secret
     if "host key" in str(lost).lower():
         next_step = (
             "A host key is never accepted unseen: compare it with the machine's own (ssh-keygen -lf"

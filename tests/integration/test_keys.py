@@ -9,7 +9,10 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,7 +21,9 @@ from ansible_collections.nix.ops.plugins.plugin_utils.keys import generate
 from fleet import Machine
 from integration.conftest import MachineFactory
 from integration.networks import Network
+from integration.outside import processes_of, untouched
 from integration.project import BIN, Outcome, Project
+from integration.tasks import GATE, close_gate, open_gate, read_until, wait_for
 
 SILENT = """
 Match all
@@ -151,3 +156,154 @@ def test_a_deployment_goes_by_the_key(machine: MachineFactory, project: Project)
     # Nix's own connections too.
     network.deployed()
     assert not network.deployed().changed
+
+
+def encrypt(project: Project, machine: Machine, vault_id: str = "team") -> str:
+    """Make the deployment's key of a machine and encrypt it, as a team commits it; :returns: the public key."""
+    project.write("secret", "a secret of the team\n")
+    public_key = key_of(project, machine)
+    key = project.directory / "keys" / machine.name
+    words = ("encrypt", "--vault-id", f"{vault_id}@secret", "--encrypt-vault-id", vault_id, str(key))
+    assert project.run("ansible-vault", *words).exit_code == 0
+    # What Git makes of it.
+    key.chmod(0o644)
+    return public_key
+
+
+TEAM = ("--vault-id", "team@secret")
+
+
+@pytest.fixture
+def team(machine: MachineFactory, project: Project) -> Network:
+    """A network whose machine is reached by an encrypted key of the team, and by nothing else."""
+    target = machine("target")
+    network = Network(project, target, source="ssh_keys: keys", where={"target": 'deployment.sshOptions = [ "-4" ];'})
+    public_key = encrypt(project, target)
+    authorize(target, public_key)
+    without_identities(project, target)
+    keys = f"users.users.root.openssh.authorizedKeys.keys = [ {json.dumps(public_key)} ];"
+    network.define(f"{keys} imports = [ {GATE} ];")
+    return network
+
+
+def secret_lines(project: Project) -> list[str]:
+    """The lines of the key that the team has encrypted, without those that every key has."""
+    shown = subprocess.run(
+        [BIN / "ansible-vault", "view", *TEAM, "keys/target"],
+        cwd=project.directory,
+        env=project.variables(),
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    # The second line begins as that of any key does.
+    return [line for line in shown.splitlines() if "PRIVATE KEY" not in line][2:]
+
+
+def files_with(directory: Path, lines: list[str]) -> list[str]:
+    """The files below a directory that have any of the lines."""
+    found = []
+    for file in directory.rglob("*"):
+        if file.is_file() and any(line.encode() in file.read_bytes() for line in lines):
+            found.append(str(file))
+    return found
+
+
+def test_an_encrypted_key_deploys_and_is_nowhere_to_be_seen(project: Project, team: Network) -> None:
+    [target] = team.machines
+    close_gate(target)
+    deploying = team.start(*TEAM, "-vvvv")
+    seen = read_until(deploying, "before the gate")
+    # In the middle of a deploy, from where other users look.
+    secret = secret_lines(project)
+    assert secret
+    lines = processes_of(project).values()
+    assert any("/proc/" in line and "IdentityFile" in line for line in lines)
+    places = [project.directory, Path("/run/user"), Path("/dev/shm")]
+    assert [file for place in places for file in files_with(place, secret)] == []
+    open_gate(target)
+    # Nix's own connections and the new one that acknowledges go by it as well.
+    outcome = project.finish(deploying, seen)
+    assert outcome.exit_code == 0, outcome.output
+    assert "deployment finished successfully" in outcome.output
+    listed = project.run("ansible-inventory", "-i", "example.network.yml", "--list", *TEAM)
+    assert not any(line in text for line in secret for text in (outcome.output, listed.output))
+    assert files_with(project.directory, secret) == []
+    assert not team.deployed(*TEAM).changed
+
+
+def test_an_encrypted_key_is_gone_with_a_run_that_is_killed(project: Project, team: Network) -> None:
+    [target] = team.machines
+    close_gate(target)
+    deploying = team.start(*TEAM)
+    read_until(deploying, "before the gate")
+    holders = [process for process in processes_of(project) if keys_held(process)]
+    assert holders
+    os.killpg(deploying.pid, signal.SIGKILL)
+    deploying.wait()
+    open_gate(target)
+    wait_for(lambda: not any(keys_held(process) for process in [*holders, *processes_of(project)]), "the key is gone")
+    assert files_with(project.directory, secret_lines(project)) == []
+
+
+def keys_held(process: int) -> list[Path]:
+    """What a process has open that is a key in its memory."""
+    try:
+        return [one for one in Path(f"/proc/{process}/fd").iterdir() if "nix-ops-key" in os.readlink(one)]
+    except FileNotFoundError:
+        return []
+
+
+def test_without_its_secret_the_message_names_the_vault_id(project: Project, team: Network) -> None:
+    [target] = team.machines
+    with untouched(target):
+        outcome = team.deploy()
+    assert outcome.exit_code != 0
+    assert "Permission denied" in outcome.output
+    assert "it is encrypted with the vault id 'team'" in outcome.output
+    assert "--vault-id team@prompt" in outcome.output
+
+
+def test_without_its_secret_what_else_there_is_gets_in(machine: MachineFactory, project: Project) -> None:
+    target = machine("target")
+    Network(project, target, source="ssh_keys: keys")
+    encrypt(project, target)
+    assert_reached(reach(project, target))
+
+
+@contextmanager
+def agent(project: Project, machine: Machine) -> Iterator[None]:
+    """An agent of the user's with the identity that gets in."""
+    socket = project.directory / "agent"
+    running = subprocess.Popen(["ssh-agent", "-D", "-a", str(socket)], stdout=subprocess.DEVNULL)
+    try:
+        wait_for(socket.exists, "the agent is there")
+        project.environment["SSH_AUTH_SOCK"] = str(socket)
+        subprocess.run(["ssh-add", "-q", machine.identity_file], check=True, env=project.variables())
+        yield
+    finally:
+        running.terminate()
+        running.wait()
+
+
+@pytest.mark.parametrize("awx", [False, True])
+def test_an_agent_is_enough(machine: MachineFactory, project: Project, awx: bool) -> None:
+    target = machine("target")
+    network = Network(project, target)
+    public_key = subprocess.run(
+        ["ssh-keygen", "-y", "-f", target.identity_file], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    network.define(f"users.users.root.openssh.authorizedKeys.keys = [ {json.dumps(public_key)} ];")
+    without_identities(project, target)
+    config = project.directory / "ssh_config"
+    config.write_text(config.read_text().replace("  IdentityAgent none\n", ""))
+    denied = reach(project, target)
+    assert "Permission denied" in denied.output
+    if awx:
+        # A job with a machine credential has its key in an agent, and nothing needs to be set.
+        project.environment["AWX_PRIVATE_DATA_DIR"] = str(project.directory)
+    words = () if awx else ("-e", "deploy_provision=false")
+    with agent(project, target):
+        network.deployed(*words)
+        assert not network.deployed(*words).changed
+    assert not (project.directory / "state" / "nix.ops" / "keys").exists()

@@ -22,6 +22,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.keys import (
     path_of,
     public_key,
     ssh_options,
+    vault_id,
     why_not_kept,
 )
 
@@ -275,3 +276,24 @@ def test_only_keys_that_ssh_can_use_are_offered(key: Path, tmp_path: Path, monke
     assert ssh_options(str(key)) == [*offer, *defaults]
     encrypted_by_a_vault(key)
     assert ssh_options(str(key)) == []
+
+
+@pytest.mark.parametrize(
+    ("begins", "expected"),
+    [
+        ("$ANSIBLE_VAULT;1.1;AES256", "default"),
+        ("$ANSIBLE_VAULT;1.2;AES256;team", "team"),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----", None),
+    ],
+)
+def test_vault_id_of_a_key(tmp_path: Path, begins: str, expected: str | None) -> None:
+    (tmp_path / "web").write_text(f"{begins}\n3132\n")
+    assert vault_id(str(tmp_path / "web")) == expected
+    assert vault_id(str(tmp_path / "none")) is None
+
+
+def test_an_encrypted_key_may_have_the_mode_that_git_gives_it(tmp_path: Path) -> None:
+    public = generate(str(tmp_path / "web"), "of the test")
+    (tmp_path / "web").write_text("$ANSIBLE_VAULT;1.2;AES256;team\n3132\n")
+    (tmp_path / "web").chmod(0o644)
+    assert public_key(str(tmp_path / "web")) == public

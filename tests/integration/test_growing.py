@@ -1,0 +1,125 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What takes work off the controller: a builder that builds, and a binary cache that machines fetch from."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from fleet import Fleet, Machine
+from integration.conftest import MachineFactory
+from integration.networks import Network, standing, toplevels
+from integration.project import Project
+from integration.tasks import has_path, new_salt, nix
+
+pytestmark = pytest.mark.one_pair
+
+# Its system is the same with and without a run that asks the machine.
+BY_ITSELF = "deployment.provisionSSHKey = false;"
+EXPERIMENTAL = ("--extra-experimental-features", "nix-command")
+
+
+def built_there(machine: Machine, path: str) -> bool:
+    """Whether a machine's own store says that the path was built there."""
+    told = json.loads(machine.run(["nix", *EXPERIMENTAL, "path-info", "--json", path]).stdout)
+    # A list up to Nix 2.18, and by path after it.
+    [info] = told if isinstance(told, list) else told.values()
+    return bool(info.get("ultimate"))
+
+
+def test_a_remote_builder_builds(machine: MachineFactory, project: Project, fleet: Fleet) -> None:
+    target, builder = machine("target"), machine("builder")
+    system = nix("nix", *EXPERIMENTAL, "eval", "--impure", "--raw", "--expr", "builtins.currentSystem")
+    options = {"builders": f"ssh://builder {system} - 2", "max-jobs": 0}
+    network = Network(project, target, source=f"options: {json.dumps(options)}")
+    # How Nix reaches its builders is Nix's own affair, and that of ssh's configuration.
+    project.environment["NIX_SSHOPTS"] = f"-F {fleet.directory}/ssh_config"
+    network.define(BY_ITSELF, one=new_salt())
+    outcome = network.deployed()
+    toplevel = toplevels(outcome)["target"]
+    name = toplevel.partition("-")[2]
+    assert f"-{name}.drv' on 'ssh://builder'..." in outcome.output
+    assert built_there(builder, toplevel)
+    assert not built_there(target, toplevel)
+    assert standing(target)[0] == toplevel
+    assert not network.deployed().changed
+
+
+class Served:
+    """A binary cache that is served over HTTP, and who asked it for what."""
+
+    def __init__(self, directory: Path, address: str) -> None:
+        self.directory, self.asked = directory, list[tuple[str, str]]()
+        served = self
+
+        class Handler(SimpleHTTPRequestHandler):
+            def log_message(self, _format: str, *_words: object) -> None:
+                served.asked.append((self.client_address[0], self.path))
+
+        directory.mkdir()
+        self.server = ThreadingHTTPServer((address, 0), partial(Handler, directory=str(directory)))
+        self.url = f"http://{address}:{self.server.server_port}"
+
+    def fetched(self, machine: Machine) -> list[str]:
+        """The archives of store paths that a machine has fetched."""
+        return [path for who, path in self.asked if who == machine.address and path.startswith("/nar/")]
+
+
+@contextmanager
+def serve(project: Project, machine: Machine) -> Iterator[Served]:
+    """Serve an empty binary cache where a machine can reach it."""
+    served = Served(project.directory / "binary-cache", f"{machine.address.rpartition('.')[0]}.1")
+    thread = threading.Thread(target=served.server.serve_forever)
+    thread.start()
+    try:
+        yield served
+    finally:
+        served.server.shutdown()
+        thread.join()
+        served.server.server_close()
+
+
+def make_key(project: Project, name: str) -> tuple[Path, str]:
+    """Make a key pair that signs; :returns: the secret key's file, and the public key."""
+    secret, public = project.directory / f"{name}.secret", project.directory / f"{name}.public"
+    nix("nix-store", "--generate-binary-cache-key", name, str(secret), str(public))
+    return secret, public.read_text().strip()
+
+
+@pytest.mark.parametrize("signed_by", ["trusted", "another", None])
+def test_machines_fetch_what_a_cache_has_signed(
+    machine: MachineFactory, project: Project, signed_by: str | None
+) -> None:
+    target = machine("target")
+    network = Network(project, target)
+    network.define(BY_ITSELF, one=new_salt())
+    keys = {name: make_key(project, name) for name in ("trusted", "another")}
+    toplevel = toplevels(network.deployed("--tags", "build"))["target"]
+    with serve(project, target) as cache:
+        parameter = f"?secret-key={keys[signed_by][0]}" if signed_by else ""
+        nix("nix", *EXPERIMENTAL, "copy", "--to", f"file://{cache.directory}{parameter}", toplevel)
+        target.run(
+            "rm /etc/nix/nix.conf; cat >/etc/nix/nix.conf",
+            stdin=f"build-users-group =\nsandbox = false\nsubstituters = {cache.url}\n"
+            f"trusted-public-keys = {keys['trusted'][1]}\n".encode(),
+        )
+        outcome = network.deployed("-e", "copy_substitutes=true")
+    over_ssh = f"copying path '{toplevel}' to 'ssh://" in outcome.output
+    if signed_by == "trusted":
+        assert cache.fetched(target)
+        assert "to 'ssh://" not in outcome.output
+    else:
+        # What nobody vouches for is not fetched; it comes from the controller instead.
+        assert not cache.fetched(target)
+        assert over_ssh
+    assert has_path(target, toplevel)
+    assert standing(target)[0] == toplevel
