@@ -134,7 +134,7 @@ def standing(answer: Mapping[str, list[str]]) -> Standing:
         boot_unfinished="boot_unfinished" in answer,
         failed_units=tuple(answer.get("failed", [])),
         boot_id=_one(answer, "boot_id"),
-        reboot_parts=tuple(_changed_parts(answer.get("part", []))),
+        reboot_parts=tuple(_changed_parts(answer)),
         trial=_one(answer, "trial"),
     )
 
@@ -177,7 +177,7 @@ def describe(
         ),
         closure=tuple(answer.get("closure", [])),
         units=dict(_pair(line) for line in answer.get("unit", [])),
-        booted_parts={name: booted for name, booted, _profile in map(_part, answer.get("part", [])) if booted},
+        booted_parts={name: booted for name, (booted, _profile) in _parts(answer).items() if booted},
         release=_one(answer, "release"),
         record=_one(answer, "record"),
         last_activation=_one(answer, "last_activation"),
@@ -214,13 +214,15 @@ def _generation(line: str) -> Generation:
     return Generation(int(number), toplevel, int(created))
 
 
-def _part(line: str) -> tuple[str, str, str]:
-    name, booted, profile = [*line.split(" "), "", ""][:3]
-    return name, booted, profile
+def _parts(answer: Mapping[str, list[str]]) -> dict[str, tuple[str, str]]:
+    """For each part that only a reboot replaces what was booted and what the profile has; empty where it has none."""
+    found = {}
+    for line in answer.get("part", []):
+        name, booted, profile = [*line.split(" "), "", ""][:3]
+        if name in _PARTS_THAT_NEED_A_REBOOT:
+            found[name] = (booted, profile)
+    return found
 
 
-def _changed_parts(lines: list[str]) -> list[str]:
-    parts = {name: (booted, profile) for name, booted, profile in map(_part, lines)}
-    return [
-        name for name in _PARTS_THAT_NEED_A_REBOOT if all(parts.get(name, [""])) and parts[name][0] != parts[name][1]
-    ]
+def _changed_parts(answer: Mapping[str, list[str]]) -> list[str]:
+    return [name for name, (booted, profile) in _parts(answer).items() if booted and profile and booted != profile]

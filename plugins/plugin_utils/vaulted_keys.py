@@ -23,7 +23,8 @@ def identity(path: str, loader: DataLoader) -> str | None:
     if keys.vault_id(path) is None:
         return path if os.path.isfile(path) else None
     key = _decrypted(path, loader)
-    return _in_memory(key) if key else None
+    # Only Linux has such a file.
+    return _in_memory(key) if key and hasattr(os, "memfd_create") else None
 
 
 def what_is_missing(path: str, loader: DataLoader) -> str | None:

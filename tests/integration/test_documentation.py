@@ -227,7 +227,13 @@ def test_nixos_info(play):
 
 
 def test_ansible_doc_shows_every_plugin(project):
-    plugins_of = {"module": MODULES, "inventory": ("network",), "become": ("command",), "role": ROLES}
+    plugins_of = {
+        "module": MODULES,
+        "inventory": ("network",),
+        "become": ("command",),
+        "lookup": ("ssh_key_options",),
+        "role": ROLES,
+    }
     for kind, names_ in plugins_of.items():
         plugins = [f"nix.ops.{name}" for name in names_]
         shown = project.run("ansible-doc", "-t", kind, *plugins)
