@@ -17,6 +17,8 @@ from typing import Any
 TESTS = Path(__file__).parents[1]
 NIXPKGS = TESTS / "nixpkgs"
 BIN = Path(sys.executable).parent
+# Collections of others, for the environment of a project that needs them: awx.awx, community.general.
+OTHERS = BIN.parent / "collections"
 
 # A fact cache in which the deployment state is not lost.
 KEEPING = {

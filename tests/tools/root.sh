@@ -6,7 +6,7 @@
 set -eu
 . "$(dirname -- "$0")/common.sh"
 
-packages=busybox-static,ca-certificates,e2fsprogs,git,iproute2,make,mmdebstrap,nix-bin,openssh-client,procps,python3,python3-venv,sudo,systemd-container
+packages=busybox-static,ca-certificates,e2fsprogs,git,iproute2,make,mmdebstrap,nix-bin,openssh-client,procps,python3,python3-venv,redis-server,sudo,systemd-container
 sources=$("$tools/debian-sources.sh" "$other_release")
 [ -n "$sources" ] || die "apt has no Debian source for $release to derive the one for $other_release from."
 

@@ -19,6 +19,7 @@ ip iproute2
 mkfs.ext4 e2fsprogs
 mmdebstrap mmdebstrap
 nix-store nix-bin
+redis-server redis-server
 shellcheck shellcheck
 ssh openssh-client
 systemd-nspawn systemd-container
