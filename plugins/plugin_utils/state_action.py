@@ -40,8 +40,16 @@ class StateAction(OpsAction, ABC):
             return None
 
     def state_fact(self, state: State) -> dict[str, Any]:
-        """Give the fact in which a state is kept, beside those of the host's other deployments."""
-        return {fact_cache.FACT: {**fact_cache.entry(self.host), state.uuid: states.as_json(state)}}
+        """Give the fact in which a state is kept, beside those of the host's other deployments.
+
+        :returns: no fact where the cache is gone meanwhile: the machine's own record has the state.
+        """
+        try:
+            others = fact_cache.entry(self.host)
+        except OpsError as failure:
+            self._display.warning(f"{self.host}: what is remembered of it is not in the fact cache: {failure}")
+            return {}
+        return {fact_cache.FACT: {**others, state.uuid: states.as_json(state)}}
 
     def write_record(self, state: State) -> State:
         """Write the machine's own record; where that fails the cache alone has the news, until the next run.
