@@ -222,9 +222,9 @@ def test_a_team_shares_its_state_in_redis(
     said.append(theirs.deployed())
     said.append(ours.deployed())
     assert said[-1].statuses(ACTIVATE) == {"target": "ok", "beta": "ok"}
-    for one in (target, beta):
-        assert cached(project, one.name)[UUID]["activations"] == record(one)["activations"]
-        assert cached(project, one.name) == cached(colleague, one.name)
+    for each in (target, beta):
+        assert cached(project, each.name)[UUID]["activations"] == record(each)["activations"]
+        assert cached(project, each.name) == cached(colleague, each.name)
     assert len(record(target)["activations"]) == 3
     assert not [one for one in said if PASSWORD in one.output]
 
