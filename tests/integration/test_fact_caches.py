@@ -188,6 +188,7 @@ def test_a_job_that_would_lose_its_state_is_refused(machine: MachineFactory, pro
         assert f"cache_plugins = {OUR_PLUGINS}" in message
 
 
+@pytest.mark.one_pair
 def test_a_team_shares_its_state_in_redis(
     machine: MachineFactory, fleet: Fleet, project: Project, tmp_path: Path, redis: Redis
 ) -> None:
@@ -268,6 +269,7 @@ def test_redis_that_is_gone_loses_nothing(machine: MachineFactory, project: Proj
     assert cached(project)[UUID]["activations"] == record(target)["activations"]
 
 
+@pytest.mark.one_pair
 def test_what_the_first_version_wrote_is_read(machine: MachineFactory, project: Project) -> None:
     target = machine("target")
     network = Network(project, target, source=SOURCE)
