@@ -125,6 +125,8 @@ def test_awx_delivers_and_collects_the_state(machine: MachineFactory, project: P
     assert FOUND not in second.output
     assert "waiting for SSH" not in second.output
     assert facts == {"target": "unmodified", "other": "unmodified"}
+    # The file is as old as it was delivered.
+    assert (awx.facts() / "target").stat().st_mtime < awx.facts().parent.stat().st_mtime
     assert cached(project)[UUID] == record(target)
 
     # A node that AWX gave nothing: the machine's own record has it.
