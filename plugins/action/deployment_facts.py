@@ -58,7 +58,7 @@ class ActionModule(StateAction):
         if self.check:
             # Ansible would keep facts of check mode as well.
             return answer
-        return {**answer, "ansible_facts": self.state_fact(state)}
+        return {**answer, **self.state_fact(state)}
 
     def _reach(self, uuid: str, name: str, timeout: float) -> tuple[Description, Record | None]:
         """Describe the machine, at whichever of its addresses it is found."""

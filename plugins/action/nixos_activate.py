@@ -183,7 +183,9 @@ class ActionModule(StateAction):
     ) -> dict[str, Any]:
         """Add what was activated to the state, and write what the machine's record lacks."""
         uuid = remember["uuid"]
-        state = self.cached_state(uuid) or State(uuid, remember["deployment"], remember["machine"])
+        # A cache that has gone meanwhile keeps nothing from the machine's record, which has the rest.
+        cached = self.cached_state(uuid, keeps=False)
+        state = cached or State(uuid, remember["deployment"], remember["machine"])
         if remember["inputs"]:
             state = replace(state, inputs=Remembered(**remember["inputs"]))
         adopted = latest is None and states.is_news(state, result["toplevel"], result["action"])
@@ -199,7 +201,7 @@ class ActionModule(StateAction):
         if latest is not None or incomplete:
             state = self.write_record(state)
         changed = result["changed"] or adopted or incomplete
-        return {"changed": changed, "ansible_facts": self.state_fact(state)}
+        return {"changed": changed, **self.state_fact(state)}
 
     def describe_failure(self, error: OpsError) -> dict[str, Any]:
         """Add what is known of an activation that failed."""

@@ -9,11 +9,13 @@ written since this one began.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ansible import constants
-from ansible.errors import AnsibleError
+from ansible.plugins.cache import BaseFileCacheModule
 from ansible.plugins.loader import cache_loader
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
@@ -27,22 +29,52 @@ fact_caching = ansible.builtin.jsonfile
 fact_caching_connection = .nix-ops/facts
 fact_caching_timeout = 0"""
 
+# Where a job of AWX has its files, and where it sees them inside of an execution environment.
+_JOB = "AWX_PRIVATE_DATA_DIR"
+_INSIDE = "/runner"
+
+_IN_AWX = f"""Set "Enable fact storage" of the job template (use_fact_cache: true), and write into ansible.cfg of
+the project:
+[defaults]
+cache_plugins = {Path(__file__).parents[1] / "cache"}
+or set ANSIBLE_CACHE_PLUGINS to that directory in the execution environment. A Redis server keeps the state too: without
+"Enable fact storage", with fact_caching = community.general.redis and fact_caching_timeout = 0 in that ansible.cfg."""
+
 
 def check() -> None:
     """Refuse a cache that would forget.
 
-    :raises OpsError: with the lines of ``ansible.cfg`` that make it keep.
+    :raises OpsError: with the lines of ``ansible.cfg``, or the settings of AWX, that make it keep.
     """
     if constants.CACHE_PLUGIN in _FORGETFUL:
         raise _refusal("facts are kept in memory alone, so the deployment state would be lost at the end of the run")
-    if float(constants.CACHE_PLUGIN_TIMEOUT) != 0:
-        seconds = f"{float(constants.CACHE_PLUGIN_TIMEOUT):.0f}"
-        raise _refusal(f"the fact cache forgets after {seconds} seconds, and the deployment state with it")
     try:
-        _open().contains("nix.ops")
+        cache = _open()
+        cache.contains("nix.ops")
     except Exception as error:
         # Each plugin raises what its own library raises.
         raise _refusal(f"the fact cache {constants.CACHE_PLUGIN} can't be used", str(error)) from error
+    # Our own leaves it to AWX when facts are too old.
+    ours = not getattr(cache, "facts_grow_old", True)
+    if ours or isinstance(cache, BaseFileCacheModule):
+        _check_directory(Path(cache.get_option("_uri")), ours)
+    if not ours and float(constants.CACHE_PLUGIN_TIMEOUT) != 0:
+        seconds = f"{float(constants.CACHE_PLUGIN_TIMEOUT):.0f}"
+        raise _refusal(f"the fact cache forgets after {seconds} seconds, and the deployment state with it")
+
+
+def _check_directory(directory: Path, ours: bool) -> None:
+    """Refuse files that a job of AWX leaves behind; those in ``artifacts/JOB/fact_cache`` are collected."""
+    directory = directory.absolute()
+    if directory.parents[1:2] and directory.parents[1].name == "artifacts":
+        if not ours:
+            raise _refusal(
+                f"of the facts in {directory} AWX and ansible-runner collect none, since ansible-core names their files"
+                " otherwise, so the deployment state would be lost at the end of the job",
+                job=True,
+            )
+    elif (job := os.environ.get(_JOB)) and any(directory.is_relative_to(one) for one in (job, _INSIDE)):
+        raise _refusal(f"{directory} is gone at the end of the job, and the deployment state with it")
 
 
 def entry(host: str) -> dict[str, Any]:
@@ -55,12 +87,13 @@ def entry(host: str) -> dict[str, Any]:
         facts = _open().get(host)
     except KeyError:
         return {}
-    except AnsibleError as error:
+    except Exception as error:
+        # Each plugin raises what its own library raises.
         raise OpsError(
             f"the fact cache's entry of {host} can't be read",
             output=str(error),
-            state="nothing was touched; the machine's own record has the same",
-            next_step="Run the same again.",
+            state="the machine's own record has the same",
+            next_step="Run the same again once the fact cache can be used.",
         ) from error
     found = facts.get(FACT) if isinstance(facts, Mapping) else None
     return dict(found) if isinstance(found, Mapping) else {}
@@ -70,10 +103,11 @@ def _open() -> Any:
     return cache_loader.get(constants.CACHE_PLUGIN)
 
 
-def _refusal(what: str, output: str | None = None) -> OpsError:
+def _refusal(what: str, output: str | None = None, *, job: bool = False) -> OpsError:
+    job = job or _JOB in os.environ
     return OpsError(
         what,
         output=output,
         state="nothing was touched",
-        next_step=f"Write into ansible.cfg, or have nix.ops.create write it:\n{_LINES}",
+        next_step=_IN_AWX if job else f"Write into ansible.cfg, or have nix.ops.create write it:\n{_LINES}",
     )

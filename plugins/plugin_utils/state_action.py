@@ -29,19 +29,29 @@ class StateAction(OpsAction, ABC):
         """
         try:
             fact_cache.check()
+            known = fact_cache.entry(self.host)
         except OpsError:
             if keeps:
                 raise
             return None
         try:
-            return states.read(fact_cache.entry(self.host).get(uuid), uuid)
+            return states.read(known.get(uuid), uuid)
         except DamagedState as damage:
             self.live()(f"what the fact cache has of it is damaged ({damage}): the machine's own record counts")
             return None
 
     def state_fact(self, state: State) -> dict[str, Any]:
-        """Give the fact in which a state is kept, beside those of the host's other deployments."""
-        return {fact_cache.FACT: {**fact_cache.entry(self.host), state.uuid: states.as_json(state)}}
+        """Give what has Ansible keep a state as a fact, beside those of the host's other deployments.
+
+        :returns: nothing where the cache is gone meanwhile, since Ansible would end the run over it; the machine's own
+            record has the state.
+        """
+        try:
+            others = fact_cache.entry(self.host)
+        except OpsError as failure:
+            self._display.warning(f"{self.host}: what is remembered of it is not in the fact cache: {failure}")
+            return {}
+        return {"ansible_facts": {fact_cache.FACT: {**others, state.uuid: states.as_json(state)}}}
 
     def write_record(self, state: State) -> State:
         """Write the machine's own record; where that fails the cache alone has the news, until the next run.

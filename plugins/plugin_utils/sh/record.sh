@@ -31,8 +31,8 @@ main() { # UUID REVISION
     for file in "$directory"/*; do
         number=${file##*/}
         case ${number%.json} in
-            # What another run was writing when it was killed.
-            new.*) find "$file" -mmin +60 -exec rm -f {} + ;;
+            # What another run was writing when it was killed; one that still writes may be done meanwhile.
+            new.*) find "$file" -mmin +60 -exec rm -f {} + 2>/dev/null || : ;;
             '' | *[!0-9]* | ????????????????*) rm -f "$file" ;;
             *) [ "${number%.json}" -ge "$2" ] || rm -f "$file" ;;
         esac
