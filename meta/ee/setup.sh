@@ -6,15 +6,19 @@
 # Nix was installed.
 set -eu
 
-nix-store --version || {
-    echo "There is no Nix in this image: install nix-bin, or copy /nix from an image that has it." >&2
+nix=$(command -v nix-store) || {
+    echo "There is no Nix in this image: add the distribution's package, such as nix-bin, to its system packages." >&2
     exit 1
 }
+case $(readlink -f "$nix") in
+    /nix/*)
+        echo "Nix itself is in /nix, where a volume would hide it: install it as the distribution's package." >&2
+        exit 1
+        ;;
+esac
 install -D -m 0644 "$(dirname -- "$0")/nix.conf" /etc/nix/nix.conf
 
-# OpenShift and receptor choose the user, whose group is root's. The store is made by the first job, so that all of it is
-# that user's: Nix sets permissions, which needs the owner.
-if [ ! -e /nix/store ]; then
-    rm -rf /nix
-    install -d -m 2775 -g 0 /nix
-fi
+# OpenShift and receptor choose the user, whose group is root's. The first job makes the store, so that all of it is that
+# user's: Nix sets permissions in it, which is for the owner alone.
+rm -rf /nix
+install -d -m 2775 -g 0 /nix

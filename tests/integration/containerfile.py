@@ -92,6 +92,8 @@ def built(context: Path, *, uses: Iterable[Path]) -> Image:
             print(f"Building an image of {context}", file=sys.stderr)
         image = _Build(context, base, unfinished).run(containerfile, dry=made.exists())
         if not made.exists():
+            for stage in set(unfinished.iterdir()) - set(image.layers):
+                shutil.rmtree(stage)
             unfinished.rename(made)
     return replace(image, layers=tuple(_moved(layer, unfinished, made) for layer in image.layers))
 
@@ -126,7 +128,6 @@ class _Build:
 
     def _begin(self, origin: str, name: str) -> Image:
         upper = self._directory / name
-        upper.mkdir(parents=True, exist_ok=True)
         if origin in self._stages:
             before = self._stages[origin]
             return replace(before, layers=(upper, *before.layers), arguments={})
@@ -163,6 +164,7 @@ class _Build:
 
     def _command(self, image: Image, words: Sequence[str], binds: Iterable[tuple[Path, str]] = ()) -> None:
         upper, *lower = image.layers
+        upper.mkdir(parents=True, exist_ok=True)
         directory = image.directory.lstrip("/")
         if not any((layer / directory).exists() for layer in image.layers):
             (upper / directory).mkdir(parents=True)
