@@ -35,9 +35,7 @@ BY_ITSELF = "deployment.provisionSSHKey = false;"
 
 def ansible_builder(*words: str | Path, directory: Path) -> str:
     """Run ansible-builder; :returns: what it printed."""
-    done = subprocess.run(
-        [BIN / "ansible-builder", *words], cwd=directory, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([BIN / "ansible-builder", *words], cwd=directory, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
