@@ -109,11 +109,11 @@ class _Build:
         """Take all steps; a dry run takes only those that write no files."""
         name = ""
         for line in containerfile.splitlines():
-            instruction, _, rest = line.strip().partition(" ")
+            instruction, _blank, rest = line.strip().partition(" ")
             if not instruction or instruction.startswith("#") or instruction in _IGNORED:
                 continue
             if instruction == "FROM":
-                origin, _, name = rest.split()
+                origin, _as, name = rest.split()
                 self._stages[name] = self._begin(origin, name)
             elif not name:
                 # Before the first stage there are arguments alone.
@@ -189,7 +189,7 @@ def _clean_root() -> Path:
 
 
 def _pair(word: str) -> tuple[str, str]:
-    name, _, value = word.partition("=")
+    name, _equals, value = word.partition("=")
     return name, value.removeprefix('"').removesuffix('"')
 
 
