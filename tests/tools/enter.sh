@@ -7,25 +7,6 @@
 set -eu
 . "$(dirname -- "$0")/common.sh"
 
-# The local directories and certificates that this host's pip is told to use, by whatever file or variable. An index
-# (…/simple) refers to files beside itself.
-pip_paths() {
-    { "$venv/bin/pip" config list && env | grep -E '^(PIP|SSL|REQUESTS|CURL)_'; } |
-        tr " '\"=" '[\n*]' | sed -n 's#^\(file://\)\{0,1\}\(/.*\)#\2#p' | sed 's#/simple/*$##' | sort -u
-}
-
-bind() {
-    if [ -d "$1" ]; then
-        mkdir -p "$root$1"
-    elif [ -e "$1" ]; then
-        mkdir -p "$(dirname -- "$root$1")"
-        : >>"$root$1"
-    else
-        return 0
-    fi
-    mount --bind "$1" "$root$1"
-}
-
 if [ "${1-}" != --inside ]; then
     root=$("$tools/root.sh")
     # The mounts end with the last process that uses them, however it ends.
@@ -42,10 +23,7 @@ state=${XDG_STATE_HOME:-$HOME/.local/state}/nix-ops-fleet
 mkdir -p "$state"
 # Outside the checkout where that is a worktree.
 repository=$(git -c safe.directory="$checkout" -C "$checkout" rev-parse --path-format=absolute --git-common-dir)
-for path in "$checkout" "$repository" "$cache" "$state" /etc/resolv.conf /etc/hosts /etc/ssl/certs/ca-certificates.crt \
-    /etc/pip.conf "$HOME/.config/pip" "$HOME/.pip" $(pip_paths); do
-    bind "$path"
-done
+"$tools/share.sh" "$root" "$checkout" "$repository" "$cache" "$state" /etc/ssl/certs/ca-certificates.crt
 
 cd "$root"
 pivot_root . mnt

@@ -7,9 +7,6 @@ set -eu
 . "$(dirname -- "$0")/common.sh"
 
 packages=busybox-static,ca-certificates,e2fsprogs,git,iproute2,make,mmdebstrap,nix-bin,openssh-client,procps,python3,python3-venv,redis-server,sudo,systemd-container
-sources=$("$tools/debian-sources.sh" "$other_release")
-[ -n "$sources" ] || die "apt has no Debian source for $release to derive the one for $other_release from."
-
 key=$(printf '%s\n' "$packages" "$other_release" "$(dpkg --print-architecture)" | sha256sum | cut -c 1-12)
 root=$cache/controller-$other_release-$key
 mkdir -p "$cache"
@@ -18,14 +15,8 @@ flock 9
 if [ ! -d "$root" ]; then
     echo "Making a Debian root: $other_release" >&2
     rm -rf --one-file-system "$cache/controller-$other_release"-*
-    options=$(mktemp)
-    trap 'rm -rf --one-file-system "$options" "$root.new"' EXIT
-    # Proxies and the like that this host needs to reach its sources.
-    apt-config dump --no-empty Acquire | grep -E '^Acquire::(https?|Check|Retries)' >"$options" || :
-    printf '%s\n' "$sources" |
-        quietly mmdebstrap --mode=root --variant=minbase --include="$packages" --aptopt="$options" \
-            --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
-            "$other_release" "$root.new" -
+    trap 'rm -rf --one-file-system "$root.new"' EXIT
+    "$tools/debian-root.sh" "$other_release" "$packages" "$root.new"
     # systemd-nspawn asks for it.
     quietly systemd-machine-id-setup --root="$root.new"
     mv "$root.new" "$root"
