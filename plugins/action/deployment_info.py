@@ -41,7 +41,17 @@ class ActionModule(OpsAction):
             report.show("\n\n".join(texts))
         if options["file"]:
             report.write(os.path.abspath(options["file"]), f"{document}\n")
-        return {"changed": False, "deployments": found}
+        result: dict[str, Any] = {"changed": False, "deployments": found}
+        wrong = [line for one in reports for line in deployment_report.wrong(one, options["fail_on"])]
+        if wrong:
+            error = OpsError(
+                "Not all machines are as they shall be (fail_on).",
+                output="\n".join(wrong),
+                state="nothing was changed.",
+                next_step="Preview with --check --diff what a deploy would change, then deploy.",
+            )
+            return result | self.describe_failure(error)
+        return result
 
     def _deployments(self, sources: list[str] | None) -> list[Deployment]:
         there = deployments.of_inventory(self.variables.get("hostvars") or {}, self._loader.load_from_file)

@@ -148,6 +148,12 @@ DEPLOYMENT_INFO = {
     "argument_spec": {
         "networks": {"type": "list", "elements": "path"},
         "found": {"type": "dict", "default": {}},
+        "fail_on": {
+            "type": "list",
+            "elements": "str",
+            "choices": ["New", "Outdated", "Drifted", "Obsolete", "unreachable", "unevaluated"],
+            "default": [],
+        },
         **_SHOWN,
     },
 }

@@ -30,6 +30,15 @@ options:
     description: For each host that was asked, by its name, the result of M(nix.ops.deployment_facts).
     type: dict
     default: {}
+  fail_on:
+    description:
+      - What makes the task fail, once all is shown and written, so that a scheduled job turns red.
+      - A status of a machine; V(unreachable) where a machine that was asked did not tell what it runs; V(unevaluated)
+        where its system does not evaluate, and so nothing can be compared.
+    type: list
+    elements: str
+    choices: [New, Outdated, Drifted, Obsolete, unreachable, unevaluated]
+    default: []
   format:
     description: What is shown. Tables are shown one for each deployment.
     type: str
@@ -75,7 +84,7 @@ deployments:
   description: The deployments, sorted by name.
   type: list
   elements: dict
-  returned: success
+  returned: success, and where O(fail_on) makes it fail
   contains:
     name:
       description: The deployment's name.

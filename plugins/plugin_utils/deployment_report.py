@@ -109,6 +109,21 @@ def report(
     return Report(network, deployment.path, evaluated.description, in_order, (*notes, *_remarks(in_order)))
 
 
+def wrong(report: Report, reasons: Sequence[str]) -> list[str]:
+    """Name the machines that a report is to fail for, a line each.
+
+    :param reasons: statuses, ``unreachable`` and ``unevaluated``, as the option ``fail_on`` has them.
+    """
+    found = []
+    for machine in report.machines:
+        so = {str(machine.status or "unevaluated")}
+        if machine.problem or machine.reachable is False:
+            so.add("unreachable")
+        if there := [reason for reason in reasons if reason in so]:
+            found.append(f"{report.network.name}: {machine.name} is {' and '.join(there)}.")
+    return found
+
+
 def as_json(report: Report) -> dict[str, Any]:
     """Write a report as plain values. Of the arguments, which may be secret, only the names are told."""
     network = report.network

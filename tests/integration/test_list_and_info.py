@@ -155,6 +155,14 @@ def test_info_through_the_life_of_a_machine(machine, project):
     put(target, other)
     target.run([f"{other}/bin/switch-to-configuration", "test"])
     assert statuses(told(network)) == {"target": "Drifted"}
+    # A job that watches for it turns red, and has shown all the same what there is.
+    red = network.project.play(
+        "-i", f"{network.name}.network.yml", "nix.ops.info", "-e", "info_fail_on=Outdated,Drifted"
+    )
+    assert red.exit_code == 2
+    assert "example: target is Drifted." in red.of(INFO)["msg"]
+    assert statuses(red) == {"target": "Drifted"}
+    assert statuses(told(network, "-e", "info_fail_on=Outdated,unreachable")) == {"target": "Drifted"}
     # What is remembered alone knows nothing of that.
     remembered = told(network, "-e", "info_ask=false")
     assert statuses(remembered) == {"target": "Up-to-date"}
@@ -182,6 +190,11 @@ def test_info_where_no_machine_answers(machine, project):
         some = told(network, "-e", "info_format=json", "-e", "info_file=out.json")
         assert {name: found["reachable"] for name, found in machines(some).items()} == {"one": False, "two": True}
         assert json.loads((project.directory / "out.json").read_text()) == some.of(INFO)["deployments"]
+        red = network.project.play(
+            "-i", f"{network.name}.network.yml", "nix.ops.info", "-e", "info_fail_on=unreachable", "--limit", "one"
+        )
+        assert red.exit_code == 2
+        assert "example: one is unreachable." in red.of(INFO)["msg"]
         none = told(network, "--limit", "one")
         assert statuses(none) == {"one": "Up-to-date", "two": "Up-to-date"}
         assert [row[4] for row in rows(none)[1:]] == ["unreachable", "not asked"]
