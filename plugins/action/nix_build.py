@@ -13,7 +13,14 @@ from typing import Any
 from ansible.parsing.dataloader import DataLoader
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIX_BUILD
-from ansible_collections.nix.ops.plugins.plugin_utils import closure, evaluation, network_source, nix_cli, realisation
+from ansible_collections.nix.ops.plugins.plugin_utils import (
+    awx,
+    closure,
+    evaluation,
+    network_source,
+    nix_cli,
+    realisation,
+)
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Derivation, Expression, Network, Remembered
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import Machine
@@ -82,7 +89,9 @@ class ActionModule(OpsAction):
             inherited = os.environ.get("NIX_CONFIG", "")
             manner = Manner(dry_run, nix_cli.with_settings(wanted.settings, self.environment, inherited))
             built = realisation.realise_here(drv_paths, manner=manner, roots=roots, on_line=wanted.say)
-            relinked = before != [os.path.realpath(root) for root in roots]
+            # Links that go with the files of a job are made by each one, and are no change.
+            links_stay = awx.job_directory() is None
+            relinked = links_stay and before != [os.path.realpath(root) for root in roots]
         else:
             machine = self.machine(nix_cli.with_settings(wanted.settings, self.environment))
             built, relinked = self._realise_on_host(machine, drv_paths, Manner(dry_run), roots, wanted.say, options)

@@ -76,6 +76,7 @@ options:
       - A link to the output on the host that builds, which keeps it from being collected as garbage.
       - With O(network), a directory that gets a link for each machine. With several derivations, the links are numbered
         from the second on.
+      - In a job of AWX a link on the controller is no change, since it is gone at the end of the job.
     type: path
   dry_run:
     description: Only tell what would be built and fetched.

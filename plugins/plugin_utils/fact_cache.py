@@ -9,7 +9,6 @@ written since this one began.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from ansible import constants
 from ansible.plugins.cache import BaseFileCacheModule
 from ansible.plugins.loader import cache_loader
 
+from ansible_collections.nix.ops.plugins.plugin_utils import awx
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 
 # The name of the fact; below it, each deployment's state stands under its UUID.
@@ -29,8 +29,7 @@ fact_caching = ansible.builtin.jsonfile
 fact_caching_connection = .nix-ops/facts
 fact_caching_timeout = 0"""
 
-# Where a job of AWX has its files, and where it sees them inside of an execution environment.
-_JOB = "AWX_PRIVATE_DATA_DIR"
+# Where a job of AWX sees its files inside of an execution environment.
 _INSIDE = "/runner"
 
 _IN_AWX = f"""Set "Enable fact storage" of the job template (use_fact_cache: true), and write into ansible.cfg of
@@ -73,7 +72,7 @@ def _check_directory(directory: Path, ours: bool) -> None:
                 " otherwise, so the deployment state would be lost at the end of the job",
                 job=True,
             )
-    elif (job := os.environ.get(_JOB)) and any(directory.is_relative_to(one) for one in (job, _INSIDE)):
+    elif (job := awx.job_directory()) and any(directory.is_relative_to(one) for one in (job, _INSIDE)):
         raise _refusal(f"{directory} is gone at the end of the job, and the deployment state with it")
 
 
@@ -104,7 +103,7 @@ def _open() -> Any:
 
 
 def _refusal(what: str, output: str | None = None, *, job: bool = False) -> OpsError:
-    job = job or _JOB in os.environ
+    job = job or awx.job_directory() is not None
     return OpsError(
         what,
         output=output,

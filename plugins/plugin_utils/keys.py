@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.nix.ops.plugins.plugin_utils import runner
+from ansible_collections.nix.ops.plugins.plugin_utils import awx, runner
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.runner import Completed
 
@@ -142,7 +142,7 @@ def why_not_kept(path: str, environment: Mapping[str, str], variables: Mapping[s
     :param environment: the variables of the process.
     :param variables: the variables of the task.
     """
-    if "AWX_PRIVATE_DATA_DIR" in environment or any(name in variables for name in _JOB):
+    if awx.job_directory(environment) is not None or any(name in variables for name in _JOB):
         return "The files of an AWX job are gone at its end, and a private key with them."
     existing = Path(os.path.abspath(path)).parent
     while not os.path.lexists(existing):

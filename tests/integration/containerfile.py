@@ -61,7 +61,8 @@ class Image:
         """
         variables = {"PATH": _PATH, **self.environment, **(environment or {})}
         return [
-            *("unshare", "--mount", "--propagation", "slave", str(TESTS / "integration/layers.sh")),
+            *("unshare", "--mount", "--propagation", "slave", "--pid", "--fork"),
+            str(TESTS / "integration/layers.sh"),
             *(":".join(map(str, self.layers)), str(upper)),
             *(str(word) for bind in binds for word in bind),
             *("--", "setpriv", f"--reuid={uid}", "--regid=0", "--clear-groups"),

@@ -4,14 +4,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # layers.sh LOWER UPPER [SOURCE TARGET]… -- COMMAND…: runs a command in a root of layers, uppermost first and separated
 # by colons, with a layer that takes what it writes and with directories or files of this host's; in a mount namespace
-# that the caller makes (unshare --mount).
+# and a process namespace that the caller makes (unshare --mount --pid --fork).
 set -eu
 lower=$1 upper=$2
 shift 2
 mkdir -p "$upper" "$upper.work" "$upper.root"
 root=$upper.root
 mount -t overlay overlay -o "lowerdir=$lower,upperdir=$upper,workdir=$upper.work" "$root"
-for dir in proc sys dev; do
+mount -t proc proc "$root/proc"
+for dir in sys dev; do
     mount --rbind "/$dir" "$root/$dir"
 done
 "$(dirname -- "$0")/../tools/share.sh" "$root"

@@ -16,42 +16,25 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import DEPLOYMENT_INFO, NIXOS_ACTIVATE
+from integration.awx import LISTS, PLAYBOOKS
+from integration.awx import definitions as definitions_of
 from integration.project import OTHERS, TESTS, Outcome, Project
 
 pytestmark = pytest.mark.one_pair
 
 CHECKOUT = TESTS.parent
 MODULES = OTHERS / "ansible_collections/awx/awx/plugins/modules"
-PLAYBOOKS = CHECKOUT / "playbooks"
 # For each list of definitions the module that takes its entries.
-LISTS = {
-    "controller_execution_environments": "execution_environment",
-    "controller_credentials": "credential",
-    "controller_projects": "project",
-    "controller_inventories": "inventory",
-    "controller_inventory_sources": "inventory_source",
-    "controller_templates": "job_template",
-    "controller_workflows": "workflow_job_template",
-    "controller_schedules": "schedule",
-}
-SHOW = """
-- hosts: localhost
-  gather_facts: false
-  vars_files: [%s]
-  tasks:
-    - name: Show
-      ansible.builtin.debug:
-        msg: {%s}
-"""
-
-
-def shown(project: Project, *words: str) -> dict[str, Any]:
-    """The definitions with these variables."""
-    values = ", ".join(f"{name}: '{{{{ {name} }}}}'" for name in LISTS)
-    project.write("show.yml", SHOW % (PLAYBOOKS / "vars/awx.yml", values))
-    outcome = project.play("-i", "localhost,", "show.yml", *words)
-    assert outcome.exit_code == 0, outcome.output
-    return dict(outcome.of("Show")["msg"])
+MODULES_OF = dict(
+    zip(
+        LISTS,
+        [
+            *("execution_environment", "credential", "project", "inventory", "inventory_source", "job_template"),
+            *("workflow_job_template", "schedule"),
+        ],
+        strict=True,
+    )
+)
 
 
 def options_of(module: str) -> Any:
@@ -85,13 +68,13 @@ def faults(module: str, entry: Mapping[str, Any]) -> list[str]:
 
 @pytest.fixture
 def definitions(project: Project) -> dict[str, Any]:
-    return shown(project)
+    return definitions_of(project)
 
 
 def test_the_modules_take_the_definitions(project):
     secrets = ["-e", "awx_setup_ssh_key=KEY awx_setup_become_password=BECOME awx_setup_vault_password=VAULT"]
-    everything = shown(project, *secrets)
-    for name, module in LISTS.items():
+    everything = definitions_of(project, *secrets)
+    for name, module in MODULES_OF.items():
         assert everything[name], name
         for entry in everything[name]:
             assert faults(module, entry) == [], entry["name"]
@@ -115,7 +98,7 @@ def test_the_playbook_applies_every_definition():
     applied = {
         task["loop"].strip("{} "): key.removeprefix("awx.awx.") for task in tasks for key in task if "awx.awx." in key
     }
-    assert applied == LISTS
+    assert applied == MODULES_OF
     [credentials] = [task for task in tasks if "awx.awx.credential" in task]
     assert credentials["no_log"] is True
 
@@ -157,7 +140,7 @@ def test_playbooks_are_in_the_example(definitions):
 
 def test_a_further_template_is_one_entry(project):
     more = '{"awx_setup_templates": [{"name": "Reboot", "playbook": "reboot.yml", "forks": 1}]}'
-    added = shown(project, "-e", more)["controller_templates"][-1]
+    added = definitions_of(project, "-e", more)["controller_templates"][-1]
     assert faults("job_template", added) == []
     assert (added["name"], added["forks"], added["use_fact_cache"]) == ("Reboot", 1, True)
 

@@ -1,27 +1,197 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Templates' playbooks as AWX runs them, against a live machine."""
+"""The templates' jobs as AWX runs them, in the execution environment, against live machines."""
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
-from integration.awx import run_job, synchronized
-from integration.networks import Network, import_deploy, standing
+from fleet import Machine
+from integration.awx import Awx, Credentials
+from integration.conftest import MachineFactory
+from integration.containerfile import Image
+from integration.execution_environment import context, image
+from integration.networks import ACTIVATE, Network, standing
+from integration.outside import untouched
+from integration.project import BIN, Outcome
+from integration.tasks import GATE, close_gate, open_gate, read_until
+
+__all__ = ["context", "image"]
 
 pytestmark = pytest.mark.one_pair
 
+SOURCE = "example.network.yml"
+UUID = "6f8a1d52-50a4-4a2c-9a3e-3f2f8f1e7c11"
+PASSWORD = "s e'c$"
+FOUND = "what is remembered of it was found on the machine"
+FINISHED = "target> deployment finished successfully"
 
-def test_a_job_deploys_with_the_answers_of_its_survey(machine, project):
-    target = machine("target")
-    network = Network(project, target)
-    import_deploy(project)
-    project.configure()
-    inventory = synchronized(project, f"{network.name}.network.yml")
-    answers = {"deploy_machines": "deployment_example", "deploy_action": "switch", "deploy_check_health": "false"}
-    before = standing(target)
-    outcome = run_job(project, "deploy.yml", inventory, answers=answers, ssh_key=target.identity_file)
+
+@pytest.fixture(scope="module")
+def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A volume for /nix that was never used, as Kubernetes mounts it with ``fsGroup: 0``."""
+    directory = tmp_path_factory.mktemp("nix")
+    directory.chmod(0o2775)
+    return directory
+
+
+def network_of(awx: Awx, *machines: Machine, **more: str) -> Network:
+    """A network in the repository, beside the playbooks of the example."""
+    awx.write_playbooks()
+    return Network(awx.repository, *machines, source=f"uuid: {UUID}", **more)
+
+
+def builds(outcome: Outcome) -> list[str]:
+    """What a job built."""
     assert outcome.exit_code == 0, outcome.output
-    assert "target> deployment finished successfully" in outcome.output
-    assert standing(target) != before
+    return [line for line in outcome.output.splitlines() if "building '/nix/store/" in line]
+
+
+def test_preview_deploy_info_and_drift(machine: MachineFactory, image: Image, tmp_path: Path, volume: Path) -> None:
+    target = machine("target")
+    awx = Awx(tmp_path, image, Credentials(target.identity_file), volume)
+    network = network_of(awx, target)
+    awx.synchronize(SOURCE)
+
+    with untouched(target):
+        preview = awx.run("preview")
+    assert builds(preview), preview.output + json.dumps(awx.inventory)[:3000]
+    assert "unit one.service: new" in preview.output
+
+    first = awx.run("deploy", {"deploy_machines": "deployment_example", "deploy_check_health": "false"})
+    assert builds(first) == []
+    assert FINISHED in first.output
+    assert json.loads(json.loads((awx.facts / "target").read_text())["__payload__"])["nix_ops"].keys() == {UUID}
+
+    # The next job has what the one before it remembered, and nothing to do.
+    again = awx.run("deploy")
+    assert again.exit_code == 0, again.output
+    assert not again.changed, first.output + again.output
+    assert FOUND not in again.output
+
+    info = awx.run("info")
+    assert info.exit_code == 0, info.output
+    assert re.search(r"target +[|] Up-to-date", info.output)
+    assert re.search(r"target +[|] Up-to-date", info.output)
+    assert awx.run("drift").exit_code == 0
+
+    network.define(one="uno")
+    awx.synchronize(SOURCE)
+    red = awx.run("drift")
+    assert red.exit_code == 2
+    assert "example: target is Outdated." in red.output
+
+
+@pytest.mark.parametrize("where", ["credential", "vault"])
+def test_a_password_for_sudo(machine: MachineFactory, image: Image, tmp_path: Path, volume: Path, where: str) -> None:
+    user = machine("user", user="deploy", sudo_password=PASSWORD)
+    credentials = Credentials(user.identity_file, "deploy")
+    if where == "credential":
+        credentials = replace(credentials, become_password=PASSWORD)
+    else:
+        credentials = replace(credentials, vault_passwords={"": "of all", "team": "of the team"})
+    awx = Awx(tmp_path, image, credentials, volume)
+    network_of(awx, user, where={"user": 'deployment.targetUser = "deploy";'})
+    if where == "vault":
+        awx.repository.write("group_vars/nixos.yml", f"ansible_become_password: {encrypted(PASSWORD, tmp_path)}\n")
+    awx.synchronize(SOURCE)
+    done = awx.run("deploy")
+    assert done.exit_code == 0, done.output
+    assert "user> deployment finished successfully" in done.output
+    assert PASSWORD not in done.output
+    assert PASSWORD not in str(done.results)
+
+
+def encrypted(secret: str, directory: Path) -> str:
+    """A value of YAML that the vault id ``team`` opens."""
+    password = directory / "password"
+    password.write_text("of the team")
+    words = ["encrypt_string", "--vault-id", f"team@{password}", "--stdin-name", "x"]
+    done = subprocess.run(
+        [BIN / "ansible-vault", *words],
+        input=secret,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": os.environ["PATH"]},
+    )
+    return done.stdout.removeprefix("x: ")
+
+
+def test_slices_deploy_their_share_at_once(machine: MachineFactory, image: Image, tmp_path: Path) -> None:
+    machines = [machine(name) for name in ("alpha", "beta", "gamma")]
+    awx = Awx(tmp_path, image, Credentials(machines[0].identity_file), store=None)
+    network_of(awx, *machines)
+    awx.synchronize(SOURCE)
+    slices = [awx.start("deploy", slices=(number, 2)) for number in (1, 2)]
+    done = [awx.finish(one) for one in slices]
+    assert [one.exit_code for one in done] == [0, 0], done[0].output + done[1].output
+    assert [one.statuses(ACTIVATE) for one in done] == [{"alpha": "changed", "gamma": "changed"}, {"beta": "changed"}]
+    # A job of all machines has what each slice remembered.
+    whole = awx.run("deploy")
+    assert whole.statuses(ACTIVATE) == dict.fromkeys(("alpha", "beta", "gamma"), "ok")
+    assert FOUND not in whole.output
+
+
+def test_a_slice_without_a_machine_of_the_group_is_no_failure(
+    machine: MachineFactory, image: Image, tmp_path: Path, volume: Path
+) -> None:
+    target = machine("target")
+    awx = Awx(tmp_path, image, Credentials(target.identity_file), volume)
+    network_of(awx, target)
+    awx.synchronize(SOURCE)
+    with untouched(target):
+        assert awx.run("deploy", slices=(2, 2)).exit_code == 0
+        wrong = awx.run("deploy", {"deploy_machines": "deployment_exmaple"})
+    assert wrong.exit_code == 2
+    assert "deployment_exmaple (deploy_machines) is no machine and no group" in wrong.output
+    assert "deployment_example, nixos" in wrong.output
+
+
+def test_a_job_that_is_canceled_leaves_a_machine_that_the_next_one_deploys(
+    machine: MachineFactory, image: Image, tmp_path: Path, volume: Path
+) -> None:
+    target = machine("target")
+    awx = Awx(tmp_path, image, Credentials(target.identity_file), volume)
+    network = network_of(awx, target)
+    awx.synchronize(SOURCE)
+    assert awx.run("deploy").exit_code == 0
+    before = standing(target)
+    network.define(f"imports = [ {GATE} ];")
+    close_gate(target)
+    job = awx.start("deploy")
+    seen = read_until(job.container, "before the gate")
+    awx.cancel(job)
+    assert awx.finish(job, seen).exit_code == 254
+    # What such a job would have sent at its end is lost, and AWX takes the facts as cleared.
+    assert (awx.facts / "target").read_text() == "{}"
+    assert standing(target) == before
+    # The next job finds its state on the machine, and goes on where that one was.
+    following = awx.start("deploy")
+    seen = read_until(following.container, "the same activation is at work already; following it to its end")
+    open_gate(target)
+    done = awx.finish(following, seen)
+    assert done.exit_code == 0, done.output
+    assert FOUND in done.output
+    assert FINISHED in done.output
+    assert standing(target) == (done.of(ACTIVATE)["toplevel"],) * 3 != before
+    assert awx.run("deploy").statuses(ACTIVATE) == {"target": "ok"}
+
+
+def test_a_store_that_goes_with_its_container(machine: MachineFactory, image: Image, tmp_path: Path) -> None:
+    target = machine("target")
+    awx = Awx(tmp_path, image, Credentials(target.identity_file), store=None)
+    network_of(awx, target).define("deployment.provisionSSHKey = false;")
+    awx.synchronize(SOURCE)
+    first, again = awx.run("deploy"), awx.run("deploy")
+    assert len(builds(again)) == len(builds(first)) > 0
+    # It is the same system, so the machine is left alone.
+    assert again.statuses(ACTIVATE) == {"target": "ok"}

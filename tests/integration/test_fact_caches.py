@@ -31,8 +31,8 @@ OUR_PLUGINS = f"{os.environ['ANSIBLE_COLLECTIONS_PATH']}/ansible_collections/nix
 FOUND = "what is remembered of it was found on the machine"
 
 
-class Awx:
-    """Runs a project's playbooks as jobs, with the facts that were stored after the one before."""
+class FactStorage:
+    """Runs a project's playbooks with the facts that AWX stored after the run before."""
 
     def __init__(self, project: Project) -> None:
         self.project, self.store, self.jobs = project, project.directory / "awx", 0
@@ -52,9 +52,9 @@ class Awx:
         }
         # The one of ansible.cfg counts for other caches, and AWX sets none.
         self.project.environment["ANSIBLE_CACHE_PLUGIN_TIMEOUT"] = "86400"
-        deliver(self.store, self.facts(), hosts)
+        delivery = deliver(self.store, self.facts(), hosts)
         outcome = run()
-        return outcome, collect(self.store, self.facts(), hosts)
+        return outcome, collect(self.store, delivery)
 
 
 @dataclass
@@ -111,7 +111,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
 
 def test_awx_delivers_and_collects_the_state(machine: MachineFactory, project: Project) -> None:
     target = machine("target")
-    network, awx = Network(project, target, source=SOURCE), Awx(project)
+    network, awx = Network(project, target, source=SOURCE), FactStorage(project)
     _first, facts = awx.job(network.deployed, "target", "other")
     assert facts == {"target": "updated", "other": "unmodified"}
     assert {file.name: file.stat().st_mode & 0o777 for file in awx.facts().iterdir()} == {
@@ -126,7 +126,7 @@ def test_awx_delivers_and_collects_the_state(machine: MachineFactory, project: P
     assert "waiting for SSH" not in second.output
     assert facts == {"target": "unmodified", "other": "unmodified"}
     # The file is as old as it was delivered.
-    assert (awx.facts() / "target").stat().st_mtime < awx.facts().parent.stat().st_mtime
+    assert (awx.facts() / "target").stat().st_mtime < awx.facts().stat().st_mtime
     assert cached(project)[UUID] == record(target)
 
     # A node that AWX gave nothing: the machine's own record has it.
@@ -150,7 +150,7 @@ def test_awx_delivers_and_collects_the_state(machine: MachineFactory, project: P
 
 
 def test_a_file_of_facts_is_never_run_as_a_template(project: Project) -> None:
-    awx = Awx(project)
+    awx = FactStorage(project)
     evil = {
         "__ansible_type": "_AnsibleTaggedStr",
         "value": "{{ 40 + 2 }}",

@@ -1,0 +1,14 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a run learns that it is a job of AWX (awx/main/tasks/jobs.py there)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+
+def job_directory(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Give the directory of the job's files, which are gone at its end; None where this run is no job of AWX."""
+    return environment.get("AWX_PRIVATE_DATA_DIR")
