@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """AWX, as far as a playbook sees of it.
 
-What jobs get is what AWX gives them (awx/main/tasks/jobs.py, receptor.py), and goes to ansible-runner and back as it does
-there: ``transmit``, ``worker`` in a container of the execution environment, ``process``.
+What jobs get is what AWX gives them (awx/main/tasks/jobs.py, receptor.py), and goes to ansible-runner and back as it
+does there: ``transmit``, ``worker`` in a container of the execution environment, ``process``.
 """
 
 from __future__ import annotations
@@ -184,7 +184,8 @@ class Awx:
             private_data_dir=str(job.directory),
             ident=str(job.ident),
             quiet=True,
-            event_handler=lambda event: events.append(event) or False,
+            # What it returns says whether ansible-runner keeps the event.
+            event_handler=events.append,
         )
         if job.facts:
             collect(self.facts, job.facts)

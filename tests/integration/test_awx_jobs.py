@@ -9,6 +9,7 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,10 +44,10 @@ def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def network_of(awx: Awx, *machines: Machine, **more: str) -> Network:
+def network_of(awx: Awx, *machines: Machine, where: Mapping[str, str] | None = None) -> Network:
     """A network in the repository, beside the playbooks of the example."""
     awx.write_playbooks()
-    return Network(awx.repository, *machines, source=f"uuid: {UUID}", **more)
+    return Network(awx.repository, *machines, where=where, source=f"uuid: {UUID}")
 
 
 def builds(outcome: Outcome) -> list[str]:

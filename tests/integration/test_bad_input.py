@@ -305,6 +305,18 @@ def test_a_host_that_is_no_machine_of_a_network(project, target):
     assert network.deployed(*both, "--limit", "nixos:!stray:!other", "--tags", "build").exit_code == 0
 
 
+@pytest.mark.parametrize("limit", [(), ("--limit", "target")])
+def test_machines_that_are_none_of_the_inventory(project, target, limit):
+    network = Network(project, target)
+    with untouched(target):
+        run = network.deploy("-e", "deploy_machines=deployment_exmaple", *limit)
+    assert run.exit_code == 2, run.output
+    assert run.of(CHECK)["msg"] == (
+        "deployment_exmaple (deploy_machines) is no machine and no group of the inventory."
+        " Groups are: deployment_example, nixos."
+    )
+
+
 def test_a_limit_that_matches_nothing(project, target):
     network = Network(project, target)
     with untouched(target):

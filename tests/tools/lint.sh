@@ -10,7 +10,7 @@ PATH=$venv/bin:$PATH
 collections=$checkout/.cache/typing
 mkdir -p "$collections/ansible_collections/nix"
 ln -sfn "$checkout" "$collections/ansible_collections/nix/ops"
-export ANSIBLE_COLLECTIONS_PATH="$collections"
+export ANSIBLE_COLLECTIONS_PATH="$collections:$venv/collections"
 cd "$checkout" || exit 1
 
 failed=
