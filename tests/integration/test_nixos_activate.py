@@ -27,6 +27,8 @@ from integration.tasks import (
     write_play,
 )
 
+pytestmark = pytest.mark.one_pair
+
 
 def task(toplevel, options="", keywords=""):
     """A task called Activate."""

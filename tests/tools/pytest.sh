@@ -16,7 +16,7 @@ cd "$checkout"
 quietly ansible-galaxy collection build --output-path "$work"
 quietly ansible-galaxy collection install --offline --no-deps -p "$collections" "$work"/nix-ops-*.tar.gz
 
-export ANSIBLE_COLLECTIONS_PATH="$collections" PYTHONPATH="$collections" PYTHONDONTWRITEBYTECODE=1
+export ANSIBLE_COLLECTIONS_PATH="$collections" PYTHONPATH="$collections:$tools/startup" PYTHONDONTWRITEBYTECODE=1
 # No cache of the world's is asked, and the group of build users is not needed by root alone.
 export NIX_CONFIG='substituters =
 build-users-group =
@@ -25,7 +25,7 @@ sandbox = false'
 temporary=$(mktemp --directory)
 code=0
 # While one test waits for a machine another goes on, with a fleet of its own; the tests of a file share machines.
-python -m pytest --numprocesses=2 --dist=loadfile --basetemp="$temporary" --junitxml="$work/junit.xml" "$@" || code=$?
+python -m pytest --numprocesses=3 --dist=loadfile --basetemp="$temporary" --junitxml="$work/junit.xml" "$@" || code=$?
 # What is there of a failure says more of it.
 [ "$code" != 0 ] || rm -rf "$temporary"
 

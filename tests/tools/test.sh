@@ -37,7 +37,7 @@ rm -rf "$checkout/.cache/$release" "$checkout/.cache/$other_release"
 elsewhere=$(mktemp)
 (
     "$tools/enter.sh" "$tools/sanity.sh" &&
-        "$tools/enter.sh" "$tools/pytest.sh" -m "not one_pair" "$@"
+        "$tools/enter.sh" "$tools/pytest.sh" -m "not one_pair" --numprocesses=2 "$@"
 ) >"$elsewhere" 2>&1 &
 other_pair() {
     wait "$!"
