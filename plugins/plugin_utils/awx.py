@@ -9,6 +9,9 @@ import os
 from collections.abc import Mapping
 
 
-def job_directory(environment: Mapping[str, str] = os.environ) -> str | None:
-    """Give the directory of the job's files, which are gone at its end; None where this run is no job of AWX."""
-    return environment.get("AWX_PRIVATE_DATA_DIR")
+def job_directory(environment: Mapping[str, str] | None = None) -> str | None:
+    """Give the directory of the job's files, which are gone at its end; None where this run is no job of AWX.
+
+    :param environment: the variables of the process; None for those of this one.
+    """
+    return (os.environ if environment is None else environment).get("AWX_PRIVATE_DATA_DIR")

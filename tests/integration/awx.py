@@ -96,10 +96,18 @@ class Awx:
     """One AWX with a project, whose repository the tests write, and its templates.
 
     :param store: the volume at ``/nix`` that containers have; None for a store that goes with its container.
+    :param more: what is added to the image, and where.
     """
 
-    def __init__(self, directory: Path, image: Image, credentials: Credentials, store: Path | None) -> None:
-        self.image, self.credentials, self.store = image, credentials, store
+    def __init__(
+        self,
+        directory: Path,
+        image: Image,
+        credentials: Credentials,
+        store: Path | None,
+        more: Iterable[tuple[Path, str]] = (),
+    ) -> None:
+        self.image, self.credentials, self.store, self._more = image, credentials, store, tuple(more)
         self.repository = Project(directory / "repository")
         self.repository.directory.mkdir()
         self.repository.configure()
@@ -108,12 +116,12 @@ class Awx:
         self._directory = directory / "awx"
         self._directory.mkdir()
         shown = definitions(Project(self._directory))
-        self._templates = {one["name"].removeprefix("nix.ops "): one for one in shown["controller_templates"]}
+        self.templates = {one["name"].removeprefix("nix.ops "): one for one in shown["controller_templates"]}
         self._jobs = 0
 
     def write_playbooks(self) -> None:
         """Have the repository's playbooks be those of the example."""
-        for name in {template["playbook"] for template in self._templates.values()}:
+        for name in {template["playbook"] for template in self.templates.values()}:
             self.repository.write(name, (TESTS.parent / "examples/awx" / name).read_text())
 
     def synchronize(self, source: str) -> None:
@@ -149,7 +157,7 @@ class Awx:
         :param answers: to questions of the survey, in place of their defaults.
         :param slices: which slice it is, of how many.
         """
-        wanted = self._templates[template]
+        wanted = self.templates[template]
         self._jobs += 1
         directory = self._directory / f"job-{self._jobs}"
         number, count = slices
@@ -299,6 +307,7 @@ class Awx:
                 [
                     *([(self.store, "/nix")] if self.store else []),
                     *binds,
+                    *self._more,
                     (COLLECTION, THERE),
                     # What the tests' miniature of nixpkgs is made of.
                     (NIXPKGS, "/nixpkgs"),

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from redis import client as redis_client
 
 from fleet import Machine
 from integration.awx import Awx, Credentials
@@ -22,15 +23,19 @@ from integration.containerfile import Image
 from integration.execution_environment import context, image
 from integration.networks import ACTIVATE, Network, standing
 from integration.outside import untouched
-from integration.project import BIN, Outcome
+from integration.project import BIN, OTHERS, Outcome
+from integration.redis_server import PASSWORD as PASSWORD_OF_REDIS
+from integration.redis_server import Redis, redis
 from integration.tasks import GATE, close_gate, open_gate, read_until
 
-__all__ = ["context", "image"]
+__all__ = ["context", "image", "redis"]
 
 pytestmark = pytest.mark.one_pair
 
 SOURCE = "example.network.yml"
 UUID = "6f8a1d52-50a4-4a2c-9a3e-3f2f8f1e7c11"
+# Where the image has a library.
+CLIENT = "/usr/local/lib/python3.13/dist-packages/redis"
 PASSWORD = "s e'c$"
 FOUND = "what is remembered of it was found on the machine"
 FINISHED = "target> deployment finished successfully"
@@ -185,6 +190,35 @@ def test_a_job_that_is_canceled_leaves_a_machine_that_the_next_one_deploys(
     assert FINISHED in done.output
     assert standing(target) == (done.of(ACTIVATE)["toplevel"],) * 3 != before
     assert awx.run("deploy").statuses(ACTIVATE) == {"target": "ok"}
+
+
+def test_redis_in_the_place_of_the_facts_of_awx(
+    machine: MachineFactory, image: Image, tmp_path: Path, volume: Path, redis: Redis
+) -> None:
+    target = machine("target")
+    # What such an image has beside ours.
+    general = "ansible_collections/community/general"
+    there = [
+        (OTHERS / general, f"/usr/share/ansible/collections/{general}"),
+        (Path(redis_client.__file__).parent, CLIENT),
+    ]
+    awx = Awx(tmp_path, image, Credentials(target.identity_file), volume, there)
+    awx.templates["deploy"]["use_fact_cache"] = False
+    network_of(awx, target)
+    awx.synchronize(SOURCE)
+    with untouched(target):
+        refused = awx.run("deploy")
+    assert refused.exit_code == 2
+    assert "use_fact_cache: true" in refused.output
+
+    awx.repository.configure(
+        fact_caching="community.general.redis", fact_caching_connection=f"127.0.0.1:{redis.port}:0:{PASSWORD_OF_REDIS}"
+    )
+    assert awx.run("deploy").exit_code == 0
+    again = awx.run("deploy")
+    assert again.statuses(ACTIVATE) == {"target": "ok"}
+    assert FOUND not in again.output
+    assert PASSWORD_OF_REDIS not in again.output
 
 
 def test_a_store_that_goes_with_its_container(machine: MachineFactory, image: Image, tmp_path: Path) -> None:

@@ -8,11 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,11 +18,13 @@ from integration.awx_facts import collect, deliver
 from integration.conftest import MachineFactory
 from integration.networks import ACTIVATE, INFO, Network
 from integration.outside import untouched
-from integration.project import OTHERS, Outcome, Project
+from integration.project import Outcome, Project
+from integration.redis_server import PASSWORD, Redis, redis
 from integration.tasks import GATE, close_gate, open_gate, read_until
 from integration.test_state import SOURCE, UUID, cached, forget, record, refused
 
-PASSWORD = "open-sesame-47"
+__all__ = ["redis"]
+
 OUR_PLUGINS = f"{os.environ['ANSIBLE_COLLECTIONS_PATH']}/ansible_collections/nix/ops/plugins/cache"
 FOUND = "what is remembered of it was found on the machine"
 
@@ -55,58 +53,6 @@ class FactStorage:
         delivery = deliver(self.store, self.facts(), hosts)
         outcome = run()
         return outcome, collect(self.store, delivery)
-
-
-@dataclass
-class Redis:
-    """A Redis server of this test's own, with a password."""
-
-    directory: Path
-    port: int
-    process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        words = ["--port", str(self.port), "--bind", "127.0.0.1", "--requirepass", PASSWORD, "--appendonly", "yes"]
-        # Kept where the next start finds it.
-        self.process = subprocess.Popen(
-            ["redis-server", *words, "--dir", str(self.directory)], stdout=subprocess.DEVNULL
-        )
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port)).close()
-                return
-            except ConnectionRefusedError:
-                assert time.monotonic() < deadline and self.process.poll() is None, "the server does not answer"
-                time.sleep(0.02)
-
-    def stop(self) -> None:
-        """Kill it."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-
-    def serve(self, project: Project, password: str = PASSWORD) -> None:
-        """Have a project keep its facts there."""
-        project.environment |= {
-            "ANSIBLE_COLLECTIONS_PATH": f"{os.environ['ANSIBLE_COLLECTIONS_PATH']}:{OTHERS}",
-            "ANSIBLE_CACHE_PLUGIN": "community.general.redis",
-            "ANSIBLE_CACHE_PLUGIN_CONNECTION": f"127.0.0.1:{self.port}:0:{password}",
-        }
-
-
-@pytest.fixture
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    """A Redis server that runs."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    server = Redis(tmp_path_factory.mktemp("redis"), port)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
 
 
 def test_awx_delivers_and_collects_the_state(machine: MachineFactory, project: Project) -> None:

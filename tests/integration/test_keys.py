@@ -301,7 +301,7 @@ def test_an_agent_is_enough(machine: MachineFactory, project: Project, awx: bool
     assert "Permission denied" in denied.output
     if awx:
         # A job with a machine credential has its key in an agent, and nothing needs to be set.
-        project.environment["AWX_PRIVATE_DATA_DIR"] = str(project.directory)
+        project.environment["AWX_PRIVATE_DATA_DIR"] = str(project.directory / "job")
     words = () if awx else ("-e", "deploy_provision=false")
     with agent(project, target):
         network.deployed(*words)
