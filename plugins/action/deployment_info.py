@@ -42,7 +42,7 @@ class ActionModule(OpsAction):
         if options["file"]:
             report.write(os.path.abspath(options["file"]), f"{document}\n")
         result: dict[str, Any] = {"changed": False, "deployments": found}
-        wrong = [line for one in reports for line in deployment_report.wrong(one, options["fail_on"])]
+        wrong = [line for one in reports for line in deployment_report.wrong(one, options["fail_on"], options["found"])]
         if wrong:
             error = OpsError(
                 "Not all machines are as they shall be (fail_on).",

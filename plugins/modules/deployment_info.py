@@ -35,6 +35,7 @@ options:
       - What makes the task fail, once all is shown and written, so that a scheduled job turns red.
       - A status of a machine; V(unreachable) where a machine that was asked did not tell what it runs; V(unevaluated)
         where its system does not evaluate, and so nothing can be compared.
+      - Only hosts in O(found) count, and machines that left the network; without O(found) all do.
     type: list
     elements: str
     choices: [New, Outdated, Drifted, Obsolete, unreachable, unevaluated]

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -109,13 +109,16 @@ def report(
     return Report(network, deployment.path, evaluated.description, in_order, (*notes, *_remarks(in_order)))
 
 
-def wrong(report: Report, reasons: Sequence[str]) -> list[str]:
+def wrong(report: Report, reasons: Sequence[str], asked: Collection[str]) -> list[str]:
     """Name the machines that a report is to fail for, a line each.
 
+    :param asked: the hosts that the run is about; none for all. Machines that left the network are no hosts of it.
     :param reasons: statuses, ``unreachable`` and ``unevaluated``, as the option ``fail_on`` has them.
     """
     found = []
     for machine in report.machines:
+        if asked and machine.host not in asked and machine.status is not Status.OBSOLETE:
+            continue
         so = {str(machine.status or "unevaluated")}
         if machine.problem or machine.reachable is False:
             so.add("unreachable")

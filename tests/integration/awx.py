@@ -150,19 +150,21 @@ class Awx:
         *,
         limit: str | None = None,
         slices: tuple[int, int] = (1, 1),
+        previewed: Outcome | None = None,
     ) -> Job:
         """Begin a template's job.
 
         :param template: its name, without the prefix.
         :param answers: to questions of the survey, in place of their defaults.
         :param slices: which slice it is, of how many.
+        :param previewed: the job before it in a workflow, whose artifacts it gets as variables.
         """
         wanted = self.templates[template]
         self._jobs += 1
         directory = self._directory / f"job-{self._jobs}"
         number, count = slices
         hosts = sorted(self.inventory["_meta"]["hostvars"])[number - 1 :: count]
-        parameters = self._prepare(directory, wanted, hosts, answers or {}, limit)
+        parameters = self._prepare(directory, wanted, hosts, answers or {}, limit, previewed)
         facts = None
         if wanted["use_fact_cache"]:
             facts = deliver(self.facts, directory / "artifacts" / str(self._jobs) / "fact_cache", hosts)
@@ -195,7 +197,8 @@ class Awx:
             # What it returns says whether ansible-runner keeps the event.
             event_handler=events.append,
         )
-        if job.facts:
+        # A job that was canceled sends none.
+        if job.facts and job.facts.directory.parent.joinpath("rc").exists():
             collect(self.facts, job.facts)
         shutil.rmtree(job.directory)
         output = "\n".join(event["stdout"] for event in events if event.get("stdout"))
@@ -211,12 +214,15 @@ class Awx:
         hosts: Sequence[str],
         answers: Mapping[str, Any],
         limit: str | None,
+        previewed: Outcome | None,
     ) -> dict[str, Any]:
         """Lay out the private data directory of a job; :returns: what ansible-runner is told beside it."""
         questions = template.get("survey_spec", {}).get("spec", [])
         assert set(answers) <= {question["variable"] for question in questions}, "the survey asks no such thing"
         extra = {question["variable"]: question["default"] for question in questions}
         extra |= {**template.get("extra_vars", {}), **answers, "awx_job_id": self._jobs, "tower_job_id": self._jobs}
+        if previewed is not None:
+            extra |= previewed.of("Hand on what is previewed")["ansible_stats"]["data"]
         for name in ("inventory", "env", "cp", "artifacts"):
             (directory / name).mkdir(mode=0o700, parents=True)
         self._checked_out(directory / "project")

@@ -73,6 +73,7 @@ def definitions(project: Project) -> dict[str, Any]:
 
 def test_the_modules_take_the_definitions(project):
     secrets = ["-e", "awx_setup_ssh_key=KEY awx_setup_become_password=BECOME awx_setup_vault_password=VAULT"]
+    secrets += ["-e", "awx_setup_scm_credential=git awx_setup_image_credential=registry"]
     everything = definitions_of(project, *secrets)
     for name, module in MODULES_OF.items():
         assert everything[name], name
@@ -148,6 +149,12 @@ def test_a_further_template_is_one_entry(project):
 def test_a_secret_that_is_not_given_is_only_named(definitions):
     assert definitions["controller_credentials"] == []
     assert {name for one in definitions["controller_templates"] for name in one["credentials"]} == {"nix.ops machines"}
+
+
+def test_the_vault_stays_a_template_s_where_its_password_is_not_given_again(project):
+    told = definitions_of(project, "-e", "awx_setup_vault=true awx_setup_credentials=team")
+    assert told["controller_credentials"] == []
+    assert told["controller_templates"][0]["credentials"] == ["team", "nix.ops vault"]
 
 
 def setup(project: Project, *words: str) -> Outcome:

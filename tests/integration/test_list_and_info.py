@@ -200,6 +200,11 @@ def test_info_where_no_machine_answers(machine, project):
         assert [row[4] for row in rows(none)[1:]] == ["unreachable", "not asked"]
     finally:
         one.link_up()
+    # Who is not asked for turns no run red.
+    network.define(two='environment.etc.note.text = "new";')
+    words = ("-e", "info_fail_on=Outdated", "--limit")
+    assert statuses(told(network, *words, "one")) == {"one": "Up-to-date", "two": "Outdated"}
+    assert network.project.play("-i", f"{network.name}.network.yml", "nix.ops.info", *words, "two").exit_code == 2
 
 
 def test_info_of_a_machine_that_left(machine, project):
