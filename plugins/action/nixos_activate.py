@@ -183,12 +183,16 @@ class ActionModule(StateAction):
     ) -> dict[str, Any]:
         """Add what was activated to the state, and write what the machine's record lacks."""
         uuid = remember["uuid"]
-        # A cache that has gone meanwhile keeps nothing from the machine's record, which has the rest.
-        cached = self.cached_state(uuid, keeps=False)
-        state = cached or State(uuid, remember["deployment"], remember["machine"])
+        state, gone = State(uuid, remember["deployment"], remember["machine"]), None
+        try:
+            state = self.cached_state(uuid) or state
+        except OpsError as failure:
+            # A cache that has gone meanwhile keeps nothing from the machine's record, which has the rest.
+            gone = failure
         if remember["inputs"]:
             state = replace(state, inputs=Remembered(**remember["inputs"]))
-        adopted = latest is None and states.is_news(state, result["toplevel"], result["action"])
+        # Whose work stands there is not known without the cache.
+        adopted = latest is None and gone is None and states.is_news(state, result["toplevel"], result["action"])
         if adopted:
             # It stood there already, by someone else's work.
             latest = Activated(result["toplevel"], result["action"], result["generation"], 0, int(time.time()))
@@ -201,7 +205,7 @@ class ActionModule(StateAction):
         if latest is not None or incomplete:
             state = self.write_record(state)
         changed = result["changed"] or adopted or incomplete
-        return {"changed": changed, **self.state_fact(state)}
+        return {"changed": changed, **(self.no_fact(gone) if gone else self.state_fact(state))}
 
     def describe_failure(self, error: OpsError) -> dict[str, Any]:
         """Add what is known of an activation that failed."""

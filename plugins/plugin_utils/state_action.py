@@ -49,9 +49,13 @@ class StateAction(OpsAction, ABC):
         try:
             others = fact_cache.entry(self.host)
         except OpsError as failure:
-            self._display.warning(f"{self.host}: what is remembered of it is not in the fact cache: {failure}")
-            return {}
+            return self.no_fact(failure)
         return {"ansible_facts": {fact_cache.FACT: {**others, state.uuid: states.as_json(state)}}}
+
+    def no_fact(self, failure: OpsError) -> dict[str, Any]:
+        """Give no fact, and warn of it."""
+        self._display.warning(f"{self.host}: what is remembered of it is not in the fact cache: {failure}")
+        return {}
 
     def write_record(self, state: State) -> State:
         """Write the machine's own record; where that fails the cache alone has the news, until the next run.

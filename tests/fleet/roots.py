@@ -11,7 +11,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .host import HERE, FleetError, call, locked
@@ -59,22 +59,37 @@ def root(debian: str) -> Path:
     recipe = _hash(debian, *_PACKAGES, *_LEFT_OUT, setup.read_text())
     roots = cache_directory() / "roots"
     made = roots / f"{debian}-{recipe}"
-    with locked(roots / f"{debian}.lock"):
+
+    def make(unfinished: Path) -> None:
+        print(f"Making a Debian root: {debian}", file=sys.stderr)
+        call(
+            [
+                *("mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", "--format=directory"),
+                '--aptopt=Apt::Install-Recommends "false"',
+                *(f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT),
+                f"--include={','.join(_PACKAGES)}",
+                f"--customize-hook={setup}",
+                *(debian, str(unfinished), *_sources(debian)),
+            ]
+        )
+        _refuse_python(unfinished)
+
+    return made_once(made, debian, make)
+
+
+def made_once(made: Path, name: str, make: Callable[[Path], object]) -> Path:
+    """Have a directory of the cache made, unless it is there; whoever needs it meanwhile waits.
+
+    :param made: where it is to be.
+    :param name: what it is one of, of which one is made at a time.
+    :param make: makes it at the path it is given, which holds nothing that counts.
+    :returns: ``made``.
+    """
+    with locked(made.with_name(f"{name}.lock")):
         if not made.exists():
-            print(f"Making a Debian root: {debian}", file=sys.stderr)
-            unfinished = roots / f"{debian}.tmp"
+            unfinished = made.with_name(f"{name}.tmp")
             shutil.rmtree(unfinished, ignore_errors=True)
-            call(
-                [
-                    *("mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", "--format=directory"),
-                    '--aptopt=Apt::Install-Recommends "false"',
-                    *(f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT),
-                    f"--include={','.join(_PACKAGES)}",
-                    f"--customize-hook={setup}",
-                    *(debian, str(unfinished), *_sources(debian)),
-                ]
-            )
-            _refuse_python(unfinished)
+            make(unfinished)
             unfinished.rename(made)
     return made
 
@@ -99,12 +114,7 @@ def provisioned(debian: str, toplevel: Path) -> tuple[Path, ...]:
     recipe = _hash(base.name, str(toplevel), script.read_text(), stage1.read_text())
     systems = cache_directory() / "systems"
     made = systems / f"{debian}-{recipe}"
-    with locked(systems / f"{debian}.lock"):
-        if not made.exists():
-            unfinished = systems / f"{debian}.tmp"
-            shutil.rmtree(unfinished, ignore_errors=True)
-            _provision([script, base, unfinished, toplevel, stage1], toplevel)
-            unfinished.rename(made)
+    made_once(made, debian, lambda unfinished: _provision([script, base, unfinished, toplevel, stage1], toplevel))
     return made / "upper", base
 
 

@@ -306,28 +306,24 @@ class Awx:
     ) -> subprocess.Popen[str]:
         """Start a container of the execution environment, whose user is none that it knows."""
         container = self._directory / f"container-{self._jobs}"
-        return subprocess.Popen(
-            self.image.command(
-                [*self.image.entrypoint, *words],
-                container,
-                [
-                    *([(self.store, "/nix")] if self.store else []),
-                    *binds,
-                    *self._more,
-                    (COLLECTION, THERE),
-                    # What the tests' miniature of nixpkgs is made of.
-                    (NIXPKGS, "/nixpkgs"),
-                    (Path("/bin/busybox"), "/usr/bin/busybox"),
-                ],
-                uid=UID,
-                # No cache of the world's is asked.
-                environment={"NIX_CONFIG": "substituters =", "NIX_PATH": "nixpkgs=/nixpkgs"},
-            ),
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=container.with_suffix(".log").open("w"),
-            text=True,
+        command = self.image.command(
+            [*self.image.entrypoint, *words],
+            container,
+            [
+                *([(self.store, "/nix")] if self.store else []),
+                *binds,
+                *self._more,
+                (COLLECTION, THERE),
+                # What the tests' miniature of nixpkgs is made of.
+                (NIXPKGS, "/nixpkgs"),
+                (Path("/bin/busybox"), "/usr/bin/busybox"),
+            ],
+            uid=UID,
+            # No cache of the world's is asked.
+            environment={"NIX_CONFIG": "substituters =", "NIX_PATH": "nixpkgs=/nixpkgs"},
         )
+        with container.with_suffix(".log").open("w") as log:
+            return subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=log, text=True)
 
 
 def _part(inventory: Mapping[str, Any], hosts: Iterable[str]) -> dict[str, Any]:

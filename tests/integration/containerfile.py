@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fleet.host import call, locked
-from fleet.roots import cache_directory
+from fleet.roots import cache_directory, made_once
 from integration.project import TESTS
 
 DEBIAN = "trixie"
@@ -178,15 +178,8 @@ class _Build:
 def _clean_root() -> Path:
     recipe = TESTS / "tools" / "debian-root.sh"
     packages = "ca-certificates"
-    roots = cache_directory() / "roots"
-    made = roots / f"clean-{DEBIAN}-{_hash(packages, recipe.read_text())}"
-    with locked(roots / f"clean-{DEBIAN}.lock"):
-        if not made.exists():
-            unfinished = roots / f"clean-{DEBIAN}.tmp"
-            shutil.rmtree(unfinished, ignore_errors=True)
-            call([recipe, DEBIAN, packages, unfinished])
-            unfinished.rename(made)
-    return made
+    made = cache_directory() / "roots" / f"clean-{DEBIAN}-{_hash(packages, recipe.read_text())}"
+    return made_once(made, f"clean-{DEBIAN}", lambda unfinished: call([recipe, DEBIAN, packages, unfinished]))
 
 
 def _pair(word: str) -> tuple[str, str]:

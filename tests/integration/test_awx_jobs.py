@@ -154,6 +154,7 @@ def test_slices_deploy_their_share_at_once(machine: MachineFactory, image: Image
     whole = awx.run("deploy")
     assert whole.statuses(ACTIVATE) == dict.fromkeys(("alpha", "beta", "gamma"), "ok")
     assert FOUND not in whole.output
+    assert awx.run("deploy", limit="beta").statuses(ACTIVATE) == {"beta": "ok"}
 
 
 def test_a_slice_without_a_machine_of_the_group_is_no_failure(
