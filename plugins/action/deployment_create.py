@@ -102,7 +102,7 @@ class ActionModule(OpsAction):
         try:
             evaluated = evaluation.evaluate(there.network, env=self.environment)
         except OpsError as error:
-            self._display.warning(f"{there.path}: {error}")
+            self.warn(f"{there.path}: {error}")
             evaluated = Evaluation("", {}, {})
         return {
             "changed": False,

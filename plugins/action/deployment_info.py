@@ -10,7 +10,7 @@ import os
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import DEPLOYMENT_INFO
-from ansible_collections.nix.ops.plugins.plugin_utils import deployment_report, deployments, report
+from ansible_collections.nix.ops.plugins.plugin_utils import deployment_report, deployments, display
 from ansible_collections.nix.ops.plugins.plugin_utils.deployments import Deployment
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.ops_action import OpsAction
@@ -30,7 +30,7 @@ class ActionModule(OpsAction):
                 options["found"],
                 env=self.environment,
                 on_line=self.live(one.name),
-                warn=self._display.warning,
+                warn=self.warn,
             )
             for one in self._deployments(options["networks"])
         ]
@@ -38,9 +38,9 @@ class ActionModule(OpsAction):
         document = json.dumps(found, indent=2, ensure_ascii=False)
         if not self._task.no_log:
             texts = [document] if options["format"] == "json" else map(deployment_report.as_text, reports)
-            report.show("\n\n".join(texts))
+            display.show("\n\n".join(texts))
         if options["file"]:
-            report.write(os.path.abspath(options["file"]), f"{document}\n")
+            display.write(os.path.abspath(options["file"]), f"{document}\n")
         result: dict[str, Any] = {"changed": False, "deployments": found}
         wrong = [line for one in reports for line in deployment_report.wrong(one, options["fail_on"], options["found"])]
         if wrong:

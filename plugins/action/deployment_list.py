@@ -10,7 +10,7 @@ import os
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import DEPLOYMENT_LIST
-from ansible_collections.nix.ops.plugins.plugin_utils import deployments, evaluation, fact_cache, report
+from ansible_collections.nix.ops.plugins.plugin_utils import deployments, display, evaluation, fact_cache
 from ansible_collections.nix.ops.plugins.plugin_utils.deployments import Deployment
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.ops_action import OpsAction
@@ -41,16 +41,16 @@ class ActionModule(OpsAction):
         found = [self._describe(one) for one in there]
         document = json.dumps(found, indent=2, ensure_ascii=False)
         if not self._task.no_log:
-            report.show(document if options["format"] == "json" else _table(found))
+            display.show(document if options["format"] == "json" else _table(found))
         if options["file"]:
-            report.write(os.path.abspath(options["file"]), f"{document}\n")
+            display.write(os.path.abspath(options["file"]), f"{document}\n")
         return {"changed": False, "deployments": found}
 
     def _warn_of_cache(self) -> None:
         try:
             fact_cache.check()
         except OpsError as error:
-            self._display.warning(f"machines that were deployed may not be counted: {error}")
+            self.warn(f"machines that were deployed may not be counted: {error}")
 
     def _describe(self, one: Deployment) -> dict[str, Any]:
         description, machines, problem = "", [], one.problem
@@ -61,8 +61,8 @@ class ActionModule(OpsAction):
             except OpsError as error:
                 problem = str(error)
         if problem:
-            self._display.warning(f"{one.path}: {problem}")
-        count = len(deployments.deployed(one, machines, self._display.warning))
+            self.warn(f"{one.path}: {problem}")
+        count = len(deployments.deployed(one, machines, self.warn))
         return {
             "uuid": one.uuid,
             "name": one.name,

@@ -94,7 +94,7 @@ class ActionModule(StateAction):
             done = self._activate(how, options, "always" if reboots else options["reboot"], access)
             if done.exit_code == 4:
                 failed = ", ".join(done.units.failed or done.after.failed_units)
-                self._display.warning(f"{self.place}: units failed: {failed}")
+                self.warn(f"{self.place}: units failed: {failed}")
             result |= {"changed": done.changed, **_answer(done), "action": goal.action}
             if (goal.action in _ACKNOWLEDGED and options["rollback"] == "auto") or done.rebooted:
                 result["acknowledged"] = self._acknowledged()

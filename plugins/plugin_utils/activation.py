@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from ansible_collections.nix.ops.plugins.plugin_utils import generations, job, nix_cli, reboot
-from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils import answer, generations, job, nix_cli, reboot
+from ansible_collections.nix.ops.plugins.plugin_utils.answer import Key
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line
 from ansible_collections.nix.ops.plugins.plugin_utils.generations import Standing
-from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost, Machine, facts, script
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost, Machine, script
 from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
 
 # What each exit code of switch-to-configuration means for a user
@@ -52,6 +53,12 @@ _REFUSALS = {
     "systemd": "Check that the host is a NixOS machine, and no container without systemd.",
     "toplevel": "Bring it there first (nix_copy_closure).",
 }
+
+
+_DIRECTORY = Key(re.compile("/run/nix-ops-[0-9a-f]{16}"))
+_BEGUN = {**generations.STANDING, "started": _DIRECTORY, "joined": _DIRECTORY}
+_REFUSED = {"refused": Key(re.compile("start|" + "|".join(_REFUSALS)), required=True)}
+_OUTCOME = {**generations.STANDING, "rolled_back": Key(re.compile("yes|reboot"))}
 
 
 @dataclass(frozen=True)
@@ -207,12 +214,18 @@ def activate(
     policy.check()
     before, directory = _begin(machine, goal, policy, access, deployment, holder, on_line)
     answers = _Answers(access, directory, machine, on_line)
-    outcome = partial(machine.ask, "activation_outcome", directory, goal.profile, within=job.ANSWER_WITHIN)
+    outcome = partial(
+        machine.ask,
+        *("activation_outcome", directory, goal.profile),
+        schema=_OUTCOME,
+        block="journal",
+        within=job.ANSWER_WITHIN,
+    )
     try:
         ended = job.follow(machine, directory, on_line=on_line, patience=patience, on_step=answers)
         if ended.exit_code is None and ended.step == "reboot":
             return _rebooted(machine, goal, policy, access, before, ended, on_line)
-        answer = facts(job.patiently(outcome, machine.name, on_line=on_line, patience=patience))
+        told = job.patiently(outcome, machine.name, on_line=on_line, patience=patience)
     except OpsError:
         raise
     except BaseException:
@@ -222,15 +235,15 @@ def activate(
         goal.toplevel,
         goal.action,
         before,
-        generations.standing(answer),
+        generations.standing(told),
         ended.exit_code,
         ended.step or "activate",
         read_units(ended.log),
         ended.log,
         # An answer that was lost on the way is not given twice.
-        (answer.get("rolled_back") or ["yes" if ended.step == "rollback" else "no"])[0],
+        told.one("rolled_back") or ("yes" if ended.step == "rollback" else "no"),
         answers.unhealthy,
-        _journal(answer.get("journal", [])),
+        _journal(told.block),
     )
     if what := _what_failed(done, ended, answers, policy):
         raise ActivationFailed(what, done, machine)
@@ -314,13 +327,15 @@ def _begin(
     except ConnectionLost as lost:
         state = "it is not known whether the activation began; if it did, it goes on by itself"
         raise ConnectionLost(str(lost), state) from lost
-    answer = facts(done.stdout)
-    if "joined" in answer:
-        on_line("the same activation is at work already; following it to its end")
-        return generations.standing(answer), answer["joined"][0]
-    if "started" in answer:
-        return generations.standing(answer), answer["started"][0]
-    reason = (answer.get("refused") or ["start"])[0]
+    reason = "start"
+    if done.exit_code == 0:
+        told = answer.read(done.stdout, _REFUSED if done.stdout.startswith("refused ") else _BEGUN, machine.name)
+        reason = told.one("refused") or reason
+        if joined := told.one("joined"):
+            on_line("the same activation is at work already; following it to its end")
+            return generations.standing(told), joined
+        if started := told.one("started"):
+            return generations.standing(told), started
     said = done.stderr.strip() or done.stdout.strip()
     if reason == "busy":
         raise OpsError(
@@ -378,11 +393,14 @@ def _rebooted(
     return done
 
 
-def _journal(lines: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def _journal(text: str) -> dict[str, tuple[str, ...]]:
     """Read lines "UNIT TEXT"."""
     found: dict[str, tuple[str, ...]] = {}
-    for line in lines:
-        unit, _space, text = line.partition(" ")
+    for line in text.split("\n"):
+        # An activation that an older version of the collection began writes "journal UNIT TEXT".
+        unit, _space, text = line.removeprefix("journal ").partition(" ")
+        if not unit:
+            continue
         found[unit] = (*found.get(unit, ()), text)
     return found
 
@@ -403,7 +421,7 @@ def _what_failed(done: Activation, ended: job.Ended, answers: _Answers, policy: 
             return None
         if done.unhealthy:
             return f"its health checks failed{back}: {'; '.join(done.unhealthy)}"
-        why = f": {str(answers.lost).splitlines()[0]}" if answers.lost else ""
+        why = f": {first_line(answers.lost)}" if answers.lost else ""
         return f"nobody got in over a new connection within {policy.confirm_timeout} seconds{back}{why}"
     if ended.exit_code == 4 and done.rolled_back == "no" and policy.failed_units == "warn":
         return None

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ansible_collections.nix.ops.plugins.plugin_utils import nix_cli
+from ansible_collections.nix.ops.plugins.plugin_utils import answer, nix_cli
+from ansible_collections.nix.ops.plugins.plugin_utils.answer import Key
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import Machine
 from ansible_collections.nix.ops.plugins.plugin_utils.nix_cli import Progress
@@ -19,6 +20,8 @@ from ansible_collections.nix.ops.plugins.plugin_utils.runner import Completed, L
 from ansible_collections.nix.ops.plugins.plugin_utils.ssh_route import SshRoute
 
 _GC_ROOT = re.compile(r"/nix/var/nix/gcroots(?:/(?!\.\.?(?:/|$))[^/\n]+)+")
+
+_PLAIN_DIRECTORY = re.compile(r"(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._-]+)+/?")
 
 # What any version of Nix takes for a host's name in the address of a store.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
@@ -129,7 +132,11 @@ def missing(machine: Machine, paths: Sequence[str], *, gc_root: str | None = Non
         )
     if asked.exit_code != 0:
         raise _failure(asked, machine.name, "the machine's store can't be asked")
-    return asked.stdout.split()
+    told = answer.read(asked.stdout, {"missing": answer.STORE_PATHS}, machine.name).all("missing")
+    if not set(told) <= set(paths):
+        # Else a machine could have any path of the controller's store sent to it.
+        raise answer.invalid(machine.name, "it lacks paths that it was not asked for")
+    return list(told)
 
 
 def push(road: Road, paths: Sequence[str], *, manner: Manner, gc_root: str | None, on_line: LineSink) -> Copied:
@@ -149,7 +156,7 @@ def push(road: Road, paths: Sequence[str], *, manner: Manner, gc_root: str | Non
     if done.exit_code != 0:
         _refuse_absent(road, paths)
         raise _failure(done, road.machine.name, "the closure could not be copied to the machine")
-    return Copied(tuple(progress.copied), nix_cli.sizes(progress.copied, env=road.environment))
+    return _copied(road, paths, progress)
 
 
 def pull(road: Road, paths: Sequence[str], *, manner: Manner, on_line: LineSink) -> Copied:
@@ -166,7 +173,7 @@ def pull(road: Road, paths: Sequence[str], *, manner: Manner, on_line: LineSink)
     done = _copy_closure(road, road.route, ["--from", *manner.words()], paths, progress, on_line)
     if done.exit_code != 0:
         raise _failure(done, road.machine.name, "the closure could not be copied from the machine")
-    return Copied(tuple(progress.copied), nix_cli.sizes(progress.copied, env=road.environment))
+    return _copied(road, paths, progress)
 
 
 def would_push(road: Road, paths: Sequence[str]) -> Copied:
@@ -185,7 +192,7 @@ def would_pull(road: Road, paths: Sequence[str]) -> Copied:
     """What :func:`pull` would bring; its size is not known before."""
     if not lacking_here(paths, environment=road.environment):
         return Copied((), 0)
-    there = road.machine.ask("requisites", data="\n".join(nix_cli.store_paths(paths))).split()
+    there = _requisites_there(road, paths)
     return Copied(tuple(lacking_here(there, environment=road.environment)), 0)
 
 
@@ -223,6 +230,13 @@ def _copy_closure(
         return nix_cli.run(argv, env={**road.environment, **variables}, on_stdout=read, on_stderr=read)
 
 
+def _copied(road: Road, paths: Sequence[str], progress: Progress) -> Copied:
+    # A machine may write any line among those of Nix: only paths of the closures count.
+    closures = set(nix_cli.requisites(paths, env=road.environment)) if progress.copied else ()
+    copied = [path for path in dict.fromkeys(progress.copied) if path in closures]
+    return Copied(tuple(copied), nix_cli.sizes(copied, env=road.environment))
+
+
 def _push_file(road: Road, paths: Sequence[str], on_line: LineSink) -> Copied:
     lacking = missing(road.machine, nix_cli.requisites(paths, env=road.environment))
     on_line(f"copying {len(lacking)} paths as a file...")
@@ -234,7 +248,7 @@ def _push_file(road: Road, paths: Sequence[str], on_line: LineSink) -> Copied:
             raise _failure(done, None, "the closure could not be exported from the controller's store")
         for path in lacking:
             on_line(f"copying path '{path}'...")
-        remote = road.visitor.ask("temporary", "make").strip()
+        remote = _temporary(road.visitor)
         try:
             road.files.put(str(local), f"{remote}/closure")
             imported = road.machine.run("import", f"{remote}/closure")
@@ -246,10 +260,9 @@ def _push_file(road: Road, paths: Sequence[str], on_line: LineSink) -> Copied:
 
 
 def _pull_file(road: Road, paths: Sequence[str], on_line: LineSink) -> Copied:
-    there = road.machine.ask("requisites", data="\n".join(nix_cli.store_paths(paths))).split()
-    lacking = lacking_here(there, environment=road.environment)
+    lacking = lacking_here(_requisites_there(road, paths), environment=road.environment)
     on_line(f"copying {len(lacking)} paths as a file...")
-    remote = road.visitor.ask("temporary", "make").strip()
+    remote = _temporary(road.visitor)
     try:
         road.machine.ask("export", f"{remote}/closure", data="\n".join(lacking))
         with tempfile.TemporaryDirectory(prefix="nix-ops-export-") as directory:
@@ -261,6 +274,33 @@ def _pull_file(road: Road, paths: Sequence[str], on_line: LineSink) -> Copied:
     if done.exit_code != 0:
         raise _failure(done, None, "the closure could not be imported into the controller's store")
     return Copied(tuple(lacking), nix_cli.sizes(lacking, env=road.environment))
+
+
+def _requisites_there(road: Road, paths: Sequence[str]) -> tuple[str, ...]:
+    """Return the closures of paths in the host's store."""
+    told = road.machine.ask(
+        "requisites", schema={"path": answer.STORE_PATHS}, data="\n".join(nix_cli.store_paths(paths))
+    )
+    return told.all("path")
+
+
+def _temporary(machine: Machine) -> str:
+    """Make a directory on a host, to which the connection's user alone may write.
+
+    Ansible writes its path into a batch of sftp, where a line break would begin a command that runs on the controller.
+
+    :raises OpsError: if the host's answer is not such a directory.
+    """
+    parent = machine.environment.get("TMPDIR") or "/tmp"
+    if not _PLAIN_DIRECTORY.fullmatch(parent):
+        raise OpsError(
+            f"{parent!r} can't be the directory of temporary files on the machine",
+            machine=machine.name,
+            state=_UNTOUCHED,
+            next_step="Set TMPDIR to an absolute path of letters, digits and . _ - / alone.",
+        )
+    made = re.compile(re.escape(f"{parent.rstrip('/')}/nix-ops-closure.") + "[A-Za-z0-9]{6}")
+    return machine.ask("temporary", "make", parent, schema={"directory": Key(made, required=True)}).all("directory")[0]
 
 
 def _failure(done: Completed, machine: str | None, what: str) -> OpsError:

@@ -14,11 +14,12 @@ from typing import Any
 from ansible_collections.nix.ops.plugins.plugin_utils import deployments, evaluation
 from ansible_collections.nix.ops.plugins.plugin_utils import state as states
 from ansible_collections.nix.ops.plugins.plugin_utils.deployments import Deployment
-from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.display import plain
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line
 from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Definition, Evaluation, Network, Remembered
 from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
 from ansible_collections.nix.ops.plugins.plugin_utils.state import Activated, State, Status
-from ansible_collections.nix.ops.plugins.plugin_utils.table import Align, Column, plain, table
+from ansible_collections.nix.ops.plugins.plugin_utils.table import Align, Column, table
 
 _SSH_PORT = 22
 _COLUMNS = (
@@ -292,7 +293,7 @@ def _remarks(machines: Sequence[Machine]) -> list[str]:
     found = []
     for machine in machines:
         if machine.problem and machine.reachable is None:
-            found.append(f"{machine.name}: {machine.problem.splitlines()[0]}.")
+            found.append(f"{machine.name}: {first_line(machine.problem)}.")
         if machine.failed_units:
             found.append(f"{machine.name}: failed units: {', '.join(machine.failed_units)}.")
         if machine.reboot_needed:

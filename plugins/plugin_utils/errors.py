@@ -44,3 +44,8 @@ class OpsError(Exception):
         if self.next_step:
             lines.append(f"Next: {self.next_step}")
         return "\n".join(lines)
+
+
+def first_line(text: object) -> str:
+    """Return the first line of a message."""
+    return str(text).partition("\n")[0]

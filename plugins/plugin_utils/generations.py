@@ -11,12 +11,53 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import SYSTEM_PROFILE
+from ansible_collections.nix.ops.plugins.plugin_utils import answer
+from ansible_collections.nix.ops.plugins.plugin_utils.answer import Answer, Key
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.machine import Machine, facts
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.nix_cli import STORE_PATH
 
 _PROFILE = re.compile(r"/nix/var/nix/profiles/(?:[A-Za-z0-9_][A-Za-z0-9+._-]*/)*[A-Za-z0-9_][A-Za-z0-9+._-]*")
 
 _PARTS_THAT_NEED_A_REBOOT = ("kernel", "initrd", "kernel-modules", "systemd")
+
+_TOPLEVEL = re.compile(f"(?:{STORE_PATH.pattern})?")
+_PART = f"(?:{STORE_PATH.pattern}(?:/[!-~]*)?)?"
+_GENERATION = re.compile("(?:[0-9]{1,9})?")
+# systemd.unit(5)
+_UNIT = r"[A-Za-z0-9:_.\\@-]{1,255}"
+_TEXT = Key(re.compile("[ -~]{0,1024}"))
+
+# What every script answers that tells what runs and boots (sh/system.sh: standing).
+STANDING = {
+    "running": Key(_TOPLEVEL, required=True),
+    "booted": Key(_TOPLEVEL, required=True),
+    "profile": Key(_TOPLEVEL, required=True),
+    "generation": Key(_GENERATION, required=True),
+    "boot_default": Key(_TOPLEVEL, required=True),
+    "boot_unfinished": Key(answer.YES),
+    "trial": Key(_TOPLEVEL),
+    "boot_id": Key(re.compile("[0-9a-f-]{36}"), required=True),
+    "part": Key(re.compile(f"(?:{'|'.join(_PARTS_THAT_NEED_A_REBOOT)}) {_PART} {_PART}"), most=4, required=True),
+    "failed": Key(re.compile(_UNIT), most=10_000),
+}
+# A record as a machine prints it: its revision and its text.
+RECORD = Key(re.compile(r"[0-9]{1,15} [ -~]*"))
+DESCRIPTION = {
+    **STANDING,
+    "activating": Key(answer.YES),
+    "system_state": Key(re.compile("[a-z-]{0,32}"), required=True),
+    "nixos_version": _TEXT,
+    "release": _TEXT,
+    "nix_store": Key(_TEXT.value, required=True),
+    "generation_entry": Key(re.compile("[0-9]{1,9} [0-9]{1,12} [ -~]{1,4096}"), most=100_000),
+    "closure": answer.STORE_PATHS,
+    "unit": Key(re.compile(f"{_UNIT} [!-~]{{1,4096}}"), most=100_000),
+    "record": RECORD,
+    "last_activation": _TEXT,
+}
+# The first two numbers of os-release's VERSION_ID. NixOS up to 21.05 has its whole version there.
+_RELEASE = re.compile(r"[0-9]{2}\.[0-9]{2}")
 
 
 def check_profile(profile: str) -> None:
@@ -122,20 +163,20 @@ class Description:
     activating: bool
 
 
-def standing(answer: Mapping[str, list[str]]) -> Standing:
+def standing(answer: Answer) -> Standing:
     """Read the lines that every script prints about what runs and boots."""
-    generation = _one(answer, "generation")
+    generation = answer.one("generation")
     return Standing(
-        running=_one(answer, "running"),
-        booted=_one(answer, "booted"),
-        profile=_one(answer, "profile"),
+        running=answer.one("running"),
+        booted=answer.one("booted"),
+        profile=answer.one("profile"),
         generation=int(generation) if generation else None,
-        boot_default=_one(answer, "boot_default"),
+        boot_default=answer.one("boot_default"),
         boot_unfinished="boot_unfinished" in answer,
-        failed_units=tuple(answer.get("failed", [])),
-        boot_id=_one(answer, "boot_id"),
+        failed_units=answer.all("failed"),
+        boot_id=answer.one("boot_id"),
         reboot_parts=tuple(_changed_parts(answer)),
-        trial=_one(answer, "trial"),
+        trial=answer.one("trial"),
     )
 
 
@@ -166,22 +207,21 @@ def describe(
     """
     words = {"closure": closure, "units": units, f"record={record}": record}
     wanted = [word for word, asked in words.items() if asked]
-    answer = facts(machine.ask("describe", profile, *wanted))
+    told = machine.ask("describe", profile, *wanted, schema=DESCRIPTION)
+    release = _RELEASE.match(told.one("release") or "")
     return Description(
-        standing=standing(answer),
-        nixos_version=_one(answer, "nixos_version"),
-        system_state=_one(answer, "system_state"),
-        has_nix=bool(_one(answer, "nix_store")),
-        generations=tuple(
-            sorted((_generation(line) for line in answer.get("generation_entry", [])), key=lambda found: found.number)
-        ),
-        closure=tuple(answer.get("closure", [])),
-        units=dict(_pair(line) for line in answer.get("unit", [])),
-        booted_parts={name: booted for name, (booted, _profile) in _parts(answer).items() if booted},
-        release=_one(answer, "release"),
-        record=_one(answer, "record"),
-        last_activation=_one(answer, "last_activation"),
-        activating="activating" in answer,
+        standing=standing(told),
+        nixos_version=told.one("nixos_version"),
+        system_state=told.one("system_state"),
+        has_nix=bool(told.one("nix_store")),
+        generations=tuple(sorted(map(_generation, told.all("generation_entry")), key=lambda found: found.number)),
+        closure=told.all("closure"),
+        units=dict(map(_pair, told.all("unit"))),
+        booted_parts={name: booted for name, (booted, _profile) in _parts(told).items() if booted},
+        release=release[0] if release else None,
+        record=told.one("record"),
+        last_activation=told.one("last_activation"),
+        activating="activating" in told,
     )
 
 
@@ -199,11 +239,6 @@ def as_json(found: Description) -> dict[str, Any]:
     }
 
 
-def _one(answer: Mapping[str, list[str]], key: str) -> str | None:
-    values = answer.get(key) or [""]
-    return values[0] or None
-
-
 def _pair(line: str) -> tuple[str, str]:
     name, _space, path = line.partition(" ")
     return name, path
@@ -214,15 +249,14 @@ def _generation(line: str) -> Generation:
     return Generation(int(number), toplevel, int(created))
 
 
-def _parts(answer: Mapping[str, list[str]]) -> dict[str, tuple[str, str]]:
-    """For each part that only a reboot replaces what was booted and what the profile has; empty where it has none."""
+def _parts(answer: Answer) -> dict[str, tuple[str, str]]:
+    """Return for each part that only a reboot replaces the booted one and the profile's; empty if there is none."""
     found = {}
-    for line in answer.get("part", []):
-        name, booted, profile = [*line.split(" "), "", ""][:3]
-        if name in _PARTS_THAT_NEED_A_REBOOT:
-            found[name] = (booted, profile)
+    for line in answer.all("part"):
+        name, booted, profile = line.split(" ")
+        found[name] = (booted, profile)
     return found
 
 
-def _changed_parts(answer: Mapping[str, list[str]]) -> list[str]:
+def _changed_parts(answer: Answer) -> list[str]:
     return [name for name, (booted, profile) in _parts(answer).items() if booted and profile and booted != profile]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,8 @@ from urllib.error import HTTPError
 
 from ansible.module_utils.urls import open_url
 
-from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.answer import Key
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost, Machine
 from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
 
@@ -29,6 +31,9 @@ _UNIT_TYPES = (
     *(".service", ".socket", ".target", ".timer", ".path", ".mount"),
     *(".automount", ".swap", ".slice", ".scope", ".device"),
 )
+
+# What is amiss, with the end of what a command said, in any language.
+_AMISS = re.compile(r"[^\n]{1,4096}")
 
 # What the machine needs beside the commands to say how they ended, in seconds.
 _SAYING = 10.0
@@ -165,14 +170,13 @@ def _on_the_machine(checks: Checks, machine: Machine, deadline: float) -> Iterat
     seconds = max(1, int(deadline - time.monotonic()))
     within = seconds * len(checks.commands) + checks.stable + _SAYING
     words = [f"command={line}" for line in checks.commands] + [f"unit={unit}" for unit in checks.units]
+    schema = {"amiss": Key(_AMISS, most=len(words))}
     try:
-        answer = machine.ask("health", str(checks.stable), str(seconds), *words, within=within)
+        answer = machine.ask("health", str(checks.stable), str(seconds), *words, schema=schema, within=within)
     except (ConnectionLost, OpsError) as lost:
-        yield f"it can't be asked: {str(lost).splitlines()[0]}"
+        yield f"it can't be asked: {first_line(lost)}"
         return
-    for line in answer.splitlines():
-        if line.startswith("amiss "):
-            yield line.removeprefix("amiss ")
+    yield from answer.all("amiss")
 
 
 def _answers(one: Http) -> str | None:

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.answer import Key
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost, Machine
 from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
 
@@ -23,6 +25,9 @@ ANSWER_WITHIN = 15.0
 
 # How many seconds pass between two lines that say that the host is out of reach.
 _SAY_AGAIN = 30
+
+# A job's state, its exit code and its step.
+_SEEN = {"job": Key(re.compile("(?:running|ended|killed|gone) (?:-|[0-9]{1,3}) (?:-|[a-z]{1,20})"), required=True)}
 
 _Answer = TypeVar("_Answer")
 
@@ -63,18 +68,16 @@ class Ended:
 def look(machine: Machine, directory: str, offset: int) -> Look:
     """Ask the host once for a job's state and its log from an offset in bytes on.
 
-    :raises ConnectionLost: where the answer does not come.
+    :raises ConnectionLost: if the answer does not come.
+    :raises OpsError: if the answer is not valid.
     """
-    answer = machine.ask("job", "follow", directory, str(offset), str(_LOOK), within=ANSWER_WITHIN)
-    head, _newline, log = answer.partition("\n")
-    raw = log.encode("utf-8", errors="surrogateescape")
-    match head.split(" "):
-        case [state, exit_code, step, size] if size == str(len(raw)):
-            # Of a job that was killed and ended in order, - is the exit code.
-            code = int(exit_code) if state == "ended" and exit_code != "-" else None
-            return Look(state, code, None if step == "-" else step, raw)
-        case _:
-            raise ConnectionLost(f"the answer is not whole: {head!r} and {len(raw)} bytes")
+    words = ("follow", directory, str(offset), str(_LOOK))
+    answer = machine.ask("job", *words, schema=_SEEN, block="log", within=ANSWER_WITHIN)
+    state, exit_code, step = answer.all("job")[0].split(" ")
+    # The exit code of a job that was killed and ended in order is "-".
+    code = int(exit_code) if state == "ended" and exit_code != "-" else None
+    log = answer.block.encode("utf-8", errors="surrogateescape")
+    return Look(state, code, None if step == "-" else step, log)
 
 
 def follow(
@@ -141,6 +144,6 @@ def patiently(ask: Callable[[], _Answer], name: str, *, on_line: LineSink, patie
                 ) from lost
             if now - said > _SAY_AGAIN:
                 said = now
-                on_line(f"connection lost, reconnecting: {str(lost).splitlines()[0]}")
+                on_line(f"connection lost, reconnecting: {first_line(lost)}")
             # A refused connection answers at once; the host is given a moment.
             time.sleep(0.5)

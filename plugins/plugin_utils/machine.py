@@ -17,6 +17,8 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from ansible_collections.nix.ops.plugins.plugin_utils import answer
+from ansible_collections.nix.ops.plugins.plugin_utils.answer import Answer, Schema
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.runner import Completed
 
@@ -119,13 +121,31 @@ class Machine:
         :raises ConnectionLost: where the connection ended before the script did.
         """
         done = self._execute("/bin/sh -s", compose(script(name), words, self.environment, data), within)
-        before, mark, answer = done.stdout.partition(_ANSWER)
-        return replace(done, stdout=answer if mark else before)
+        before, mark, text = done.stdout.partition(_ANSWER)
+        if done.exit_code == 0 and not mark:
+            raise OpsError(
+                "the machine did not run the script that it was sent",
+                machine=self.name,
+                output=done.stderr or done.stdout,
+                state="the running system is untouched",
+                next_step="Let the SSH user run commands there: no forced command, a login shell that runs /bin/sh.",
+            )
+        return replace(done, stdout=text if mark else before)
 
-    def ask(self, name: str, *words: str, data: str = "", within: float | None = None) -> str:
-        """Run a script that has to succeed and return what it printed.
+    def ask(
+        self,
+        name: str,
+        *words: str,
+        schema: Schema | None = None,
+        block: str | None = None,
+        data: str = "",
+        within: float | None = None,
+    ) -> Answer:
+        """Run a script that has to succeed and read its answer.
 
-        :raises OpsError: where it fails, with what it said.
+        :param schema: what it may answer; by default nothing.
+        :param block: the key that announces a block after the lines.
+        :raises OpsError: if the script fails, with what it said, or its answer is not valid.
         """
         done = self.run(name, *words, data=data, within=within)
         if done.exit_code != 0:
@@ -135,22 +155,12 @@ class Machine:
                 output=done.stderr or done.stdout,
                 exit_code=done.exit_code,
             )
-        return done.stdout
+        return answer.read(done.stdout, schema or {}, self.name, block=block)
 
     def tidy(self, name: str, *words: str) -> None:
         """Run a script that removes what is no longer needed.
 
         A host that can't be reached any more keeps it: what is told is why it was being removed.
         """
-        with suppress(ConnectionLost):
+        with suppress(ConnectionLost, OpsError):
             self.run(name, *words)
-
-
-def facts(answer: str) -> dict[str, list[str]]:
-    """Read a script's answer: lines ``key value``, a key as often as it has values."""
-    found: dict[str, list[str]] = {}
-    for line in answer.splitlines():
-        key, _space, value = line.partition(" ")
-        if key:
-            found.setdefault(key, []).append(value)
-    return found

@@ -82,7 +82,7 @@ def lines(argv: Sequence[str], what: str, *, env: Mapping[str, str] | None = Non
     done = run(argv, env=env)
     if done.exit_code != 0:
         raise OpsError(what, output=done.stderr, exit_code=done.exit_code)
-    return done.stdout.splitlines()
+    return done.stdout.split("\n")[:-1]
 
 
 def requisites(paths: Sequence[str], *, env: Mapping[str, str] | None = None) -> list[str]:

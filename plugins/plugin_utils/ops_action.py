@@ -7,20 +7,29 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import signal
 import socket
 import threading
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.nix.ops.plugins.plugin_utils import closure, fact_cache, report, ssh_route, vaulted_keys
+from ansible_collections.nix.ops.plugins.plugin_utils import (
+    closure,
+    display,
+    fact_cache,
+    reboot,
+    ssh_route,
+    vaulted_keys,
+)
 from ansible_collections.nix.ops.plugins.plugin_utils import state as states
+from ansible_collections.nix.ops.plugins.plugin_utils.answer import Answer, Schema
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost, Machine
 from ansible_collections.nix.ops.plugins.plugin_utils.runner import Completed, LineSink
@@ -29,6 +38,8 @@ from ansible_collections.nix.ops.plugins.plugin_utils.ssh_route import Endpoint,
 # A connection over a dead link is given up after this many seconds of silence; what the user
 # set himself comes first on ssh's command line and wins.
 _KEEP_ALIVE = "-o ServerAliveInterval=5 -o ServerAliveCountMax=3"
+
+_TEMPORARY = re.compile(r"(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._-]+)+/?")
 
 # How many seconds after the end of ansible-playbook its workers notice it, at the latest.
 _WATCH = 0.5
@@ -68,7 +79,13 @@ class OpsAction(ActionBase):  # type: ignore[misc]
             result.update(self.describe_failure(error))
         except ConnectionLost as lost:
             result.update(unreachable=True, msg=str(_unreachable(self.place, lost, self._missing_secret())))
-        return result
+        # Whatever a machine said is in there somewhere, and Ansible shows it as it is.
+        plain: dict[str, Any] = display.plain_values(result)
+        return plain
+
+    def warn(self, text: str) -> None:
+        """Show a warning."""
+        self._display.warning(display.plain(text))
 
     def _missing_secret(self) -> str | None:
         """Which secret this run lacks for the deployment's key of the machine, in a sentence."""
@@ -99,7 +116,7 @@ class OpsAction(ActionBase):  # type: ignore[misc]
 
         :param name: what stands before each; the host's name by default.
         """
-        return report.live(name or self.host, silent=bool(self._task.no_log))
+        return display.live(name or self.host, silent=bool(self._task.no_log))
 
     @property
     def holder(self) -> str:
@@ -161,17 +178,15 @@ class OpsAction(ActionBase):  # type: ignore[misc]
         :returns: what counts: the word, that of the host where it has decided, or ``none`` where it does not wait.
         :raises ConnectionLost: where nobody can get in.
         """
-        answer = self._fresh("boot_acknowledge", word).strip()
-        if self.ways and answer != "undo":
+        decision = self._fresh("boot_acknowledge", word, schema=reboot.DECISION).all("decision")[0]
+        if self.ways and decision != "undo":
             self.ways.settle()
-        return answer
+        return decision
 
-    def _fresh(self, script: str, *words: str) -> str:
+    def _fresh(self, script: str, *words: str, schema: Schema | None = None) -> Answer:
         machine = Machine(self.place, self._execute_there, {})
-        if self.ways is None:
-            return machine.ask(script, *words)
-        with self.ways.fresh():
-            return machine.ask(script, *words)
+        with self.ways.fresh() if self.ways else nullcontext():
+            return machine.ask(script, *words, schema=schema)
 
     def road(self, machine: Machine) -> closure.Road:
         """How store paths travel to and from the host."""
@@ -231,6 +246,7 @@ class OpsAction(ActionBase):  # type: ignore[misc]
         if not self._connection._shell.tmpdir:
             # Ansible removes it at the task's end.
             self._make_tmp_path()
+            self._check_temporary(self._connection._shell.tmpdir)
         path = self._connection._shell.join_path(self._connection._shell.tmpdir, "script")
         self._transfer_data(path, text)
         self._fixup_perms2((self._connection._shell.tmpdir, path))
@@ -238,6 +254,17 @@ class OpsAction(ActionBase):  # type: ignore[misc]
             f"/bin/sh {path} </dev/null", sudoable=sudoable, encoding_errors="surrogateescape"
         )
         return answer
+
+    def _check_temporary(self, path: str) -> None:
+        """Refuse a directory that the host named and that could be more than a path to whatever brings files there."""
+        if not _TEMPORARY.fullmatch(path):
+            self._connection._shell.tmpdir = None
+            raise OpsError(
+                f"the machine answers with {path!r} as its directory for temporary files",
+                machine=self.place,
+                state="nothing was written there",
+                next_step="Set 'ansible_remote_tmp' to an absolute path of letters, digits and . _ - / alone.",
+            )
 
 
 def _acknowledged(variables: Mapping[str, Any]) -> Endpoint | None:

@@ -6,17 +6,21 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from glob import escape
 from pathlib import Path
 
-from ansible_collections.nix.ops.plugins.plugin_utils import job, nix_cli
+from ansible_collections.nix.ops.plugins.plugin_utils import answer, job, nix_cli
+from ansible_collections.nix.ops.plugins.plugin_utils.answer import Key
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import Machine, script
 from ansible_collections.nix.ops.plugins.plugin_utils.nix_cli import Progress
 from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
+
+_BEGUN = {"directory": Key(re.compile(r"/[A-Za-z0-9._/-]*/nix-ops-build\.[A-Za-z0-9]{6}"), required=True)}
 
 # How many lines of what Nix said a message shows when a build fails.
 _END_OF_LOG = 40
@@ -113,7 +117,8 @@ def realise_on(
         progress.read(line)
         on_line(line)
 
-    directory = machine.ask("realise", *manner.words(derivations), data=script("realise_job")).strip()
+    begun = machine.ask("realise", *manner.words(derivations), schema=_BEGUN, data=script("realise_job"))
+    directory = begun.all("directory")[0]
     try:
         ended = job.follow(machine, directory, on_line=read, patience=patience)
     finally:
@@ -139,7 +144,7 @@ def _root(derivation: str, root: str, manner: Manner) -> None:
 
 
 def _failure(machine: str | None, said: str, exit_code: int | None) -> OpsError:
-    lines = said.rstrip().splitlines()
+    lines = said.rstrip().split("\n")
     left_out = len(lines) - _END_OF_LOG
     if left_out > 0:
         lines = [f"({left_out} earlier lines are above)", *lines[left_out:]]
@@ -163,4 +168,4 @@ def root_on(machine: Machine, derivations: Sequence[str], roots: Sequence[str]) 
     if not roots:
         return False
     pairs = [word for pair in zip(roots, derivations, strict=True) for word in pair]
-    return "relinked" in machine.ask("root", *pairs).splitlines()
+    return "relinked" in machine.ask("root", *pairs, schema={"relinked": Key(answer.YES, most=len(roots))})

@@ -5,15 +5,20 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ansible_collections.nix.ops.plugins.plugin_utils import generations, job
-from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.answer import Key
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line
 from ansible_collections.nix.ops.plugins.plugin_utils.generations import Standing
-from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost, Machine, facts
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost, Machine
 from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
+
+# What a machine that has booted answers to an acknowledgement (sh/boot_acknowledge.sh).
+DECISION = {"decision": Key(re.compile("keep|undo|none"), required=True)}
 
 # How long a machine may take, in seconds, to write the old boot entry and to go down, beside its booting.
 _BOOTING_BACK = 120.0
@@ -107,7 +112,7 @@ def keep(
             break
         except (ConnectionLost, OpsError) as lost:
             if time.monotonic() > deadline:
-                why = str(lost).splitlines()[0]
+                why = first_line(lost)
                 return f"{booted.running} was booted, and nobody got in over a new connection: {why}", unhealthy
             # A refused connection answers at once; the machine is given a moment.
             time.sleep(0.5)
@@ -136,6 +141,7 @@ def _booted(machine: Machine, boot_id: str | None, profile: str, timeout: float,
 
 def _ask(machine: Machine, profile: str) -> Standing | None:
     try:
-        return generations.standing(facts(machine.ask("describe", profile, within=job.ANSWER_WITHIN)))
+        told = machine.ask("describe", profile, schema=generations.DESCRIPTION, within=job.ANSWER_WITHIN)
+        return generations.standing(told)
     except (ConnectionLost, OpsError):
         return None

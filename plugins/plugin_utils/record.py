@@ -10,12 +10,16 @@ from dataclasses import dataclass, replace
 
 from ansible_collections.nix.ops.plugins.plugin_utils import nix_cli
 from ansible_collections.nix.ops.plugins.plugin_utils import state as states
+from ansible_collections.nix.ops.plugins.plugin_utils.answer import YES, Key
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.machine import Machine, facts
+from ansible_collections.nix.ops.plugins.plugin_utils.generations import RECORD
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import Machine
 from ansible_collections.nix.ops.plugins.plugin_utils.state import Activated, DamagedState, State
 
-# So many runs at once on one machine are none.
+# Give up after this many write conflicts.
 _ATTEMPTS = 10
+
+_WRITTEN = {"written": Key(YES), "record": RECORD}
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,11 @@ def write(machine: Machine, state: State) -> State:
     """
     for _attempt in range(_ATTEMPTS):
         new = replace(state, revision=state.revision + 1)
-        answer = facts(machine.ask("record", new.uuid, str(new.revision), data=json.dumps(states.as_json(new))))
+        document = json.dumps(states.as_json(new))
+        answer = machine.ask("record", new.uuid, str(new.revision), schema=_WRITTEN, data=document)
         if "written" in answer:
             return new
-        other = read((answer.get("record") or ["0 "])[0], new.uuid)
+        other = read(answer.one("record") or "0 ", new.uuid)
         state = states.unite(state, other.state if other else None)
         state = replace(state, revision=max(state.revision, other.revision if other else 0))
     raise OpsError("other runs write the machine's record all the time", machine=machine.name)

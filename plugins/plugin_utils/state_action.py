@@ -54,7 +54,7 @@ class StateAction(OpsAction, ABC):
 
     def no_fact(self, failure: OpsError) -> dict[str, Any]:
         """Give no fact, and warn of it."""
-        self._display.warning(f"{self.host}: what is remembered of it is not in the fact cache: {failure}")
+        self.warn(f"{self.host}: what is remembered of it is not in the fact cache: {failure}")
         return {}
 
     def write_record(self, state: State) -> State:
@@ -67,7 +67,7 @@ class StateAction(OpsAction, ABC):
             self.stay()
             return records.write(machine, state)
         except (ConnectionLost, OpsError) as failure:
-            self._display.warning(
+            self.warn(
                 f"{self.host}: its own record could not be written: {failure}\n"
                 "The fact cache has what it would say, and the next deployment writes it."
             )

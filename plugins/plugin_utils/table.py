@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from ansible_collections.nix.ops.plugins.plugin_utils.display import plain
+
 # What takes no place of its own: marks that combine with the letter before them, and invisible signs.
 _NO_WIDTH = ("Mn", "Me", "Cf")
 _WIDE = ("W", "F")
@@ -36,7 +38,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
 
     :param rows: for each row its cells, which may have several lines.
     """
-    cells = [[plain(cell).split("\n") for cell in row] for row in rows]
+    cells = [[plain(cell).replace("\t", " ").split("\n") for cell in row] for row in rows]
     widths = [
         max(_width(line) for line in (column.title, *(line for row in cells for line in row[number])))
         for number, column in enumerate(columns)
@@ -46,11 +48,6 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
     head = _row([[column.title] for column in columns], aligns, widths)
     body = [line for row in cells for line in _row(row, aligns, widths)]
     return "\n".join([border, *head, border, *body, *([border] if rows else [])])
-
-
-def plain(text: str) -> str:
-    """Free a text of what a terminal would not print but obey."""
-    return "".join(one if one == "\n" or one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
 
 
 def _row(cells: Sequence[Sequence[str]], aligns: Sequence[Align], widths: Sequence[int]) -> list[str]:

@@ -9,14 +9,15 @@ import subprocess
 
 import pytest
 
+from ansible_collections.nix.ops.plugins.plugin_utils.answer import YES, Key
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import (
     ConnectionLost,
     Machine,
     compose,
     encode_word,
-    facts,
 )
+from ansible_collections.nix.ops.plugins.plugin_utils.runner import Completed
 
 SHELLS = [["dash"], ["bash", "--posix"], ["busybox", "sh"]]
 
@@ -92,12 +93,20 @@ def test_an_encoded_word_has_nothing_that_a_shell_reads():
     assert encode_word("a b'$(c)\n") == "a%040b%047%044%050c%051%012"
 
 
-def test_facts_are_lines_of_key_and_value():
-    assert facts("running /nix/store/x\nfailed a.service\nfailed b.service\ngeneration \n") == {
-        "running": ["/nix/store/x"],
-        "failed": ["a.service", "b.service"],
-        "generation": [""],
-    }
+def answering(stdout, exit_code=0):
+    """A machine that answers this to everything."""
+    return Machine("host", lambda *_words: Completed(("/bin/sh",), exit_code, stdout, ""), {})
+
+
+def test_a_shell_that_did_not_run_the_script_is_no_answer():
+    with pytest.raises(OpsError, match="did not run the script") as refused:
+        answering("Welcome to this appliance!\n").ask("describe", "/nix/var/nix/profiles/system")
+    assert "Welcome to this appliance!" in str(refused.value)
+
+
+def test_what_a_login_prints_before_the_answer_is_left_out():
+    machine = answering("relinked yes\nnix.ops answers\nwritten yes\n")
+    assert "relinked" not in machine.ask("record", schema={"written": Key(YES)})
 
 
 def test_the_directories_of_nixos_are_on_the_path(shell):

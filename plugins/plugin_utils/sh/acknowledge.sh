@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # Answers, over a connection of its own, an activation that waits for that. That this runs at all proves that the
-# machine can be reached. The answer: the decision that counts, or "none" where nothing was decided.
+# machine can be reached.
 
 main() { # DIRECTORY reached|keep|undo|reboot
     case $2-$(cat "$1/step" 2>/dev/null) in
@@ -8,5 +8,4 @@ main() { # DIRECTORY reached|keep|undo|reboot
         keep-acknowledge | keep-check | undo-acknowledge | undo-check) ln -s "$2" "$1/decision" 2>/dev/null || : ;;
         reboot-reboot) : >"$1/reboot" ;;
     esac
-    readlink "$1/decision" || echo none
 }

@@ -35,7 +35,7 @@ journals() {
             continue
         fi
         journalctl --unit="$unit" --lines=10 --no-pager --output=cat 2>/dev/null | while IFS= read -r line; do
-            printf 'journal %s %s\n' "$unit" "$line"
+            printf '%s %s\n' "$unit" "$line"
         done
     done
 }

@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # Acknowledges the first boot of a new system, over a connection of its own, or has it undone at once. That this runs
-# at all proves that the machine can be reached. The answer: the decision that counts, or "none" where nothing waits.
+# at all proves that the machine can be reached. The answer: "decision" and the one that counts, or none if nothing waits.
 
 main() { # keep|undo
     trial=/var/lib/nix-ops/trial
@@ -9,8 +9,8 @@ main() { # keep|undo
         ln -s "$1" "$decision" 2>/dev/null; then
         # A trial that came back after a power cut would undo what was acknowledged.
         [ "$1" = undo ] || { rm -f "$trial" && sync "${trial%/*}"; } || exit
-        echo "$1"
+        echo "decision $1"
     else
-        readlink "$decision" || echo none
+        echo "decision $(readlink "$decision" || echo none)"
     fi
 }

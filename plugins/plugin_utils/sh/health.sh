@@ -25,11 +25,15 @@ main() { # STABLE SECONDS unit=NAME|command=LINE...
             command=*)
                 said=$(timeout "$seconds" /bin/sh -c "${check#*=}" 2>&1 </dev/null)
                 code=$?
-                command="command '$(echo "${check#*=}" | head -n 1)'"
+                command="command '$(printf '%s' "${check#*=}" | head -n 1)'"
                 case $code in
                     0) ;;
-                    124) echo "amiss $command did not end in time" ;;
-                    *) echo "amiss $command: exit code $code: $(echo "$said" | tail -n 3 | paste -s -d ' ' | cut -c 1-300)" ;;
+                    124) printf 'amiss %s did not end in time\n' "$command" ;;
+                    *)
+                        # The text of a command ends the line, and has no line break of its own.
+                        said=$(printf '%s\n' "$said" | tail -n 3 | paste -s -d ' ' | cut -c 1-300)
+                        printf 'amiss %s: exit code %s: %s\n' "$command" "$code" "$said"
+                        ;;
                 esac
                 ;;
         esac

@@ -20,14 +20,14 @@ size() {
 }
 
 # Waits until there is more to read, the job has ended, or the time is over; then answers
-# one line "STATE RC STEP BYTES", STATE being running, ended, killed or gone, with - for what
-# there is not, and the log from the offset on.
+# "job STATE RC STEP", STATE being running, ended, killed or gone, with - for what there is
+# not, and a block "log BYTES" with the log from the offset on.
 follow() { # DIRECTORY OFFSET TENTHS
     state=running rc=-
     left=$3 waited=
     while :; do
         if [ ! -d "$1" ]; then
-            echo "gone - - 0"
+            echo "job gone - -"
             return 0
         elif [ -f "$1/rc" ]; then
             state=ended
@@ -53,7 +53,8 @@ follow() { # DIRECTORY OFFSET TENTHS
         # The rest with the next look, so that a slow connection is not taken for a dead one.
         bytes=65536 state=running rc=-
     fi
-    echo "$state $rc $step $bytes"
+    echo "job $state $rc $step"
+    echo "log $bytes"
     tail -c +"$(($2 + 1))" "$1/log" | head -c "$bytes"
 }
 

@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# Prints which of the store paths on standard input this host lacks. Before, makes the
+# Answers "missing PATH" for each store path on standard input that this host lacks. Before, makes the
 # given link a GC root of the first of them, so that it is kept from its arrival on.
 # main [LINK PATH]
 
@@ -11,5 +11,6 @@ main() {
     if [ $# -eq 2 ]; then
         mkdir -p "${1%/*}" && ln -sfn "$2" "$1" || exit 1
     fi
-    xargs nix-store --check-validity --print-invalid
+    lacking=$(xargs nix-store --check-validity --print-invalid) || exit
+    printf '%s\n' "$lacking" | sed -n 's/^./missing &/p'
 }

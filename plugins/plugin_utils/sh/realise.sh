@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # Begins a build on this host, detached from the connection that asks for it.
-# Standard input of main: the job. Prints its directory.
+# Standard input of main: the job. Answers "directory NAME".
 # main WORDS-OF-NIX-STORE...
 
 main() {
@@ -15,5 +15,5 @@ main() {
     setsid /bin/sh "$directory/job" "$directory" "$@" </dev/null >/dev/null 2>&1 3>&- &
     echo $! >"$directory/pid"
     identity $! >"$directory/identity"
-    echo "$directory"
+    echo "directory $directory"
 }

@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # Writes a revision of what the machine remembers of a deployment. It never replaces one: where another run was
 # faster, the answer is that run's record.
-# Standard input of main: the record. The answer: "written", or "record REVISION TEXT".
+# Standard input of main: the record. The answer: "written yes", or "record REVISION TEXT".
 
 main() { # UUID REVISION
     directory=$(records)/$1
@@ -27,7 +27,7 @@ main() { # UUID REVISION
         return
     fi
     rm -f "$new"
-    echo written
+    echo "written yes"
     for file in "$directory"/*; do
         number=${file##*/}
         case ${number%.json} in

@@ -1,6 +1,7 @@
 # shellcheck shell=sh
-# Prints the closures of the store paths on standard input.
+# Answers "path PATH" for the closures of the store paths on standard input.
 
 main() {
-    xargs nix-store --query --requisites
+    paths=$(xargs nix-store --query --requisites) || exit
+    printf '%s\n' "$paths" | sed 's/^/path /'
 }

@@ -1,13 +1,13 @@
 # shellcheck shell=sh
-# Makes links that keep the outputs of derivations from being collected; says "relinked" for
-# each that led elsewhere before.
+# Makes links that keep the outputs of derivations from being collected; answers "relinked yes"
+# for each that led elsewhere before.
 # main LINK DERIVATION [LINK DERIVATION]...
 
 main() {
     while [ $# -gt 0 ]; do
         before=$(readlink "$1")
         mkdir -p "$(dirname "$1")" && nix-store --indirect --add-root "$1" --realise "$2" >/dev/null || exit 1
-        [ "$(readlink "$1")" = "$before" ] || echo relinked
+        [ "$(readlink "$1")" = "$before" ] || echo "relinked yes"
         shift 2
     done
 }

@@ -1,0 +1,145 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Shows lines to people while a run goes on, and writes what was found out to files."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+from ansible import constants
+from ansible.utils.display import Display
+
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
+
+# C0 without tab and newline, DEL and C1, bidirectional marks and overrides, line and paragraph separators, and
+# bytes that were not UTF-8 (surrogates).
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def plain(text: str) -> str:
+    """Replace control characters, which a terminal would obey and not show."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def plain_values(value: Any) -> Any:
+    """Replace control characters in all texts of nested mappings and lists."""
+    if isinstance(value, str):
+        return plain(value) if _CONTROL.search(value) else value
+    if isinstance(value, dict):
+        return {plain_values(key): plain_values(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_values(one) for one in value]
+    return value
+
+
+def live(name: str, *, silent: bool) -> LineSink:
+    """Return a sink that shows each line at once, prefixed ``name> ``.
+
+    :param silent: show nothing, as ``no_log`` demands.
+    """
+
+    def sink(line: str) -> None:
+        if not silent:
+            # A line of a tool may hold further line breaks, which must not begin a line of another machine.
+            show(f"{name}> {line}".replace("\n", f"\n{name}> "))
+
+    return sink
+
+
+def show(text: str) -> None:
+    """Show a text. Where a callback writes JSON to standard output, it goes to standard error."""
+    line = _Line(plain(text))
+    Display().display(line, stderr="json" in str(constants.DEFAULT_STDOUT_CALLBACK))
+
+
+def write(path: str, text: str) -> None:
+    """Write a text to a file of the user's choice.
+
+    :raises OpsError: if the file can't be written.
+    """
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OpsError(
+            f"{path} can't be written", output=str(error), next_step="Name a file that you may write."
+        ) from error
+
+
+class _Line(str):
+    """A line that leaves at once.
+
+    Python holds lines back if its output goes to a pipe, and Ansible does not flush. A worker sends its lines to the
+    process that writes them: unpickled there, a line prepares that process.
+    """
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[Callable[[str], str], tuple[str]]:
+        return _receive, (str(self),)
+
+
+def _receive(text: str) -> str:
+    """Take a line of a worker, in the process that shows it."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
+            setattr(sys, name, cast(TextIO, _Output(stream)))
+    return text
+
+
+class _Output:
+    """Standard output or standard error of a run that ends if nobody reads it any more.
+
+    Ansible's thread that takes the workers' results ends silently at an error of writing, and the run then waits for
+    results for ever (ansible-core, plugins/strategy/__init__.py: results_thread_main).
+
+    :param stream: the stream itself.
+    """
+
+    _ended = False
+
+    def __init__(self, stream: TextIOWrapper) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            self._end(error)
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush what is held back."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._end(error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _end(self, error: OSError) -> None:
+        """End the run in order, as an interrupt from the terminal does."""
+        if _Output._ended:
+            # A second signal would interrupt the cleanup.
+            return
+        _Output._ended = True
+        # What the cleanup says goes nowhere.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+        if error.errno != errno.EPIPE and self._stream is not sys.__stderr__:
+            print(f"The output can't be written, so this run ends: {error}", file=sys.stderr)
+        os.kill(os.getpid(), signal.SIGINT)
