@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from ansible_collections.nix.ops.plugins.plugin_utils import machine as engine
+from ansible_collections.nix.ops.plugins.plugin_utils import reboot
 from ansible_collections.nix.ops.plugins.plugin_utils.runner import Completed
 from fleet import Machine
 from integration.conftest import MachineFactory
@@ -103,7 +104,8 @@ def acknowledge(target: Machine) -> str:
         done = target.ssh(command, stdin=stdin, check=False)
         return Completed((command,), done.returncode, done.stdout, done.stderr)
 
-    return engine.Machine(target.name, execute, {}).ask("boot_acknowledge", "keep").strip()
+    machine = engine.Machine(target.name, execute, {})
+    return machine.ask("boot_acknowledge", "keep", schema=reboot.DECISION).all("decision")[0]
 
 
 # What keeps the machine from being reached after its reboot.
