@@ -17,12 +17,13 @@ from ansible import constants
 from ansible.config.manager import ConfigManager
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import DEPLOYMENT_CREATE
-from ansible_collections.nix.ops.plugins.plugin_utils import creation, deployments, evaluation, network_source
-from ansible_collections.nix.ops.plugins.plugin_utils.creation import File, Settings
-from ansible_collections.nix.ops.plugins.plugin_utils.deployments import Deployment
+from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import creation, discovery
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.creation import File, Settings
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.discovery import Deployment
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Evaluation, Network
-from ansible_collections.nix.ops.plugins.plugin_utils.ops_action import OpsAction
+from ansible_collections.nix.ops.plugins.plugin_utils.network import evaluation, source
+from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Evaluation, Network
 
 # What Ansible takes where nothing is set.
 _NO_INVENTORY = "/etc/ansible/hosts"
@@ -37,10 +38,10 @@ class ActionModule(OpsAction):
     def perform(self, options: dict[str, Any]) -> dict[str, Any]:
         """Evaluate the network, then write what names it; leave alone what is there."""
         directory = os.path.abspath(options["directory"] or "")
-        path = os.path.join(directory, options["deployment"] + network_source.SOURCE_SUFFIX)
+        path = os.path.join(directory, options["deployment"] + source.SOURCE_SUFFIX)
         config = creation.config(directory, os.getcwd(), str(uuid.uuid4()), _plain(options))
-        network = network_source.network_of_source(path, config)
-        there = deployments.everywhere(self.variables.get("hostvars") or {}, directory, self._loader.load_from_file)
+        network = source.network_of_source(path, config)
+        there = discovery.everywhere(self.variables.get("hostvars") or {}, directory, self._loader.load_from_file)
         for one in there:
             if one.path == path or (one.name == network.name and os.path.dirname(one.path) == directory):
                 return self._existing(one, network, options)

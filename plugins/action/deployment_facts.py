@@ -11,15 +11,16 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import DEPLOYMENT_FACTS
-from ansible_collections.nix.ops.plugins.plugin_utils import generations, keys
-from ansible_collections.nix.ops.plugins.plugin_utils import record as records
-from ansible_collections.nix.ops.plugins.plugin_utils import state as states
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import record as records
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import ssh_keys
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.record import Record
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import Acknowledged, Activated, State
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Remembered
-from ansible_collections.nix.ops.plugins.plugin_utils.generations import Description
-from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost, Machine
-from ansible_collections.nix.ops.plugins.plugin_utils.record import Record
-from ansible_collections.nix.ops.plugins.plugin_utils.state import Acknowledged, Activated, State
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Description
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Remembered
 from ansible_collections.nix.ops.plugins.plugin_utils.state_action import StateAction
 
 # An SSH server that is there and says no will say so again.
@@ -53,7 +54,7 @@ class ActionModule(StateAction):
             "recorded": record is not None and record.state is not None and _same(record.state, state),
             "address": state.acknowledged.address if state.acknowledged else None,
             "port": state.acknowledged.port if state.acknowledged else None,
-            **generations.as_json(found),
+            **description.as_json(found),
         }
         if self.check:
             # Ansible would keep facts of check mode as well.
@@ -68,7 +69,7 @@ class ActionModule(StateAction):
         deadline = time.monotonic() + timeout
         while True:
             try:
-                found = generations.describe(machine, record=uuid)
+                found = description.describe(machine, record=uuid)
             except ConnectionLost as lost:
                 if time.monotonic() > deadline or any(text in str(lost).lower() for text in _FINAL):
                     raise
@@ -92,10 +93,12 @@ class ActionModule(StateAction):
 
     def _is_elsewhere(self, record: Record | None) -> bool:
         """Whether who answers at the old address is another: then the new address is tried."""
-        if self.ways is None or self.ways.now == self.ways.told or record is not None:
+        if self.addresses is None or self.addresses.now == self.addresses.told or record is not None:
             return False
-        self.live()(f"what answers at {self.ways.now} has no record of this deployment; trying {self.ways.told}")
-        self.ways.settle()
+        self.live()(
+            f"what answers at {self.addresses.now} has no record of this deployment; trying {self.addresses.told}"
+        )
+        self.addresses.settle()
         return True
 
     def _check_is(self, name: str, record: Record | None, machine: Machine) -> None:
@@ -104,7 +107,7 @@ class ActionModule(StateAction):
         if record.damage:
             self.live()(f"the machine's own record is damaged ({record.damage}): it is written anew")
         elif record.state is not None and record.state.machine != name:
-            where = f" at {self.ways.now}" if self.ways else ""
+            where = f" at {self.addresses.now}" if self.addresses else ""
             raise OpsError(
                 f"the machine{where} has a record that it is {record.state.machine} of this deployment",
                 machine=machine.name,
@@ -124,21 +127,21 @@ class ActionModule(StateAction):
             return Remembered(version), False
         # The private key that is there decides: whoever puts another one there wants that.
         path = options["ssh_key"]
-        public = keys.public_key(path) or known.ssh_public_key
+        public = ssh_keys.public_key(path) or known.ssh_public_key
         if public or self.check or not options["provision"]:
             return Remembered(version, public), False
-        if reason := keys.why_not_kept(path, os.environ, self.variables):
+        if reason := ssh_keys.why_not_kept(path, os.environ, self.variables):
             say(f"generating no SSH key pair: {reason}")
             return Remembered(version), False
-        public = keys.generate(path, keys.comment(options["machine"], options["deployment"]))
+        public = ssh_keys.generate(path, ssh_keys.comment(options["machine"], options["deployment"]))
         say("generating new SSH key pair... done")
         return Remembered(version, public), True
 
     def _acknowledged(self, known: State) -> Acknowledged | None:
         """Where the machine has just been reached; the time counts only where that is news."""
-        if self.ways is None:
+        if self.addresses is None:
             return known.acknowledged
-        address, port = self.ways.now.address, self.ways.now.port or 22
+        address, port = self.addresses.now.address, self.addresses.now.port or 22
         before = known.acknowledged
         if before is not None and (before.address, before.port) == (address, port):
             return before

@@ -10,10 +10,11 @@ import os
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import DEPLOYMENT_INFO
-from ansible_collections.nix.ops.plugins.plugin_utils import deployment_report, deployments, display
-from ansible_collections.nix.ops.plugins.plugin_utils.deployments import Deployment
+from ansible_collections.nix.ops.plugins.plugin_utils import display
+from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import discovery, report
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.discovery import Deployment
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.ops_action import OpsAction
 
 
 class ActionModule(OpsAction):
@@ -25,7 +26,7 @@ class ActionModule(OpsAction):
     def perform(self, options: dict[str, Any]) -> dict[str, Any]:
         """Compare what each network wants with what was found and what is remembered."""
         reports = [
-            deployment_report.report(
+            report.report(
                 one,
                 options["found"],
                 env=self.environment,
@@ -34,15 +35,15 @@ class ActionModule(OpsAction):
             )
             for one in self._deployments(options["networks"])
         ]
-        found = [deployment_report.as_json(one) for one in reports]
+        found = [report.as_json(one) for one in reports]
         document = json.dumps(found, indent=2, ensure_ascii=False)
         if not self._task.no_log:
-            texts = [document] if options["format"] == "json" else map(deployment_report.as_text, reports)
+            texts = [document] if options["format"] == "json" else map(report.as_text, reports)
             display.show("\n\n".join(texts))
         if options["file"]:
             display.write(os.path.abspath(options["file"]), f"{document}\n")
         result: dict[str, Any] = {"changed": False, "deployments": found}
-        wrong = [line for one in reports for line in deployment_report.wrong(one, options["fail_on"], options["found"])]
+        wrong = [line for one in reports for line in report.wrong(one, options["fail_on"], options["found"])]
         if wrong:
             error = OpsError(
                 "Not all machines are as they shall be (fail_on).",
@@ -54,7 +55,7 @@ class ActionModule(OpsAction):
         return result
 
     def _deployments(self, sources: list[str] | None) -> list[Deployment]:
-        there = deployments.of_inventory(self.variables.get("hostvars") or {}, self._loader.load_from_file)
+        there = discovery.of_inventory(self.variables.get("hostvars") or {}, self._loader.load_from_file)
         if sources is not None:
             wanted = [os.path.abspath(source) for source in sources]
             there = [one for one in there if one.path in wanted]

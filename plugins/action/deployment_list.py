@@ -10,11 +10,13 @@ import os
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import DEPLOYMENT_LIST
-from ansible_collections.nix.ops.plugins.plugin_utils import deployments, display, evaluation, fact_cache
-from ansible_collections.nix.ops.plugins.plugin_utils.deployments import Deployment
+from ansible_collections.nix.ops.plugins.plugin_utils import display
+from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import discovery, fact_cache
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.discovery import Deployment
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.table import Align, Column, table
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.ops_action import OpsAction
-from ansible_collections.nix.ops.plugins.plugin_utils.table import Align, Column, table
+from ansible_collections.nix.ops.plugins.plugin_utils.network import evaluation
 
 _COLUMNS = (
     Column("UUID"),
@@ -35,7 +37,7 @@ class ActionModule(OpsAction):
         """Describe each deployment, without a machine being asked."""
         directory = os.path.abspath(options["directory"] or "")
         hosts = self.variables.get("hostvars") or {}
-        there = deployments.everywhere(hosts, directory, self._loader.load_from_file)
+        there = discovery.everywhere(hosts, directory, self._loader.load_from_file)
         if there:
             self._warn_of_cache()
         found = [self._describe(one) for one in there]
@@ -62,7 +64,7 @@ class ActionModule(OpsAction):
                 problem = str(error)
         if problem:
             self.warn(f"{one.path}: {problem}")
-        count = len(deployments.deployed(one, machines, self.warn))
+        count = len(discovery.deployed(one, machines, self.warn))
         return {
             "uuid": one.uuid,
             "name": one.name,

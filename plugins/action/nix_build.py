@@ -13,20 +13,15 @@ from typing import Any
 from ansible.parsing.dataloader import DataLoader
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIX_BUILD
-from ansible_collections.nix.ops.plugins.plugin_utils import (
-    awx,
-    closure,
-    evaluation,
-    network_source,
-    nix_cli,
-    realisation,
-)
+from ansible_collections.nix.ops.plugins.plugin_utils import awx, nix
+from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Derivation, Expression, Network, Remembered
-from ansible_collections.nix.ops.plugins.plugin_utils.machine import Machine
-from ansible_collections.nix.ops.plugins.plugin_utils.ops_action import OpsAction
-from ansible_collections.nix.ops.plugins.plugin_utils.realisation import Built, Manner
-from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.network import evaluation, source
+from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Derivation, Expression, Network, Remembered
+from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
+from ansible_collections.nix.ops.plugins.plugin_utils.store import build, copy
+from ansible_collections.nix.ops.plugins.plugin_utils.store.build import BuildOptions, Built
 
 
 @dataclass(frozen=True)
@@ -87,14 +82,16 @@ class ActionModule(OpsAction):
         drv_paths = [derivation.drv_path for derivation in wanted.derivations]
         if self.here:
             inherited = os.environ.get("NIX_CONFIG", "")
-            manner = Manner(dry_run, nix_cli.with_settings(wanted.settings, self.environment, inherited))
-            built = realisation.realise_here(drv_paths, manner=manner, roots=roots, on_line=wanted.say)
+            how = BuildOptions(dry_run, nix.with_settings(wanted.settings, self.environment, inherited))
+            built = build.realise_here(drv_paths, options=how, roots=roots, on_line=wanted.say)
             # Links that go with the files of a job are made by each one, and are no change.
             links_stay = awx.job_directory() is None
             relinked = links_stay and before != [os.path.realpath(root) for root in roots]
         else:
-            machine = self.machine(nix_cli.with_settings(wanted.settings, self.environment))
-            built, relinked = self._realise_on_host(machine, drv_paths, Manner(dry_run), roots, wanted.say, options)
+            machine = self.machine(nix.with_settings(wanted.settings, self.environment))
+            built, relinked = self._realise_on_host(
+                machine, drv_paths, BuildOptions(dry_run), roots, wanted.say, options
+            )
         return {
             "changed": bool(built.built or built.fetched or relinked),
             "derivations": [_answer(derivation) for derivation in wanted.derivations],
@@ -107,18 +104,18 @@ class ActionModule(OpsAction):
         self,
         machine: Machine,
         drv_paths: Sequence[str],
-        manner: Manner,
+        how: BuildOptions,
         roots: Sequence[str],
         say: LineSink,
         options: Mapping[str, Any],
     ) -> tuple[Built, bool]:
-        if self.check and closure.missing(machine, drv_paths):
+        if self.check and copy.missing(machine, drv_paths):
             say("the derivations are not on this host yet; what it would fetch instead of building is not known")
             return Built(tuple(drv_paths), ()), False
-        closure.push(self.road(machine), drv_paths, manner=closure.Manner(), gc_root=None, on_line=say)
+        copy.push(self.transport(machine), drv_paths, options=copy.CopyOptions(), gc_root=None, on_line=say)
         patience = options["reconnect_timeout"]
-        built = realisation.realise_on(machine, drv_paths, manner=manner, on_line=say, patience=patience)
-        return built, realisation.root_on(machine, drv_paths, roots)
+        built = build.realise_on(machine, drv_paths, options=how, on_line=say, patience=patience)
+        return built, build.root_on(machine, drv_paths, roots)
 
 
 def _network(options: Mapping[str, Any], loader: DataLoader) -> Network:
@@ -127,14 +124,14 @@ def _network(options: Mapping[str, Any], loader: DataLoader) -> Network:
         "name": options["deployment"]
     }
     if len(files) == 1 and not any(given.values()):
-        return network_source.read_source(files[0], loader.load_from_file)
-    if any(not file.endswith(network_source.FILE_SUFFIX) for file in files):
+        return source.read_source(files[0], loader.load_from_file)
+    if any(not file.endswith(source.FILE_SUFFIX) for file in files):
         raise OpsError(
             f"{', '.join(files)} and options of the task can't be one network",
-            next_step=f"Give one file ending in {network_source.SOURCE_SUFFIX}, which says all by itself, or"
-            f" files ending in {network_source.FILE_SUFFIX}.",
+            next_step=f"Give one file ending in {source.SOURCE_SUFFIX}, which says all by itself, or"
+            f" files ending in {source.FILE_SUFFIX}.",
         )
-    return network_source.network_of_files(files, **given)
+    return source.network_of_files(files, **given)
 
 
 def _expression(options: Mapping[str, Any]) -> Expression:

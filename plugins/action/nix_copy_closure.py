@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIX_COPY_CLOSURE
-from ansible_collections.nix.ops.plugins.plugin_utils import closure
+from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.ops_action import OpsAction
+from ansible_collections.nix.ops.plugins.plugin_utils.store import copy
 
 
 class ActionModule(OpsAction):
@@ -23,22 +23,22 @@ class ActionModule(OpsAction):
         paths = options["paths"]
         if options["gc_root"] and options["direction"] == "from":
             raise OpsError("'gc_root' is a link on the host, and nothing goes there", next_step="Leave it out.")
-        road = self.road(self.machine())
+        transport = self.transport(self.machine())
         if self.check:
-            would = closure.would_push if options["direction"] == "to" else closure.would_pull
-            return _answer(would(road, paths))
+            would = copy.would_push if options["direction"] == "to" else copy.would_pull
+            return _answer(would(transport, paths))
         if options["sign_key_file"]:
-            closure.sign(paths, options["sign_key_file"], environment=self.environment)
+            copy.sign(paths, options["sign_key_file"], environment=self.environment)
         say = self.live()
-        manner = closure.Manner(options["substitutes"], options["compress"])
+        how = copy.CopyOptions(options["substitutes"], options["compress"])
         if options["direction"] == "to":
-            copied = closure.push(road, paths, manner=manner, gc_root=options["gc_root"], on_line=say)
+            copied = copy.push(transport, paths, options=how, gc_root=options["gc_root"], on_line=say)
         else:
-            copied = closure.pull(road, paths, manner=manner, on_line=say)
+            copied = copy.pull(transport, paths, options=how, on_line=say)
         if copied.paths:
             say("closures copied successfully")
         return _answer(copied)
 
 
-def _answer(copied: closure.Copied) -> dict[str, Any]:
+def _answer(copied: copy.Copied) -> dict[str, Any]:
     return {"changed": bool(copied.paths), "paths": list(copied.paths), "bytes": copied.size}

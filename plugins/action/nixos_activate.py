@@ -13,30 +13,25 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIXOS_ACTIVATE
-from ansible_collections.nix.ops.plugins.plugin_utils import (
-    activation,
-    difference,
-    fact_cache,
-    generations,
-    health,
-    nix_cli,
-    reboot,
-    ssh_route,
-)
-from ansible_collections.nix.ops.plugins.plugin_utils import state as states
-from ansible_collections.nix.ops.plugins.plugin_utils.activation import (
+from ansible_collections.nix.ops.plugins.plugin_utils import nix
+from ansible_collections.nix.ops.plugins.plugin_utils.activation import difference, health, protocol, reboot
+from ansible_collections.nix.ops.plugins.plugin_utils.activation.health import Checks
+from ansible_collections.nix.ops.plugins.plugin_utils.activation.protocol import (
     Access,
     Activation,
     ActivationFailed,
     Goal,
     Policy,
 )
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import fact_cache
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import Acknowledged, Activated, State
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Remembered
-from ansible_collections.nix.ops.plugins.plugin_utils.generations import Description, Standing
-from ansible_collections.nix.ops.plugins.plugin_utils.health import Checks
-from ansible_collections.nix.ops.plugins.plugin_utils.ssh_route import Endpoint
-from ansible_collections.nix.ops.plugins.plugin_utils.state import Acknowledged, Activated, State
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import connection as connections
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import Endpoint
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Description, Standing
+from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Remembered
 from ansible_collections.nix.ops.plugins.plugin_utils.state_action import StateAction
 
 # After these the machine runs another system, and another sshd may be in it.
@@ -61,7 +56,7 @@ class ActionModule(StateAction):
         self.destination = self._destination(options["address"], options["port"])
         if options["remember"] and not self.check:
             fact_cache.check()
-        standing = generations.standing_of(options["found"])
+        standing = description.standing_of(options["found"])
         described = None
         if standing is None or (self.wants_diff and not standing.stands_at(goal.toplevel, goal.action)):
             described = self._described(goal.profile)
@@ -109,7 +104,7 @@ class ActionModule(StateAction):
     def _destination(self, address: str | None, port: int | None) -> Endpoint | None:
         if address is None and port is None:
             return None
-        said = ssh_route.endpoint(self._connection)
+        said = connections.endpoint(self._connection)
         if said is None:
             return None
         where = Endpoint(address or said.address, port or said.port)
@@ -120,7 +115,7 @@ class ActionModule(StateAction):
         check = None
         if checks:
             machine = self.machine()
-            address = self.ways.told.address if self.ways else None
+            address = self.addresses.told.address if self.addresses else None
             check = partial(health.check, checks, machine, address, on_line=self.live())
         return Access(self.confirm, self.confirm_boot, check, checks.deadline if checks else 0)
 
@@ -139,7 +134,7 @@ class ActionModule(StateAction):
             )
 
     def _described(self, profile: str) -> Description:
-        return generations.describe(self.machine(), profile=profile, closure=self.wants_diff, units=self.wants_diff)
+        return description.describe(self.machine(), profile=profile, closure=self.wants_diff, units=self.wants_diff)
 
     def _check_known(self, remember: dict[str, Any] | None, running: str | None) -> None:
         state = self.cached_state(remember["uuid"]) if remember else None
@@ -156,7 +151,7 @@ class ActionModule(StateAction):
         remember = options["remember"]
         machine = self.machine()
         self.stay()
-        return activation.activate(
+        return protocol.activate(
             machine,
             goal,
             Policy(
@@ -175,7 +170,7 @@ class ActionModule(StateAction):
         )
 
     def _acknowledged(self) -> dict[str, Any] | None:
-        told = self.ways.told if self.ways else None
+        told = self.addresses.told if self.addresses else None
         return {"address": told.address, "port": told.port or 22} if told else None
 
     def _remember(
@@ -218,7 +213,7 @@ class ActionModule(StateAction):
         if not Path(toplevel).exists():
             old = found.standing.running or "nothing"
             return "" if old == toplevel else f"system: {old} → {toplevel}\n"
-        new = nix_cli.requisites([toplevel], env=self.environment)
+        new = nix.requisites([toplevel], env=self.environment)
         packages = difference.packages(found.closure, new)
         units = difference.units(found.units, difference.units_of(toplevel))
         if units:

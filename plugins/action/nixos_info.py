@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIXOS_INFO
-from ansible_collections.nix.ops.plugins.plugin_utils import generations
-from ansible_collections.nix.ops.plugins.plugin_utils.ops_action import OpsAction
+from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
 
 
 class ActionModule(OpsAction):
@@ -19,6 +19,6 @@ class ActionModule(OpsAction):
 
     def perform(self, options: dict[str, Any]) -> dict[str, Any]:
         """Ask the machine once."""
-        generations.check_profile(options["profile"])
-        found = generations.describe(self.machine(), profile=options["profile"])
-        return {"changed": False, **generations.as_json(found)}
+        description.check_profile(options["profile"])
+        found = description.describe(self.machine(), profile=options["profile"])
+        return {"changed": False, **description.as_json(found)}

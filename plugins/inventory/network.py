@@ -174,18 +174,11 @@ from ansible.plugins.loader import connection_loader
 from ansible.template import trust_as_template
 from ansible.utils.path import unfrackpath
 
-from ansible_collections.nix.ops.plugins.plugin_utils import keys
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import ssh_keys
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import (
-    Definition,
-    Evaluation,
-    Network,
-    check_name,
-    evaluate,
-    keep_inputs,
-    last_inputs,
-)
-from ansible_collections.nix.ops.plugins.plugin_utils.network_source import (
+from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluation import evaluate, keep_inputs, last_inputs
+from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Definition, Evaluation, Network, check_name
+from ansible_collections.nix.ops.plugins.plugin_utils.network.source import (
     FILE_SUFFIX,
     SOURCE_SUFFIX,
     network_of_file,
@@ -292,11 +285,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         directory = self.get_option("ssh_keys")
         if directory:
             directory = os.path.join(os.path.dirname(source), Path(directory).expanduser())
-        path = keys.path_of(network.uuid, definition.name, directory)
+        path = ssh_keys.path_of(network.uuid, definition.name, directory)
         variables = {"nix_ssh_key": path}
-        if keys.vault_id(path):
+        if ssh_keys.vault_id(path):
             variables["nix_ssh_options"] = _DECRYPTING
-        elif options := keys.ssh_options(path):
+        elif options := ssh_keys.ssh_options(path):
             variables["nix_ssh_options"] = shlex.join(options)
         if "nix_ssh_options" in variables and definition.ssh_options:
             variables["nix_ssh_common_args"] = shlex.join(definition.ssh_options)

@@ -54,7 +54,7 @@ from typing import Any
 
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.nix.ops.plugins.plugin_utils import keys, vaulted_keys
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import ssh_keys, vaulted_keys
 
 
 class LookupModule(LookupBase):
@@ -63,4 +63,4 @@ class LookupModule(LookupBase):
     def run(self, terms: Sequence[str], variables: Mapping[str, Any] | None = None, **kwargs: Any) -> list[str]:
         """Decrypt the keys where that is needed, and tell how ssh offers them."""
         self.set_options(var_options=variables, direct=kwargs)
-        return [shlex.join(keys.offering(vaulted_keys.identity(str(path), self._loader))) for path in terms]
+        return [shlex.join(ssh_keys.offering(vaulted_keys.identity(str(path), self._loader))) for path in terms]

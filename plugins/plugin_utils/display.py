@@ -19,7 +19,7 @@ from ansible import constants
 from ansible.utils.display import Display
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
+from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 
 # C0 without tab and newline, DEL and C1, bidirectional marks and overrides, line and paragraph separators, and
 # bytes that were not UTF-8 (surrogates).

@@ -9,13 +9,13 @@ from abc import ABC
 from dataclasses import replace
 from typing import Any
 
-from ansible_collections.nix.ops.plugins.plugin_utils import fact_cache
-from ansible_collections.nix.ops.plugins.plugin_utils import record as records
-from ansible_collections.nix.ops.plugins.plugin_utils import state as states
+from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import fact_cache
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import record as records
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import DamagedState, State
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost
-from ansible_collections.nix.ops.plugins.plugin_utils.ops_action import OpsAction
-from ansible_collections.nix.ops.plugins.plugin_utils.state import DamagedState, State
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost
 
 
 class StateAction(OpsAction, ABC):

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from ansible_collections.nix.ops.plugins.plugin_utils import machine as engine
-from ansible_collections.nix.ops.plugins.plugin_utils import reboot
-from ansible_collections.nix.ops.plugins.plugin_utils.runner import Completed
+from ansible_collections.nix.ops.plugins.plugin_utils.activation import reboot
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import host as engine
+from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed
 from fleet import Machine
 from integration.conftest import MachineFactory
 from integration.networks import ACTIVATE, Network, standing
@@ -105,7 +105,7 @@ def acknowledge(target: Machine) -> str:
         return Completed((command,), done.returncode, done.stdout, done.stderr)
 
     machine = engine.Machine(target.name, execute, {})
-    return machine.ask("boot_acknowledge", "keep", schema=reboot.DECISION).all("decision")[0]
+    return machine.ask("activation/boot_acknowledge", "keep", schema=reboot.DECISION).all("decision")[0]
 
 
 # What keeps the machine from being reached after its reboot.

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.nix.ops.plugins.plugin_utils.keys import generate
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.ssh_keys import generate
 from fleet import Machine
 from integration.conftest import MachineFactory
 from integration.networks import Network

@@ -18,9 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.nix.ops.plugins.plugin_utils import evaluation
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Network, Remembered, evaluate, instantiate
+from ansible_collections.nix.ops.plugins.plugin_utils.network import evaluation
+from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluation import evaluate, instantiate
+from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Network, Remembered
 from networks.support import NETWORKS, NIX_PATH, write
 
 NIXPKGS = os.environ.get("NIX_OPS_REAL_NIXPKGS")

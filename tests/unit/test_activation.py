@@ -8,9 +8,9 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import SYSTEM_PROFILE
-from ansible_collections.nix.ops.plugins.plugin_utils.activation import Goal, Policy, Units, read_units
+from ansible_collections.nix.ops.plugins.plugin_utils.activation.protocol import Goal, Policy, Units, read_units
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.generations import Standing
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Standing
 
 OLD, NEW = "/nix/store/" + "0" * 32 + "-nixos-system-old", "/nix/store/" + "1" * 32 + "-nixos-system-new"
 

@@ -9,11 +9,11 @@ import re
 
 import pytest
 
-from ansible_collections.nix.ops.plugins.plugin_utils import answer, generations
-from ansible_collections.nix.ops.plugins.plugin_utils.answer import Key
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.machine import Machine
-from ansible_collections.nix.ops.plugins.plugin_utils.runner import Completed
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import answer, description
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Key
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed
 
 SCHEMA = {
     "boots": Key(re.compile("[a-z/]*"), required=True),
@@ -98,10 +98,10 @@ nix_store /run/current-system/sw/bin/nix-store
 """
 
 
-def describe(text: str) -> generations.Description:
+def describe(text: str) -> description.Description:
     """Describe a machine that answers this."""
     done = Completed(("/bin/sh",), 0, f"nix.ops answers\n{text}", "")
-    return generations.describe(Machine("target", lambda *_words: done, {}))
+    return description.describe(Machine("target", lambda *_words: done, {}))
 
 
 def test_a_machine_describes_itself() -> None:

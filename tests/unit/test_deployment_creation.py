@@ -16,9 +16,10 @@ import pytest
 from ansible.config.manager import ConfigManager
 from ansible.parsing.dataloader import DataLoader
 
-from ansible_collections.nix.ops.plugins.plugin_utils import creation, network_source
-from ansible_collections.nix.ops.plugins.plugin_utils.creation import File, Settings
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import creation
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.creation import File, Settings
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.network import source
 
 UUID = "9e8652aa-e64a-11f1-b7ab-02fc00000001"
 GIVEN: dict[str, Any] = {
@@ -76,8 +77,8 @@ def test_source_is_read_back_as_it_was_given(tmp_path):
     path = str(tmp_path / "target.network.yml")
     given = config(str(tmp_path), str(tmp_path), arguments=SPECIAL, options={"cores": 2, "keep-going": True})
     (tmp_path / "target.network.yml").write_text(creation.source(path, given).text, encoding="utf-8")
-    network = network_source.read_source(path, DataLoader().load_from_file)
-    assert network == network_source.network_of_source(path, given)
+    network = source.read_source(path, DataLoader().load_from_file)
+    assert network == source.network_of_source(path, given)
     assert network.arguments == SPECIAL
     assert network.options == {"cores": "2", "keep-going": "true"}
 
@@ -164,6 +165,6 @@ def test_place_for_what_is_kept(tmp_path):
 def test_files_that_are_no_network(tmp_path):
     for name in ("missing.nix", "a.network.yml"):
         (tmp_path / "a.network.yml").touch()
-        network = network_source.network_of_files([str(tmp_path / name)], name="a")
+        network = source.network_of_files([str(tmp_path / name)], name="a")
         with pytest.raises(OpsError, match=name):
             creation.check_files(network)

@@ -10,12 +10,14 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.nix.ops.plugins.plugin_utils import deployment_report, deployments, evaluation, fact_cache
-from ansible_collections.nix.ops.plugins.plugin_utils import state as states
-from ansible_collections.nix.ops.plugins.plugin_utils.deployment_report import Machine, Report
-from ansible_collections.nix.ops.plugins.plugin_utils.deployments import Deployment
-from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Definition, Derivation, Evaluation, Network
-from ansible_collections.nix.ops.plugins.plugin_utils.state import Acknowledged, Activated, State, Status
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import discovery, fact_cache
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import report as reports
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.discovery import Deployment
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.report import Machine, Report
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import Acknowledged, Activated, State, Status
+from ansible_collections.nix.ops.plugins.plugin_utils.network import evaluation
+from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Definition, Derivation, Evaluation, Network
 
 UUID = "9e8652aa-e64a-11f1-b7ab-02fc00000001"
 OLD = "/nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05"
@@ -42,7 +44,7 @@ MACHINE = Machine(
 
 
 def text(*machines, notes=()):
-    return deployment_report.as_text(Report(NETWORK, "/net/example.network.yml", "Described", machines, notes))
+    return reports.as_text(Report(NETWORK, "/net/example.network.yml", "Described", machines, notes))
 
 
 def cells(**changed):
@@ -114,7 +116,7 @@ def report(monkeypatch):
             fact_cache, "entry", lambda host: {UUID: states.as_json(cached[host])} if host in cached else {}
         )
         one = Deployment("/net/example.network.yml", "example", UUID, NETWORK, hosts=hosts or {})
-        return deployment_report.report(one, found or {}, env={}, on_line=print, warn=print)
+        return reports.report(one, found or {}, env={}, on_line=print, warn=print)
 
     return made
 
@@ -173,4 +175,4 @@ def test_machine_whose_host_was_renamed_has_not_left(report):
 def test_deployed_machines_are_counted_with_those_that_left(report):
     report([], cached := {"a": state("a", "a", "b"), "b": state("b"), "asked": State(UUID, "example", "asked")})
     one = Deployment("/net/example.network.yml", "example", UUID, NETWORK)
-    assert deployments.deployed(one, ["a", "asked", "never"], print) == {name: cached[name] for name in "ab"}
+    assert discovery.deployed(one, ["a", "asked", "never"], print) == {name: cached[name] for name in "ab"}

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.nix.ops.plugins.plugin_utils import difference
+from ansible_collections.nix.ops.plugins.plugin_utils.activation import difference
 
 
 def path(name, digest="0"):

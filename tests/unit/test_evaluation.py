@@ -12,17 +12,15 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.nix.ops.plugins.plugin_utils import evaluation, nix_cli, remembered_evaluations, runner
+from ansible_collections.nix.ops.plugins.plugin_utils import nix, process
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import (
-    Derivation,
-    Expression,
-    Network,
-    Remembered,
+from ansible_collections.nix.ops.plugins.plugin_utils.network import cache, evaluation
+from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluation import (
     evaluate,
     instantiate,
     instantiate_expression,
 )
+from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Derivation, Expression, Network, Remembered
 from networks.support import NETWORKS, NIX_PATH, write
 
 
@@ -32,7 +30,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     monkeypatch.delenv("NIX_PATH", raising=False)
     monkeypatch.setattr(evaluation, "_answers", {})
     # The tests' files are older than their evaluation, if only by a moment.
-    monkeypatch.setattr(remembered_evaluations, "_TICK", 0)
+    monkeypatch.setattr(cache, "_TICK", 0)
     yield
 
 
@@ -173,7 +171,7 @@ def test_what_a_health_check_refers_to_is_in_the_closure_and_nothing_else_is(tmp
         return evaluation.derivations["machine"], checks["commands"] if checks else []
 
     def inputs(derivation: Derivation) -> str:
-        asked = nix_cli.run(["nix-store", "--query", "--requisites", derivation.drv_path], env={})
+        asked = nix.run(["nix-store", "--query", "--requisites", derivation.drv_path], env={})
         return asked.stdout
 
     none, _commands = answer("none", "[ ]")
@@ -236,11 +234,11 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """The commands that are run."""
     seen: list[tuple[str, ...]] = []
 
-    def spy(argv: list[str], **more: Any) -> runner.Completed:
+    def spy(argv: list[str], **more: Any) -> process.Completed:
         seen.append(tuple(argv))
-        return runner.run(argv, **more)
+        return process.run(argv, **more)
 
-    monkeypatch.setattr(nix_cli, "run", spy)
+    monkeypatch.setattr(nix, "run", spy)
     return seen
 
 
@@ -314,14 +312,14 @@ def test_argument_values_are_seen_by_nix_alone(tmp_path: Path, monkeypatch: pyte
     secret = "hunter2-of-the-test"
     inputs: list[Path] = []
 
-    def spy(argv: list[str], **more: Any) -> runner.Completed:
+    def spy(argv: list[str], **more: Any) -> process.Completed:
         inputs.append(Path(argv[argv.index("inputs") + 1]))
         assert not [word for word in argv if secret in word]
         assert stat.S_IMODE(inputs[-1].stat().st_mode) == 0o600
         assert stat.S_IMODE(inputs[-1].parent.stat().st_mode) == 0o700
-        return runner.run(argv, **more)
+        return process.run(argv, **more)
 
-    monkeypatch.setattr(nix_cli, "run", spy)
+    monkeypatch.setattr(nix, "run", spy)
     files = write(
         tmp_path, n="{ secret }: { machine.deployment.owners = [ (toString (builtins.stringLength secret)) ]; }"
     )
@@ -594,7 +592,7 @@ def test_flake_has_our_options_unless_another_tool_declares_its_own(tmp_path: Pa
     }
 
     def has_guard(name: str) -> bool:
-        asked = nix_cli.run(["nix-store", "--query", "--requisites", answer.derivations[name].drv_path], env={})
+        asked = nix.run(["nix-store", "--query", "--requisites", answer.derivations[name].drv_path], env={})
         assert asked.exit_code == 0
         return "nix-ops-boot-guard" in asked.stdout
 

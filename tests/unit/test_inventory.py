@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 from ansible.parsing.dataloader import DataLoader
 
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.ssh_keys import generate
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.keys import generate
-from ansible_collections.nix.ops.plugins.plugin_utils.network_source import read_source
+from ansible_collections.nix.ops.plugins.plugin_utils.network.source import read_source
 from networks.support import ENVIRONMENT, NETWORKS, NIXPKGS, write
 
 BIN = Path(sys.executable).parent

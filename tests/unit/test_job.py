@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.nix.ops.plugins.plugin_utils import job
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost, Machine
-from ansible_collections.nix.ops.plugins.plugin_utils.runner import Completed, run
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import jobs
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed, run
 
 
 def execute(command, stdin, within):
@@ -44,45 +44,45 @@ def directory(tmp_path):
 
 
 def test_a_running_job_is_looked_at(host, directory):
-    assert job.look(host, str(directory), 4) == job.Look("running", None, None, b"two\n")
+    assert jobs.look(host, str(directory), 4) == jobs.Look("running", None, None, b"two\n")
 
 
 def test_an_ended_job_tells_its_exit_code_and_its_last_step(host, directory):
     (directory / "step").write_text("boot\n")
     (directory / "rc").write_text("3\n")
-    assert job.look(host, str(directory), 0) == job.Look("ended", 3, "boot", b"one\ntwo\n")
+    assert jobs.look(host, str(directory), 0) == jobs.Look("ended", 3, "boot", b"one\ntwo\n")
 
 
 def test_much_is_read_piece_by_piece_and_ends_with_the_last(host, directory):
     text = "".join(f"line {number}\n" for number in range(20_000))
     (directory / "log").write_text(text)
     (directory / "rc").write_text("0\n")
-    assert job.look(host, str(directory), 0).state == "running"
+    assert jobs.look(host, str(directory), 0).state == "running"
     lines: list[str] = []
-    ended = job.follow(host, str(directory), on_line=lines.append, patience=1)
+    ended = jobs.follow(host, str(directory), on_line=lines.append, patience=1)
     assert (ended.state, ended.exit_code, ended.log) == ("ended", 0, text)
     assert lines == text.splitlines()
 
 
 def test_a_later_process_of_the_same_number_is_not_taken_for_the_job(host, directory):
     (directory / "identity").write_text("another-boot 1\n")
-    assert job.look(host, str(directory), 8).state == "killed"
+    assert jobs.look(host, str(directory), 8).state == "killed"
     pid = int((directory / "pid").read_text())
-    host.run("job", "stop", str(directory))
+    host.run("machine/job", "stop", str(directory))
     assert not directory.exists()
     assert Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
 
 
 def test_a_job_is_stopped_with_all_it_started(host, directory):
     pid = int((directory / "pid").read_text())
-    host.run("job", "stop", str(directory))
+    host.run("machine/job", "stop", str(directory))
     assert not directory.exists()
     _pid, status = os.waitpid(pid, 0)
     assert os.WTERMSIG(status) == signal.SIGTERM
 
 
 def test_a_job_without_a_directory_is_gone(host, tmp_path):
-    assert job.look(host, str(tmp_path / "none"), 0).state == "gone"
+    assert jobs.look(host, str(tmp_path / "none"), 0).state == "gone"
 
 
 def test_whatever_hinders_the_asking_is_waited_for():
@@ -94,7 +94,7 @@ def test_whatever_hinders_the_asking_is_waited_for():
             raise hindrance
         return "answer"
 
-    assert job.patiently(ask, "host", on_line=said.append, patience=10) == "answer"
+    assert jobs.patiently(ask, "host", on_line=said.append, patience=10) == "answer"
     assert said == ["connection lost, reconnecting: refused"]
 
 
@@ -103,6 +103,6 @@ def test_patience_ends_with_what_is_known():
         raise ConnectionLost("no route to host")
 
     with pytest.raises(OpsError, match="has not answered for 0 seconds") as failure:
-        job.patiently(ask, "host", on_line=lambda _line: None, patience=0)
+        jobs.patiently(ask, "host", on_line=lambda _line: None, patience=0)
     assert "goes on by itself" in str(failure.value)
     assert "no route to host" in str(failure.value)

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.keys import (
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.ssh_keys import (
     comment,
     generate,
     path_of,
@@ -25,6 +24,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.keys import (
     vault_id,
     why_not_kept,
 )
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 
 UUID = "9e8652aa-e64a-11f1-b7ab-02fc00000001"
 

@@ -9,15 +9,15 @@ import subprocess
 
 import pytest
 
-from ansible_collections.nix.ops.plugins.plugin_utils.answer import YES, Key
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.machine import (
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import YES, Key
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import (
     ConnectionLost,
     Machine,
     compose,
     encode_word,
 )
-from ansible_collections.nix.ops.plugins.plugin_utils.runner import Completed
+from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed
 
 SHELLS = [["dash"], ["bash", "--posix"], ["busybox", "sh"]]
 
@@ -100,13 +100,13 @@ def answering(stdout, exit_code=0):
 
 def test_a_shell_that_did_not_run_the_script_is_no_answer():
     with pytest.raises(OpsError, match="did not run the script") as refused:
-        answering("Welcome to this appliance!\n").ask("describe", "/nix/var/nix/profiles/system")
+        answering("Welcome to this appliance!\n").ask("machine/describe", "/nix/var/nix/profiles/system")
     assert "Welcome to this appliance!" in str(refused.value)
 
 
 def test_what_a_login_prints_before_the_answer_is_left_out():
     machine = answering("relinked yes\nnix.ops answers\nwritten yes\n")
-    assert "relinked" not in machine.ask("record", schema={"written": Key(YES)})
+    assert "relinked" not in machine.ask("deployment/record", schema={"written": Key(YES)})
 
 
 def test_the_directories_of_nixos_are_on_the_path(shell):
@@ -130,4 +130,4 @@ def test_what_failed_is_told_although_nothing_can_be_removed_any_more():
         try:
             raise OpsError("the build failed")
         finally:
-            machine.tidy("temporary", "remove", "/tmp/x")
+            machine.tidy("store/temporary", "remove", "/tmp/x")

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.nix.ops.plugins.plugin_utils import nix_cli
+from ansible_collections.nix.ops.plugins.plugin_utils import nix
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.nix_cli import Progress
+from ansible_collections.nix.ops.plugins.plugin_utils.nix import Progress
 
 A, B, C = (f"/nix/store/{digest * 32}-name" for digest in "abc")
 
@@ -47,24 +47,24 @@ def test_what_begins_is_read():
 @pytest.mark.parametrize(("name", "value"), [("--help", "1"), ("", "1"), ("a b", "1"), ("cores", "1\nsandbox = false")])
 def test_a_setting_is_never_read_as_anything_else(name, value):
     with pytest.raises(OpsError, match="no setting of Nix"):
-        nix_cli.with_settings({name: value}, {})
+        nix.with_settings({name: value}, {})
 
 
 def test_settings_come_after_those_of_the_environment():
-    assert nix_cli.with_settings({"cores": 2, "sandbox": False}, {"A": "b"}, "cores = 1") == {
+    assert nix.with_settings({"cores": 2, "sandbox": False}, {"A": "b"}, "cores = 1") == {
         "A": "b",
         "NIX_CONFIG": "cores = 1\ncores = 2\nsandbox = false",
     }
-    assert nix_cli.with_settings({}, {"A": "b"}, "cores = 1") == {"A": "b"}
+    assert nix.with_settings({}, {"A": "b"}, "cores = 1") == {"A": "b"}
 
 
 @pytest.mark.parametrize("path", ["--delete", "/etc/passwd", "/nix/store/short-name", f"{A}/bin", f"{A} {B}"])
 def test_what_is_no_store_path_is_refused(path):
     with pytest.raises(OpsError, match="no path in the Nix store"):
-        nix_cli.store_paths([A, path])
+        nix.store_paths([A, path])
 
 
 def test_a_missing_nix_is_named(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(OpsError, match="nix-store is not on the controller's PATH"):
-        nix_cli.requisites([A])
+        nix.requisites([A])

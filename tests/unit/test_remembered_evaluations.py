@@ -14,17 +14,12 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.nix.ops.plugins.plugin_utils import evaluation, nix_cli, remembered_evaluations, runner
+from ansible_collections.nix.ops.plugins.plugin_utils import nix, process
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import (
-    Evaluation,
-    Network,
-    Remembered,
-    evaluate,
-    instantiate,
-    last_inputs,
-)
-from ansible_collections.nix.ops.plugins.plugin_utils.nix_reads import mentions
+from ansible_collections.nix.ops.plugins.plugin_utils.network import cache, evaluation
+from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluation import evaluate, instantiate, last_inputs
+from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Evaluation, Network, Remembered
+from ansible_collections.nix.ops.plugins.plugin_utils.network.reads import mentions
 from networks.support import NIX_PATH, write
 
 
@@ -35,11 +30,11 @@ class Runs:
         self._monkeypatch = monkeypatch
         self.count = 0
 
-        def spy(argv: list[str], **more: Any) -> runner.Completed:
+        def spy(argv: list[str], **more: Any) -> process.Completed:
             self.count += 1
-            return runner.run(argv, **more)
+            return process.run(argv, **more)
 
-        monkeypatch.setattr(nix_cli, "run", spy)
+        monkeypatch.setattr(nix, "run", spy)
 
     def evaluate(self, *files: str, env: dict[str, str] | None = None, **more: Any) -> Evaluation:
         self._monkeypatch.setattr(evaluation, "_answers", {})
@@ -59,7 +54,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("NIX_PATH", raising=False)
     # The tests' files are older than their evaluation, if only by a moment.
-    monkeypatch.setattr(remembered_evaluations, "_TICK", 0)
+    monkeypatch.setattr(cache, "_TICK", 0)
     yield Runs(monkeypatch)
 
 
@@ -210,7 +205,7 @@ def test_edit_within_a_run_is_seen(tmp_path: Path, runs: Runs) -> None:
 def test_file_newer_than_the_evaluation_is_not_trusted(
     tmp_path: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remembered_evaluations, "_TICK", 3600)
+    monkeypatch.setattr(cache, "_TICK", 3600)
     files = write(tmp_path, n="{ " + OWNER.format('"a"') + " }")
     runs.evaluate(*files)
     runs.evaluate(*files)

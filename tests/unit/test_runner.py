@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from ansible_collections.nix.ops.plugins.plugin_utils.runner import run
+from ansible_collections.nix.ops.plugins.plugin_utils.process import run
 
 
 def test_a_line_is_handed_on_before_the_command_ends(tmp_path):

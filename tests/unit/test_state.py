@@ -10,17 +10,17 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.nix.ops.plugins.plugin_utils import record as records
-from ansible_collections.nix.ops.plugins.plugin_utils import state as states
-from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Remembered
-from ansible_collections.nix.ops.plugins.plugin_utils.state import (
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import record as records
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import (
     Acknowledged,
     Activated,
     DamagedState,
     State,
     Status,
 )
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Remembered
 
 UUID = "9e8652aa-e64a-11f1-b7ab-02fc00000001"
 KEY = (

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.nix.ops.plugins.plugin_utils.table import Align, Column, table
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.table import Align, Column, table
 
 COLUMNS = (Column("Name"), Column("#", Align.RIGHT), Column("Type", Align.CENTRE))
 

@@ -13,7 +13,7 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import VaultLib, VaultSecret
 
-from ansible_collections.nix.ops.plugins.plugin_utils.vaulted_keys import identity
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.vaulted_keys import identity
 
 SECRETS = [("team", VaultSecret(b"a secret of the team"))]
 

@@ -14,12 +14,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from ansible_collections.nix.ops.plugins.plugin_utils import answer, generations, job, nix_cli, reboot
-from ansible_collections.nix.ops.plugins.plugin_utils.answer import Key
+from ansible_collections.nix.ops.plugins.plugin_utils import nix
+from ansible_collections.nix.ops.plugins.plugin_utils.activation import reboot
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line
-from ansible_collections.nix.ops.plugins.plugin_utils.generations import Standing
-from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost, Machine, script
-from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import answer, description, jobs
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Key
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Standing
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine, script
+from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 
 # What each exit code of switch-to-configuration means for a user
 # (nixpkgs: switch-to-configuration.pl and switch-to-configuration-ng).
@@ -56,9 +58,9 @@ _REFUSALS = {
 
 
 _DIRECTORY = Key(re.compile("/run/nix-ops-[0-9a-f]{16}"))
-_BEGUN = {**generations.STANDING, "started": _DIRECTORY, "joined": _DIRECTORY}
+_BEGUN = {**description.STANDING, "started": _DIRECTORY, "joined": _DIRECTORY}
 _REFUSED = {"refused": Key(re.compile("start|" + "|".join(_REFUSALS)), required=True)}
-_OUTCOME = {**generations.STANDING, "rolled_back": Key(re.compile("yes|reboot"))}
+_OUTCOME = {**description.STANDING, "rolled_back": Key(re.compile("yes|reboot"))}
 
 
 @dataclass(frozen=True)
@@ -93,12 +95,12 @@ class Goal:
 
         :raises OpsError: naming the value.
         """
-        if not nix_cli.STORE_PATH.fullmatch(self.toplevel):
+        if not nix.STORE_PATH.fullmatch(self.toplevel):
             raise OpsError(
                 f"{self.toplevel!r} is no path of a system in the Nix store",
                 next_step="Give the toplevel that nix_build returned.",
             )
-        generations.check_profile(self.profile)
+        description.check_profile(self.profile)
 
 
 @dataclass(frozen=True)
@@ -216,16 +218,16 @@ def activate(
     answers = _Answers(access, directory, machine, on_line)
     outcome = partial(
         machine.ask,
-        *("activation_outcome", directory, goal.profile),
+        *("activation/activation_outcome", directory, goal.profile),
         schema=_OUTCOME,
         block="journal",
-        within=job.ANSWER_WITHIN,
+        within=jobs.ANSWER_WITHIN,
     )
     try:
-        ended = job.follow(machine, directory, on_line=on_line, patience=patience, on_step=answers)
+        ended = jobs.follow(machine, directory, on_line=on_line, patience=patience, on_step=answers)
         if ended.exit_code is None and ended.step == "reboot":
             return _rebooted(machine, goal, policy, access, before, ended, on_line)
-        told = job.patiently(outcome, machine.name, on_line=on_line, patience=patience)
+        told = jobs.patiently(outcome, machine.name, on_line=on_line, patience=patience)
     except OpsError:
         raise
     except BaseException:
@@ -235,7 +237,7 @@ def activate(
         goal.toplevel,
         goal.action,
         before,
-        generations.standing(told),
+        description.standing(told),
         ended.exit_code,
         ended.step or "activate",
         read_units(ended.log),
@@ -277,7 +279,7 @@ class _Answers:
             if step in ("acknowledge", "check") and not self._told:
                 self._acknowledge()
             elif step == "reboot" and not self._reboots:
-                self._machine.ask("acknowledge", self._directory, "reboot", within=job.ANSWER_WITHIN)
+                self._machine.ask("activation/acknowledge", self._directory, "reboot", within=jobs.ANSWER_WITHIN)
                 self._reboots = True
                 self._on_line("rebooting...")
         except (ConnectionLost, OpsError) as lost:
@@ -293,7 +295,7 @@ class _Answers:
             if self._verdict is None:
                 self.unhealthy = self._access.check()
                 self._verdict = "undo" if self.unhealthy else "keep"
-            self._machine.ask("acknowledge", self._directory, self._verdict, within=job.ANSWER_WITHIN)
+            self._machine.ask("activation/acknowledge", self._directory, self._verdict, within=jobs.ANSWER_WITHIN)
         self._told = True
 
 
@@ -323,7 +325,7 @@ def _begin(
     }
     words = (secrets.token_hex(8), " ".join(machine.environment), *(f"{name}={value}" for name, value in plan.items()))
     try:
-        done = machine.run("activation", *words, data=script("activation_job"))
+        done = machine.run("activation/activation", *words, data=script("activation/activation_job"))
     except ConnectionLost as lost:
         state = "it is not known whether the activation began; if it did, it goes on by itself"
         raise ConnectionLost(str(lost), state) from lost
@@ -333,9 +335,9 @@ def _begin(
         reason = told.one("refused") or reason
         if joined := told.one("joined"):
             on_line("the same activation is at work already; following it to its end")
-            return generations.standing(told), joined
+            return description.standing(told), joined
         if started := told.one("started"):
-            return generations.standing(told), started
+            return description.standing(told), started
     said = done.stderr.strip() or done.stdout.strip()
     if reason == "busy":
         raise OpsError(
@@ -360,7 +362,7 @@ def _rebooted(
     policy: Policy,
     access: Access,
     before: Standing,
-    ended: job.Ended,
+    ended: jobs.Ended,
     on_line: LineSink,
 ) -> Activation:
     """Wait for a machine that reboots, and have it keep what it has booted."""
@@ -405,7 +407,7 @@ def _journal(text: str) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _what_failed(done: Activation, ended: job.Ended, answers: _Answers, policy: Policy) -> str | None:
+def _what_failed(done: Activation, ended: jobs.Ended, answers: _Answers, policy: Policy) -> str | None:
     """What failed, one sentence; None where all went well."""
     if ended.state == "gone":
         return "the machine was rebooted during the activation"

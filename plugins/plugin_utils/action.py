@@ -20,20 +20,17 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.nix.ops.plugins.plugin_utils import (
-    closure,
-    display,
-    fact_cache,
-    reboot,
-    ssh_route,
-    vaulted_keys,
-)
-from ansible_collections.nix.ops.plugins.plugin_utils import state as states
-from ansible_collections.nix.ops.plugins.plugin_utils.answer import Answer, Schema
+from ansible_collections.nix.ops.plugins.plugin_utils import display
+from ansible_collections.nix.ops.plugins.plugin_utils.activation import reboot
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import fact_cache, vaulted_keys
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost, Machine
-from ansible_collections.nix.ops.plugins.plugin_utils.runner import Completed, LineSink
-from ansible_collections.nix.ops.plugins.plugin_utils.ssh_route import Endpoint, Ways
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import connection as connections
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Answer, Schema
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import Addresses, Endpoint
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed, LineSink
+from ansible_collections.nix.ops.plugins.plugin_utils.store import copy, route
 
 # A connection over a dead link is given up after this many seconds of silence; what the user
 # set himself comes first on ssh's command line and wins.
@@ -62,7 +59,7 @@ class OpsAction(ActionBase):  # type: ignore[misc]
         result: dict[str, Any] = super().run(tmp, task_vars)
         _validation, options = self.validate_argument_spec(**self.SPECIFICATION)
         self.variables = task_vars or {}
-        self.ways: Ways | None = None
+        self.addresses: Addresses | None = None
         # Where the host will be, where that is elsewhere than its variables say.
         self.destination: Endpoint | None = None
         self._answered = False
@@ -138,12 +135,12 @@ class OpsAction(ActionBase):  # type: ignore[misc]
 
         :param environment: variables there, where they are others than the task's.
         """
-        if self.ways is None:
-            self.ways = self._ways()
+        if self.addresses is None:
+            self.addresses = self._find_addresses()
         return Machine(self.place, self._execute, self.environment if environment is None else environment)
 
-    def _ways(self) -> Ways | None:
-        said = ssh_route.endpoint(self._connection)
+    def _find_addresses(self) -> Addresses | None:
+        said = connections.endpoint(self._connection)
         if said is None:
             return None
         extra = self._connection.get_option("ssh_extra_args") or ""
@@ -152,8 +149,8 @@ class OpsAction(ActionBase):  # type: ignore[misc]
         # The variables are those of the task's own host.
         known = None if self._task.delegate_to else _acknowledged(self.variables)
         if self.destination is None:
-            return Ways(self._connection, said, known)
-        return Ways(self._connection, self.destination, known or said)
+            return Addresses(self._connection, said, known)
+        return Addresses(self._connection, self.destination, known or said)
 
     def stay(self) -> None:
         """Say that what follows changes something: a command that is lost is not run again at another address."""
@@ -166,11 +163,11 @@ class OpsAction(ActionBase):  # type: ignore[misc]
         :param word: ``reached``, where the last word follows, or ``keep``.
         :raises ConnectionLost: where nobody can get in.
         """
-        self._fresh("acknowledge", directory, word)
-        if self.ways and word == "keep":
-            self.ways.settle()
-        elif self.ways:
-            self.ways.prefer_told()
+        self._fresh("activation/acknowledge", directory, word)
+        if self.addresses and word == "keep":
+            self.addresses.settle()
+        elif self.addresses:
+            self.addresses.prefer_told()
 
     def confirm_boot(self, word: str) -> str:
         """Say over a new connection whether a host that has booted is to ``keep`` that or to ``undo`` it.
@@ -178,23 +175,23 @@ class OpsAction(ActionBase):  # type: ignore[misc]
         :returns: what counts: the word, that of the host where it has decided, or ``none`` where it does not wait.
         :raises ConnectionLost: where nobody can get in.
         """
-        decision = self._fresh("boot_acknowledge", word, schema=reboot.DECISION).all("decision")[0]
-        if self.ways and decision != "undo":
-            self.ways.settle()
+        decision = self._fresh("activation/boot_acknowledge", word, schema=reboot.DECISION).all("decision")[0]
+        if self.addresses and decision != "undo":
+            self.addresses.settle()
         return decision
 
     def _fresh(self, script: str, *words: str, schema: Schema | None = None) -> Answer:
         machine = Machine(self.place, self._execute_there, {})
-        with self.ways.fresh() if self.ways else nullcontext():
+        with self.addresses.fresh() if self.addresses else nullcontext():
             return machine.ask(script, *words, schema=schema)
 
-    def road(self, machine: Machine) -> closure.Road:
+    def transport(self, machine: Machine) -> copy.Transport:
         """How store paths travel to and from the host."""
-        return closure.Road(
+        return copy.Transport(
             machine,
             Machine(machine.name, partial(self._execute, sudoable=False), self.environment),
-            ssh_route.of_connection(self._connection, self._becomes()),
-            closure.Files(self._connection.put_file, self._connection.fetch_file),
+            route.of_connection(self._connection, self._becomes()),
+            copy.Files(self._connection.put_file, self._connection.fetch_file),
             self.environment,
         )
 
@@ -208,19 +205,19 @@ class OpsAction(ActionBase):  # type: ignore[misc]
 
         As long as nobody has answered, and nothing but questions was asked, the command itself is run there.
         """
-        left = len(self.ways) if self.ways else 1
+        left = len(self.addresses) if self.addresses else 1
         while True:
             try:
                 return self._execute_there(command, stdin, within, sudoable)
             except ConnectionLost:
                 left -= 1
-                if self.ways:
-                    self.ways.turn()
+                if self.addresses:
+                    self.addresses.turn()
                 if self._answered or not left:
                     raise
 
     def _execute_there(self, command: str, stdin: bytes, within: float | None, sudoable: bool = True) -> Completed:
-        late = threading.Timer(within, ssh_route.drop, (self._connection,)) if within else None
+        late = threading.Timer(within, connections.drop, (self._connection,)) if within else None
         try:
             if late:
                 late.start()

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.nix_cli import STORE_PATH
+from ansible_collections.nix.ops.plugins.plugin_utils.nix import STORE_PATH
 
 # Largest answer in characters. The closure of a large system takes about 1 MB.
 _LARGEST = 16 * 1024 * 1024

@@ -15,10 +15,10 @@ from urllib.error import HTTPError
 
 from ansible.module_utils.urls import open_url
 
-from ansible_collections.nix.ops.plugins.plugin_utils.answer import Key
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line
-from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost, Machine
-from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Key
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 
 # For how many seconds one connection is waited for, at most.
 _CONNECT = 5.0
@@ -172,7 +172,9 @@ def _on_the_machine(checks: Checks, machine: Machine, deadline: float) -> Iterat
     words = [f"command={line}" for line in checks.commands] + [f"unit={unit}" for unit in checks.units]
     schema = {"amiss": Key(_AMISS, most=len(words))}
     try:
-        answer = machine.ask("health", str(checks.stable), str(seconds), *words, schema=schema, within=within)
+        answer = machine.ask(
+            "activation/health", str(checks.stable), str(seconds), *words, schema=schema, within=within
+        )
     except (ConnectionLost, OpsError) as lost:
         yield f"it can't be asked: {first_line(lost)}"
         return

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Network
+from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Network
 
 SOURCE_SUFFIX = ".network.yml"
 FILE_SUFFIX = ".nix"

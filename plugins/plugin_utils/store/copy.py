@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ansible_collections.nix.ops.plugins.plugin_utils import answer, nix_cli
-from ansible_collections.nix.ops.plugins.plugin_utils.answer import Key
+from ansible_collections.nix.ops.plugins.plugin_utils import nix
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.machine import Machine
-from ansible_collections.nix.ops.plugins.plugin_utils.nix_cli import Progress
-from ansible_collections.nix.ops.plugins.plugin_utils.runner import Completed, LineSink
-from ansible_collections.nix.ops.plugins.plugin_utils.ssh_route import SshRoute
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import answer
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Key
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.nix import Progress
+from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed, LineSink
+from ansible_collections.nix.ops.plugins.plugin_utils.store.route import SshRoute
 
 _GC_ROOT = re.compile(r"/nix/var/nix/gcroots(?:/(?!\.\.?(?:/|$))[^/\n]+)+")
 
@@ -52,7 +53,7 @@ class Files:
 
 
 @dataclass(frozen=True)
-class Road:
+class Transport:
     """How store paths travel between the controller and a host.
 
     :param machine: the host.
@@ -82,7 +83,7 @@ class Copied:
 
 
 @dataclass(frozen=True)
-class Manner:
+class CopyOptions:
     """How to copy.
 
     :param substitutes: let the receiving store ask its own caches first.
@@ -107,8 +108,8 @@ def sign(paths: Sequence[str], key_file: str, *, environment: Mapping[str, str] 
     :raises OpsError: where that fails.
     """
     argv = ["nix", "--extra-experimental-features", "nix-command", "store", "sign", "--recursive"]
-    argv += ["--key-file", key_file, *nix_cli.store_paths(paths)]
-    nix_cli.lines(argv, "the paths could not be signed", env=environment)
+    argv += ["--key-file", key_file, *nix.store_paths(paths)]
+    nix.lines(argv, "the paths could not be signed", env=environment)
 
 
 def missing(machine: Machine, paths: Sequence[str], *, gc_root: str | None = None) -> list[str]:
@@ -120,7 +121,7 @@ def missing(machine: Machine, paths: Sequence[str], *, gc_root: str | None = Non
     if gc_root and not _GC_ROOT.fullmatch(gc_root):
         raise OpsError(f"{gc_root!r} is no link below /nix/var/nix/gcroots", next_step="Correct 'gc_root'.")
     words = [gc_root, paths[0]] if gc_root else []
-    asked = machine.run("missing", *words, data="\n".join(nix_cli.store_paths(paths)))
+    asked = machine.run("store/missing", *words, data="\n".join(nix.store_paths(paths)))
     if asked.exit_code == _NO_NIX:
         raise OpsError(
             "Nix is missing on the machine",
@@ -139,82 +140,84 @@ def missing(machine: Machine, paths: Sequence[str], *, gc_root: str | None = Non
     return list(told)
 
 
-def push(road: Road, paths: Sequence[str], *, manner: Manner, gc_root: str | None, on_line: LineSink) -> Copied:
+def push(
+    transport: Transport, paths: Sequence[str], *, options: CopyOptions, gc_root: str | None, on_line: LineSink
+) -> Copied:
     """Bring closures from the controller's store to the host's.
 
     A path that is there has its whole closure there, so that nothing more is asked then.
 
     :raises OpsError: where a path is not in the controller's store, or the copy fails.
     """
-    if not missing(road.machine, paths, gc_root=gc_root):
+    if not missing(transport.machine, paths, gc_root=gc_root):
         return Copied((), 0)
-    if road.route is None:
-        _refuse_absent(road, paths)
-        return _push_file(road, paths, on_line)
+    if transport.route is None:
+        _refuse_absent(transport, paths)
+        return _push_file(transport, paths, on_line)
     progress = Progress()
-    done = _copy_closure(road, road.route, ["--to", *manner.words()], paths, progress, on_line)
+    done = _copy_closure(transport, transport.route, ["--to", *options.words()], paths, progress, on_line)
     if done.exit_code != 0:
-        _refuse_absent(road, paths)
-        raise _failure(done, road.machine.name, "the closure could not be copied to the machine")
-    return _copied(road, paths, progress)
+        _refuse_absent(transport, paths)
+        raise _failure(done, transport.machine.name, "the closure could not be copied to the machine")
+    return _copied(transport, paths, progress)
 
 
-def pull(road: Road, paths: Sequence[str], *, manner: Manner, on_line: LineSink) -> Copied:
+def pull(transport: Transport, paths: Sequence[str], *, options: CopyOptions, on_line: LineSink) -> Copied:
     """Bring closures from the host's store to the controller's.
 
     :raises OpsError: where a path is not in the host's store, or the copy fails.
     """
-    absent = lacking_here(paths, environment=road.environment)
+    absent = lacking_here(paths, environment=transport.environment)
     if not absent:
         return Copied((), 0)
-    if road.route is None:
-        return _pull_file(road, paths, on_line)
+    if transport.route is None:
+        return _pull_file(transport, paths, on_line)
     progress = Progress()
-    done = _copy_closure(road, road.route, ["--from", *manner.words()], paths, progress, on_line)
+    done = _copy_closure(transport, transport.route, ["--from", *options.words()], paths, progress, on_line)
     if done.exit_code != 0:
-        raise _failure(done, road.machine.name, "the closure could not be copied from the machine")
-    return _copied(road, paths, progress)
+        raise _failure(done, transport.machine.name, "the closure could not be copied from the machine")
+    return _copied(transport, paths, progress)
 
 
-def would_push(road: Road, paths: Sequence[str]) -> Copied:
+def would_push(transport: Transport, paths: Sequence[str]) -> Copied:
     """What :func:`push` would bring; nothing is written anywhere.
 
     :raises OpsError: where a path is not in the controller's store.
     """
-    if not missing(road.machine, paths):
+    if not missing(transport.machine, paths):
         return Copied((), 0)
-    _refuse_absent(road, paths)
-    lacking = missing(road.machine, nix_cli.requisites(paths, env=road.environment))
-    return Copied(tuple(lacking), nix_cli.sizes(lacking, env=road.environment))
+    _refuse_absent(transport, paths)
+    lacking = missing(transport.machine, nix.requisites(paths, env=transport.environment))
+    return Copied(tuple(lacking), nix.sizes(lacking, env=transport.environment))
 
 
-def would_pull(road: Road, paths: Sequence[str]) -> Copied:
+def would_pull(transport: Transport, paths: Sequence[str]) -> Copied:
     """What :func:`pull` would bring; its size is not known before."""
-    if not lacking_here(paths, environment=road.environment):
+    if not lacking_here(paths, environment=transport.environment):
         return Copied((), 0)
-    there = _requisites_there(road, paths)
-    return Copied(tuple(lacking_here(there, environment=road.environment)), 0)
+    there = _requisites_there(transport, paths)
+    return Copied(tuple(lacking_here(there, environment=transport.environment)), 0)
 
 
 def lacking_here(paths: Sequence[str], *, environment: Mapping[str, str] | None = None) -> list[str]:
     """Which of the paths the controller's store lacks."""
-    argv = ["nix-store", "--check-validity", "--print-invalid", *nix_cli.store_paths(paths)]
-    return nix_cli.lines(argv, "the controller's store can't be asked", env=environment)
+    argv = ["nix-store", "--check-validity", "--print-invalid", *nix.store_paths(paths)]
+    return nix.lines(argv, "the controller's store can't be asked", env=environment)
 
 
-def _refuse_absent(road: Road, paths: Sequence[str]) -> None:
-    absent = lacking_here(paths, environment=road.environment)
+def _refuse_absent(transport: Transport, paths: Sequence[str]) -> None:
+    absent = lacking_here(paths, environment=transport.environment)
     if absent:
         raise OpsError(
             f"there is nothing to copy: {' '.join(absent)} is not in the controller's store",
-            machine=road.machine.name,
+            machine=transport.machine.name,
             state="nothing was copied",
             next_step="Build it on the controller, or bring it there from where it was built.",
         )
 
 
 def _copy_closure(
-    road: Road, route: SshRoute, words: list[str], paths: Sequence[str], progress: Progress, on_line: LineSink
+    transport: Transport, route: SshRoute, words: list[str], paths: Sequence[str], progress: Progress, on_line: LineSink
 ) -> Completed:
     def read(line: str) -> None:
         progress.read(line)
@@ -222,64 +225,64 @@ def _copy_closure(
 
     with route.environment() as variables:
         # The destination is in the route; the name is what Nix calls it in its lines.
-        name = road.machine.name if _PLAIN_NAME.fullmatch(road.machine.name) else "machine"
+        name = transport.machine.name if _PLAIN_NAME.fullmatch(transport.machine.name) else "machine"
         if name == "localhost":
             # Nix would not call ssh at all.
             name = "machine"
-        argv = ["nix-copy-closure", *words[:1], name, *words[1:], *nix_cli.store_paths(paths)]
-        return nix_cli.run(argv, env={**road.environment, **variables}, on_stdout=read, on_stderr=read)
+        argv = ["nix-copy-closure", *words[:1], name, *words[1:], *nix.store_paths(paths)]
+        return nix.run(argv, env={**transport.environment, **variables}, on_stdout=read, on_stderr=read)
 
 
-def _copied(road: Road, paths: Sequence[str], progress: Progress) -> Copied:
+def _copied(transport: Transport, paths: Sequence[str], progress: Progress) -> Copied:
     # A machine may write any line among those of Nix: only paths of the closures count.
-    closures = set(nix_cli.requisites(paths, env=road.environment)) if progress.copied else ()
+    closures = set(nix.requisites(paths, env=transport.environment)) if progress.copied else ()
     copied = [path for path in dict.fromkeys(progress.copied) if path in closures]
-    return Copied(tuple(copied), nix_cli.sizes(copied, env=road.environment))
+    return Copied(tuple(copied), nix.sizes(copied, env=transport.environment))
 
 
-def _push_file(road: Road, paths: Sequence[str], on_line: LineSink) -> Copied:
-    lacking = missing(road.machine, nix_cli.requisites(paths, env=road.environment))
+def _push_file(transport: Transport, paths: Sequence[str], on_line: LineSink) -> Copied:
+    lacking = missing(transport.machine, nix.requisites(paths, env=transport.environment))
     on_line(f"copying {len(lacking)} paths as a file...")
     with tempfile.TemporaryDirectory(prefix="nix-ops-export-") as directory:
         local = Path(directory) / "closure"
         # Exported through a file: a closure can be larger than memory.
-        done = nix_cli.export(lacking, local, environment=road.environment)
+        done = nix.export(lacking, local, environment=transport.environment)
         if done.exit_code != 0:
             raise _failure(done, None, "the closure could not be exported from the controller's store")
         for path in lacking:
             on_line(f"copying path '{path}'...")
-        remote = _temporary(road.visitor)
+        remote = _temporary(transport.visitor)
         try:
-            road.files.put(str(local), f"{remote}/closure")
-            imported = road.machine.run("import", f"{remote}/closure")
+            transport.files.put(str(local), f"{remote}/closure")
+            imported = transport.machine.run("store/import", f"{remote}/closure")
         finally:
-            road.visitor.tidy("temporary", "remove", remote)
+            transport.visitor.tidy("store/temporary", "remove", remote)
     if imported.exit_code != 0:
-        raise _failure(imported, road.machine.name, "the closure could not be imported on the machine")
-    return Copied(tuple(lacking), nix_cli.sizes(lacking, env=road.environment))
+        raise _failure(imported, transport.machine.name, "the closure could not be imported on the machine")
+    return Copied(tuple(lacking), nix.sizes(lacking, env=transport.environment))
 
 
-def _pull_file(road: Road, paths: Sequence[str], on_line: LineSink) -> Copied:
-    lacking = lacking_here(_requisites_there(road, paths), environment=road.environment)
+def _pull_file(transport: Transport, paths: Sequence[str], on_line: LineSink) -> Copied:
+    lacking = lacking_here(_requisites_there(transport, paths), environment=transport.environment)
     on_line(f"copying {len(lacking)} paths as a file...")
-    remote = _temporary(road.visitor)
+    remote = _temporary(transport.visitor)
     try:
-        road.machine.ask("export", f"{remote}/closure", data="\n".join(lacking))
+        transport.machine.ask("store/export", f"{remote}/closure", data="\n".join(lacking))
         with tempfile.TemporaryDirectory(prefix="nix-ops-export-") as directory:
             local = Path(directory) / "closure"
-            road.files.fetch(f"{remote}/closure", str(local))
-            done = nix_cli.import_file(local, environment=road.environment)
+            transport.files.fetch(f"{remote}/closure", str(local))
+            done = nix.import_file(local, environment=transport.environment)
     finally:
-        road.visitor.tidy("temporary", "remove", remote)
+        transport.visitor.tidy("store/temporary", "remove", remote)
     if done.exit_code != 0:
         raise _failure(done, None, "the closure could not be imported into the controller's store")
-    return Copied(tuple(lacking), nix_cli.sizes(lacking, env=road.environment))
+    return Copied(tuple(lacking), nix.sizes(lacking, env=transport.environment))
 
 
-def _requisites_there(road: Road, paths: Sequence[str]) -> tuple[str, ...]:
+def _requisites_there(transport: Transport, paths: Sequence[str]) -> tuple[str, ...]:
     """Return the closures of paths in the host's store."""
-    told = road.machine.ask(
-        "requisites", schema={"path": answer.STORE_PATHS}, data="\n".join(nix_cli.store_paths(paths))
+    told = transport.machine.ask(
+        "store/requisites", schema={"path": answer.STORE_PATHS}, data="\n".join(nix.store_paths(paths))
     )
     return told.all("path")
 
@@ -300,7 +303,9 @@ def _temporary(machine: Machine) -> str:
             next_step="Set TMPDIR to an absolute path of letters, digits and . _ - / alone.",
         )
     made = re.compile(re.escape(f"{parent.rstrip('/')}/nix-ops-closure.") + "[A-Za-z0-9]{6}")
-    return machine.ask("temporary", "make", parent, schema={"directory": Key(made, required=True)}).all("directory")[0]
+    return machine.ask("store/temporary", "make", parent, schema={"directory": Key(made, required=True)}).all(
+        "directory"
+    )[0]
 
 
 def _failure(done: Completed, machine: str | None, what: str) -> OpsError:

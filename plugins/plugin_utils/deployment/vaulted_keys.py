@@ -11,7 +11,7 @@ from functools import cache
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 
-from ansible_collections.nix.ops.plugins.plugin_utils import keys
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import ssh_keys
 
 
 def identity(path: str, loader: DataLoader) -> str | None:
@@ -20,7 +20,7 @@ def identity(path: str, loader: DataLoader) -> str | None:
     :param path: of the private key.
     :param loader: has the secrets of ansible-vault.
     """
-    if keys.vault_id(path) is None:
+    if ssh_keys.vault_id(path) is None:
         return path if os.path.isfile(path) else None
     key = _decrypted(path, loader)
     # Only Linux has such a file.
@@ -29,7 +29,7 @@ def identity(path: str, loader: DataLoader) -> str | None:
 
 def what_is_missing(path: str, loader: DataLoader) -> str | None:
     """Tell in a sentence which secret this run lacks for a private key; None where it lacks none."""
-    vault_id = keys.vault_id(path)
+    vault_id = ssh_keys.vault_id(path)
     if vault_id is None or _decrypted(path, loader):
         return None
     return (

@@ -29,6 +29,6 @@
     restartIfChanged = false;
     # Nothing ever waits for it.
     serviceConfig.Type = "simple";
-    script = builtins.readFile ../sh/boot_guard.sh;
+    script = builtins.readFile ../activation/boot_guard.sh;
   };
 }

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, ClassVar
 
-from ansible_collections.nix.ops.plugins.plugin_utils import runner
+from ansible_collections.nix.ops.plugins.plugin_utils import process
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.runner import Completed, LineSink
+from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed, LineSink
 
 _OPTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 _STORE_PATH = r"/nix/store/[0-9a-z]{32}-[A-Za-z0-9+._?=-]+"
@@ -64,7 +64,7 @@ def run(
     :raises OpsError: where it is not installed.
     """
     try:
-        return runner.run(argv, env=env, stdin=stdin, stdout=stdout, cwd=cwd, on_stdout=on_stdout, on_stderr=on_stderr)
+        return process.run(argv, env=env, stdin=stdin, stdout=stdout, cwd=cwd, on_stdout=on_stdout, on_stderr=on_stderr)
     except FileNotFoundError:
         raise OpsError(
             f"{argv[0]} is not on the controller's PATH",

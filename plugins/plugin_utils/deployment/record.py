@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 
-from ansible_collections.nix.ops.plugins.plugin_utils import nix_cli
-from ansible_collections.nix.ops.plugins.plugin_utils import state as states
-from ansible_collections.nix.ops.plugins.plugin_utils.answer import YES, Key
+from ansible_collections.nix.ops.plugins.plugin_utils import nix
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import Activated, DamagedState, State
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.generations import RECORD
-from ansible_collections.nix.ops.plugins.plugin_utils.machine import Machine
-from ansible_collections.nix.ops.plugins.plugin_utils.state import Activated, DamagedState, State
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import YES, Key
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import RECORD
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Machine
 
 # Give up after this many write conflicts.
 _ATTEMPTS = 10
@@ -59,7 +59,7 @@ def read_last(line: str | None, uuid: str) -> Activated | None:
     """Read how a machine's last activation ended; None where it was none of this deployment's."""
     match (line or "").split(" "):
         case [of, toplevel, action, code, when, back] if of == uuid and when.isdigit():
-            known = nix_cli.STORE_PATH.fullmatch(toplevel) and action in states.ACTIONS
+            known = nix.STORE_PATH.fullmatch(toplevel) and action in states.ACTIONS
             if known and (code.isdigit() or code == "-"):
                 return Activated(toplevel, action, None, None if code == "-" else int(code), int(when), back != "no")
     return None
@@ -75,7 +75,7 @@ def write(machine: Machine, state: State) -> State:
     for _attempt in range(_ATTEMPTS):
         new = replace(state, revision=state.revision + 1)
         document = json.dumps(states.as_json(new))
-        answer = machine.ask("record", new.uuid, str(new.revision), schema=_WRITTEN, data=document)
+        answer = machine.ask("deployment/record", new.uuid, str(new.revision), schema=_WRITTEN, data=document)
         if "written" in answer:
             return new
         other = read(answer.one("record") or "0 ", new.uuid)

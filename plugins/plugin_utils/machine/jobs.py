@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from ansible_collections.nix.ops.plugins.plugin_utils.answer import Key
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line
-from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost, Machine
-from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Key
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 
 # How long one look waits on the host for something new, in tenths of a second.
 _LOOK = 50
@@ -72,7 +72,7 @@ def look(machine: Machine, directory: str, offset: int) -> Look:
     :raises OpsError: if the answer is not valid.
     """
     words = ("follow", directory, str(offset), str(_LOOK))
-    answer = machine.ask("job", *words, schema=_SEEN, block="log", within=ANSWER_WITHIN)
+    answer = machine.ask("machine/job", *words, schema=_SEEN, block="log", within=ANSWER_WITHIN)
     state, exit_code, step = answer.all("job")[0].split(" ")
     # The exit code of a job that was killed and ended in order is "-".
     code = int(exit_code) if state == "ended" and exit_code != "-" else None

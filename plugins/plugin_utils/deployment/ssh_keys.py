@@ -18,9 +18,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.nix.ops.plugins.plugin_utils import awx, runner
+from ansible_collections.nix.ops.plugins.plugin_utils import awx, process
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.runner import Completed
+from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed
 
 _STORE = "/nix/store/"
 _PUBLIC_KEY = re.compile(r"(?P<key>[a-z0-9@.-]+ [A-Za-z0-9+/=]{40,2000})(?P<comment> [ -~]*)?")
@@ -270,7 +270,7 @@ def _text(path: str) -> str:
 
 def _ssh_keygen(cwd: str, *words: str) -> Completed:
     try:
-        return runner.run(["ssh-keygen", *words], cwd=cwd)
+        return process.run(["ssh-keygen", *words], cwd=cwd)
     except FileNotFoundError:
         raise OpsError(
             "ssh-keygen is not on the controller's PATH",

@@ -17,8 +17,8 @@ from typing import Any
 import yaml
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Network
-from ansible_collections.nix.ops.plugins.plugin_utils.network_source import SOURCE_SUFFIX
+from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Network
+from ansible_collections.nix.ops.plugins.plugin_utils.network.source import SOURCE_SUFFIX
 
 PLUGIN = "nix.ops.network"
 CONFIGURATION = "ansible.cfg"

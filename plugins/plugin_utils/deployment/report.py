@@ -11,15 +11,16 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from ansible_collections.nix.ops.plugins.plugin_utils import deployments, evaluation
-from ansible_collections.nix.ops.plugins.plugin_utils import state as states
-from ansible_collections.nix.ops.plugins.plugin_utils.deployments import Deployment
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import discovery
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.discovery import Deployment
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import Activated, State, Status
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.table import Align, Column, table
 from ansible_collections.nix.ops.plugins.plugin_utils.display import plain
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line
-from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Definition, Evaluation, Network, Remembered
-from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
-from ansible_collections.nix.ops.plugins.plugin_utils.state import Activated, State, Status
-from ansible_collections.nix.ops.plugins.plugin_utils.table import Align, Column, table
+from ansible_collections.nix.ops.plugins.plugin_utils.network import evaluation
+from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Definition, Evaluation, Network, Remembered
+from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 
 _SSH_PORT = 22
 _COLUMNS = (
@@ -167,7 +168,7 @@ def _state(deployment: Deployment, host: str, found: Mapping[str, Mapping[str, A
     """What is remembered of a machine; what it was just asked is newer than what is cached."""
     if told := found.get(host, {}).get("state"):
         return states.read(told, deployment.uuid)
-    return deployments.remembered(host, deployment.uuid, warn)
+    return discovery.remembered(host, deployment.uuid, warn)
 
 
 def _inputs(found: Mapping[str, Any] | None, state: State | None) -> Remembered | None:
@@ -250,7 +251,7 @@ def _gone(deployment: Deployment, known: Mapping[str, State | None], warn: LineS
                 told.setdefault(member, []).append(name)
     gone, notes = [], []
     for member, by in sorted(told.items()):
-        state = deployments.remembered(member, deployment.uuid, warn)
+        state = discovery.remembered(member, deployment.uuid, warn)
         if state is None:
             notes.append(f"{member} was a machine of this deployment, says what is remembered of {', '.join(by)}.")
         elif state.machine not in known:

@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ansible_collections.nix.ops.plugins.plugin_utils import generations, job
-from ansible_collections.nix.ops.plugins.plugin_utils.answer import Key
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line
-from ansible_collections.nix.ops.plugins.plugin_utils.generations import Standing
-from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost, Machine
-from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import description, jobs
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Key
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Standing
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 
-# What a machine that has booted answers to an acknowledgement (sh/boot_acknowledge.sh).
+# What a machine that has booted answers to an acknowledgement (boot_acknowledge.sh).
 DECISION = {"decision": Key(re.compile("keep|undo|none"), required=True)}
 
 # How long a machine may take, in seconds, to write the old boot entry and to go down, beside its booting.
@@ -141,7 +141,7 @@ def _booted(machine: Machine, boot_id: str | None, profile: str, timeout: float,
 
 def _ask(machine: Machine, profile: str) -> Standing | None:
     try:
-        told = machine.ask("describe", profile, schema=generations.DESCRIPTION, within=job.ANSWER_WITHIN)
-        return generations.standing(told)
+        told = machine.ask("machine/describe", profile, schema=description.DESCRIPTION, within=jobs.ANSWER_WITHIN)
+        return description.standing(told)
     except (ConnectionLost, OpsError):
         return None

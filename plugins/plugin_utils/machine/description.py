@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import SYSTEM_PROFILE
-from ansible_collections.nix.ops.plugins.plugin_utils import answer
-from ansible_collections.nix.ops.plugins.plugin_utils.answer import Answer, Key
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.machine import Machine
-from ansible_collections.nix.ops.plugins.plugin_utils.nix_cli import STORE_PATH
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import answer
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Answer, Key
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.nix import STORE_PATH
 
 _PROFILE = re.compile(r"/nix/var/nix/profiles/(?:[A-Za-z0-9_][A-Za-z0-9+._-]*/)*[A-Za-z0-9_][A-Za-z0-9+._-]*")
 
@@ -28,7 +28,7 @@ _GENERATION = re.compile("(?:[0-9]{1,9})?")
 _UNIT = r"[A-Za-z0-9:_.\\@-]{1,255}"
 _TEXT = Key(re.compile("[ -~]{0,1024}"))
 
-# What every script answers that tells what runs and boots (sh/system.sh: standing).
+# What every script answers that tells what runs and boots (system.sh: standing).
 STANDING = {
     "running": Key(_TOPLEVEL, required=True),
     "booted": Key(_TOPLEVEL, required=True),
@@ -207,7 +207,7 @@ def describe(
     """
     words = {"closure": closure, "units": units, f"record={record}": record}
     wanted = [word for word, asked in words.items() if asked]
-    told = machine.ask("describe", profile, *wanted, schema=DESCRIPTION)
+    told = machine.ask("machine/describe", profile, *wanted, schema=DESCRIPTION)
     release = _RELEASE.match(told.one("release") or "")
     return Description(
         standing=standing(told),

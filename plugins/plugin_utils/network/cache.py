@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.nix.ops.plugins.plugin_utils.nix_reads import mentions
+from ansible_collections.nix.ops.plugins.plugin_utils.network.reads import mentions
 
 _SCHEMA = 1
 _KEPT = 100
@@ -32,7 +32,7 @@ _STORE = "/nix/store/"
 _OF_NIX = "<nix/"
 
 # What is not Nix, but read by our own Nix files.
-_BOOT_GUARD = "../sh/boot_guard.sh"
+_BOOT_GUARD = "../activation/boot_guard.sh"
 
 # A tree with more entries than this is not worth watching, or is no project at all.
 _ENTRIES = 200_000

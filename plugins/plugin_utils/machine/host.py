@@ -17,17 +17,17 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ansible_collections.nix.ops.plugins.plugin_utils import answer
-from ansible_collections.nix.ops.plugins.plugin_utils.answer import Answer, Schema
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.runner import Completed
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import answer
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Answer, Schema
+from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed
 
 # Runs a command line on the host with the given standard input; where the seconds are given,
 # a connection that has not answered by then is given up.
 Execute = Callable[[str, bytes, float | None], Completed]
 
-_SCRIPTS = Path(__file__).parent / "sh"
-_BEFORE_EVERY_SCRIPT = ("start", "system")
+_ROOMS = Path(__file__).parents[1]
+_BEFORE_EVERY_SCRIPT = ("machine/start", "machine/system")
 _ANSWER = "nix.ops answers\n"
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./:=@+,-")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -46,11 +46,11 @@ class ConnectionLost(Exception):
 
 
 def script(name: str) -> str:
-    """The text of one of the collection's shell scripts.
+    """Return the text of one of the collection's shell scripts.
 
-    :param name: its file name without ``.sh``.
+    :param name: the folder it is in and its file name without ``.sh``, as in ``store/missing``.
     """
-    return (_SCRIPTS / f"{name}.sh").read_text(encoding="utf-8")
+    return (_ROOMS / f"{name}.sh").read_text(encoding="utf-8")
 
 
 def encode_word(word: str) -> str:
@@ -114,7 +114,7 @@ class Machine:
     def run(self, name: str, *words: str, data: str = "", within: float | None = None) -> Completed:
         """Run one of the collection's scripts on the host.
 
-        :param name: the script's file name without ``.sh``.
+        :param name: the script, as in ``store/missing``.
         :param words: its positional parameters.
         :param data: its standard input.
         :param within: seconds after which a connection that does not answer is given up.

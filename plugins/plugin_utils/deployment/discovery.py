@@ -13,13 +13,13 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 
-from ansible_collections.nix.ops.plugins.plugin_utils import fact_cache
-from ansible_collections.nix.ops.plugins.plugin_utils import state as states
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import fact_cache
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import State
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import Network
-from ansible_collections.nix.ops.plugins.plugin_utils.network_source import SOURCE_SUFFIX, read_source
-from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
-from ansible_collections.nix.ops.plugins.plugin_utils.state import State
+from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Network
+from ansible_collections.nix.ops.plugins.plugin_utils.network.source import SOURCE_SUFFIX, read_source
+from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 
 Load = Callable[[str], Any]
 

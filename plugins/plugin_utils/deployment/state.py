@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
-from ansible_collections.nix.ops.plugins.plugin_utils import nix_cli
+from ansible_collections.nix.ops.plugins.plugin_utils import nix
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.evaluation import PUBLIC_KEY, STATE_VERSION, Remembered
+from ansible_collections.nix.ops.plugins.plugin_utils.network.model import PUBLIC_KEY, STATE_VERSION, Remembered
 
 # What a document is read as; a change that older readers would misread raises it.
 SCHEMA = 1
@@ -230,7 +230,7 @@ def _gist(one: Activated) -> tuple[str, str, int | None, bool]:
 
 def _activated(value: Mapping[str, Any]) -> Activated:
     return Activated(
-        toplevel=_text(value, "toplevel", nix_cli.STORE_PATH),
+        toplevel=_text(value, "toplevel", nix.STORE_PATH),
         action=_text(value, "action", _ACTION),
         generation=_optional_number(value, "generation"),
         exit_code=_optional_number(value, "exit_code"),

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from ansible_collections.nix.ops.plugins.plugin_utils.ssh_route import SshRoute
+from ansible_collections.nix.ops.plugins.plugin_utils.store.route import SshRoute
 
 OPTIONS = (
     "-o",

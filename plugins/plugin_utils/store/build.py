@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from glob import escape
 from pathlib import Path
 
-from ansible_collections.nix.ops.plugins.plugin_utils import answer, job, nix_cli
-from ansible_collections.nix.ops.plugins.plugin_utils.answer import Key
+from ansible_collections.nix.ops.plugins.plugin_utils import nix
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.machine import Machine, script
-from ansible_collections.nix.ops.plugins.plugin_utils.nix_cli import Progress
-from ansible_collections.nix.ops.plugins.plugin_utils.runner import LineSink
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import answer, jobs
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Key
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Machine, script
+from ansible_collections.nix.ops.plugins.plugin_utils.nix import Progress
+from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 
 _BEGUN = {"directory": Key(re.compile(r"/[A-Za-z0-9._/-]*/nix-ops-build\.[A-Za-z0-9]{6}"), required=True)}
 
@@ -39,7 +40,7 @@ class Built:
 
 
 @dataclass(frozen=True)
-class Manner:
+class BuildOptions:
     """How to build.
 
     :param dry_run: only say what would be built and fetched.
@@ -55,11 +56,13 @@ class Manner:
             "--realise",
             "--no-gc-warning",
             *(["--dry-run"] if self.dry_run else []),
-            *nix_cli.store_paths(derivations),
+            *nix.store_paths(derivations),
         ]
 
 
-def realise_here(derivations: Sequence[str], *, manner: Manner, roots: Sequence[str], on_line: LineSink) -> Built:
+def realise_here(
+    derivations: Sequence[str], *, options: BuildOptions, roots: Sequence[str], on_line: LineSink
+) -> Built:
     """Build derivations in the controller's store.
 
     :param roots: for each derivation, the link that keeps its output from being collected;
@@ -73,12 +76,12 @@ def realise_here(derivations: Sequence[str], *, manner: Manner, roots: Sequence[
         on_line(line)
 
     def realise(*words: str) -> None:
-        done = nix_cli.run(["nix-store", *words, *manner.words(derivations)], env=manner.environment, on_stderr=read)
+        done = nix.run(["nix-store", *words, *options.words(derivations)], env=options.environment, on_stderr=read)
         if done.exit_code != 0:
             raise _failure(None, done.stderr, done.exit_code)
 
     # One call for all, so that one plan is shown and builds run side by side.
-    if not roots or manner.dry_run:
+    if not roots or options.dry_run:
         realise()
     elif len(roots) == 1:
         Path(roots[0]).parent.mkdir(parents=True, exist_ok=True)
@@ -87,8 +90,8 @@ def realise_here(derivations: Sequence[str], *, manner: Manner, roots: Sequence[
         with _held(roots[0]) as link:
             realise("--indirect", "--add-root", link)
             for derivation, root in zip(derivations, roots, strict=True):
-                _root(derivation, root, manner)
-    return _built(progress, manner)
+                _root(derivation, root, options)
+    return _built(progress, options)
 
 
 @contextmanager
@@ -104,7 +107,7 @@ def _held(root: str) -> Iterator[str]:
 
 
 def realise_on(
-    machine: Machine, derivations: Sequence[str], *, manner: Manner, on_line: LineSink, patience: float
+    machine: Machine, derivations: Sequence[str], *, options: BuildOptions, on_line: LineSink, patience: float
 ) -> Built:
     """Build derivations that are in a host's store, live, through lost connections.
 
@@ -117,29 +120,29 @@ def realise_on(
         progress.read(line)
         on_line(line)
 
-    begun = machine.ask("realise", *manner.words(derivations), schema=_BEGUN, data=script("realise_job"))
+    begun = machine.ask("store/realise", *options.words(derivations), schema=_BEGUN, data=script("store/realise_job"))
     directory = begun.all("directory")[0]
     try:
-        ended = job.follow(machine, directory, on_line=read, patience=patience)
+        ended = jobs.follow(machine, directory, on_line=read, patience=patience)
     finally:
-        machine.tidy("job", "stop", directory)
+        machine.tidy("machine/job", "stop", directory)
     if ended.exit_code != 0:
         raise _failure(machine.name, ended.log, ended.exit_code)
-    return _built(progress, manner)
+    return _built(progress, options)
 
 
-def _built(progress: Progress, manner: Manner) -> Built:
-    if manner.dry_run:
+def _built(progress: Progress, options: BuildOptions) -> Built:
+    if options.dry_run:
         return Built(tuple(progress.to_build), tuple(progress.to_fetch))
     return Built(tuple(progress.built), tuple(progress.copied))
 
 
-def _root(derivation: str, root: str, manner: Manner) -> None:
+def _root(derivation: str, root: str, options: BuildOptions) -> None:
     Path(root).parent.mkdir(parents=True, exist_ok=True)
-    nix_cli.lines(
+    nix.lines(
         ["nix-store", "--indirect", "--add-root", root, "--realise", derivation],
         f"the link {root} could not be made",
-        env=manner.environment,
+        env=options.environment,
     )
 
 
@@ -168,4 +171,4 @@ def root_on(machine: Machine, derivations: Sequence[str], roots: Sequence[str]) 
     if not roots:
         return False
     pairs = [word for pair in zip(roots, derivations, strict=True) for word in pair]
-    return "relinked" in machine.ask("root", *pairs, schema={"relinked": Key(answer.YES, most=len(roots))})
+    return "relinked" in machine.ask("store/root", *pairs, schema={"relinked": Key(answer.YES, most=len(roots))})

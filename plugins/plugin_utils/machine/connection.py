@@ -1,0 +1,150 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where an Ansible connection leads, and with which command ssh takes it there.
+
+This is the one file that uses the private interfaces of Ansible's ssh connection.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+
+_SSH = ("ssh", "ansible.builtin.ssh")
+
+# The first value that ssh is given counts.
+_OF_ITS_OWN = "-o ControlMaster=no -o ControlPath=none"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a host's SSH server is.
+
+    :param port: None where ssh's own configuration tells it.
+    """
+
+    address: str
+    port: int | None
+
+    def check(self) -> None:
+        """Refuse what is no place of an SSH server.
+
+        :raises OpsError: naming the value.
+        """
+        if not self.address or self.address.startswith("-") or any(one.isspace() for one in self.address):
+            raise OpsError(f"{self.address!r} is no address", next_step="Correct 'address'.")
+        if self.port is not None and not 0 < self.port < 65536:
+            raise OpsError(f"{self.port} is no port", next_step="Correct 'port'.")
+
+    def __str__(self) -> str:
+        return f"{self.address} port {self.port or 22}"
+
+
+def is_ssh(connection: Any) -> bool:
+    """Return whether an Ansible connection is ssh."""
+    return connection.transport in _SSH
+
+
+def endpoint(connection: Any) -> Endpoint | None:
+    """Where an Ansible connection leads; None where it is not ssh."""
+    if not is_ssh(connection):
+        return None
+    port = connection.get_option("port")
+    return Endpoint(str(connection.get_option("host")), int(port) if port else None)
+
+
+class Addresses:
+    """The addresses of a host. Its connection leads to one of these at a time.
+
+    :param connection: Ansible's ssh connection.
+    :param told: where the host is said to be now.
+    :param known: where it was last acknowledged, which is tried first.
+    """
+
+    def __init__(self, connection: Any, told: Endpoint, known: Endpoint | None) -> None:
+        self._connection = connection
+        self.told = told
+        self._addresses = deque([told])
+        if known is not None and (known.address, known.port) != (told.address, told.port or 22):
+            self._addresses.appendleft(known)
+            _lead(connection, known)
+
+    @property
+    def now(self) -> Endpoint:
+        """Where the connection leads."""
+        return self._addresses[0]
+
+    def __len__(self) -> int:
+        return len(self._addresses)
+
+    def turn(self) -> None:
+        """Have the connection lead to the next one."""
+        self._addresses.rotate(-1)
+        _lead(self._connection, self.now)
+
+    def prefer_told(self) -> None:
+        """Have the connection lead where the host is said to be now first, and then where it was."""
+        while self.now != self.told:
+            self.turn()
+
+    def settle(self) -> None:
+        """Have the connection lead where the host is said to be now, and nowhere else from then on."""
+        self._addresses = deque([self.told])
+        _lead(self._connection, self.told)
+
+    @contextmanager
+    def fresh(self) -> Iterator[None]:
+        """Have the connection lead where the host is said to be now, sharing no open one."""
+        arguments = self._connection.get_option("ssh_args")
+        self._connection.set_option("ssh_args", f"{_OF_ITS_OWN} {arguments or ''}".strip())
+        _lead(self._connection, self.told)
+        try:
+            yield
+        finally:
+            self._connection.set_option("ssh_args", arguments)
+            _lead(self._connection, self.now)
+
+
+def _lead(connection: Any, where: Endpoint) -> None:
+    connection.set_option("host", where.address)
+    connection.set_option("port", where.port)
+    # What names the shared connection, until a command is run.
+    connection.host = where.address
+
+
+def drop(connection: Any) -> None:
+    """End the shared connection of a host whose link is dead; whoever waits for its answer is told at once."""
+    if not is_ssh(connection) or not connection.get_option("control_path_dir"):
+        return
+    argv = connection._build_command(connection.get_option("ssh_executable"), "ssh", "-O", "exit", connection.host)
+    _close_password_pipe(connection)
+    subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+
+
+def _close_password_pipe(connection: Any) -> None:
+    for descriptor in getattr(connection, "sshpass_pipe", None) or ():
+        os.close(descriptor)
+    connection.sshpass_pipe = None
+
+
+def command(connection: Any) -> list[str]:
+    """Return the ssh command of an Ansible connection: the program and its options, without the destination.
+
+    :raises OpsError: if the program is missing on the controller.
+    """
+    executable = connection.get_option("ssh_executable")
+    real = shutil.which(executable)
+    if real is None:
+        raise OpsError(f"{executable} is not on the controller's PATH", next_step="Install an OpenSSH client.")
+    built = [os.fsdecode(word) for word in connection._build_command(executable, "ssh")]
+    _close_password_pipe(connection)
+    return [real, *built[built.index(executable) + 1 :]]

@@ -1,0 +1,240 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The models of the entrance: networks, their machines, what is remembered of them, and what is built."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+
+_MACHINE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
+_HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]*")
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]*\$?")
+# What remembered inputs look like.
+STATE_VERSION = re.compile(r"[0-9]{2}\.[0-9]{2}")
+PUBLIC_KEY = re.compile(r"[a-z0-9@.-]+ [A-Za-z0-9+/=]{40,2000}( [ -~]*)?")
+
+_DEPLOYMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+
+# Ansible gives these a meaning of its own.
+_MISREAD = frozenset({"all", "ungrouped", "localhost", "omit"})
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is to be evaluated.
+
+    :param name: the deployment's name.
+    :param uuid: the deployment's UUID.
+    :param files: absolute paths of the network files; empty where a flake is given.
+    :param flake: reference of a flake whose nixosConfigurations are the machines.
+    :param arguments: JSON values for network files that are functions.
+    :param nix_path: search path entries that come before NIX_PATH.
+    :param options: settings of Nix.
+    """
+
+    name: str
+    uuid: str
+    files: tuple[str, ...] = ()
+    flake: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    nix_path: tuple[str, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not _DEPLOYMENT_NAME.fullmatch(self.name):
+            raise OpsError(
+                f"{self.name!r} can not be a deployment's name",
+                next_step="Use letters, digits, '_', '-' and '.', beginning with a letter or '_'.",
+            )
+        if bool(self.files) == bool(self.flake):
+            raise OpsError(f"deployment {self.name} needs either files or a flake")
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """The remembered inputs of one machine.
+
+    :param state_version: the NixOS release the machine was first seen with.
+    :param ssh_public_key: the key of the deployment that may log in as root.
+    """
+
+    state_version: str | None = None
+    ssh_public_key: str | None = None
+
+    def as_json(self) -> dict[str, str]:
+        """Give what is known, in the words of the Nix expressions."""
+        known = {"stateVersion": self.state_version, "sshPublicKey": self.ssh_public_key}
+        return {name: value for name, value in known.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """How something is built, and where it will be."""
+
+    drv_path: str
+    out_path: str
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What the network says of one machine beside its system.
+
+    :param target_user: none where the network leaves it open.
+    :param always_activate: whether the network sets deployment.alwaysActivate; its default does not count.
+    :param health_checks: deployment.healthChecks as JSON values, in the words of the host variable
+        ``nix_health_checks``; None where nothing is to be checked.
+    """
+
+    name: str
+    target_env: str
+    target_host: str
+    target_port: int
+    target_user: str | None
+    ssh_options: tuple[str, ...]
+    privilege_escalation_command: tuple[str, ...]
+    provision_ssh_key: bool
+    always_activate: bool
+    owners: tuple[str, ...]
+    tags: tuple[str, ...]
+    nixos_release: str
+    health_checks: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The answer of a network.
+
+    :param description: network.description.
+    :param definitions: all machines of the network, by name.
+    :param derivations: the machines whose system was evaluated too.
+    :param messages: what Nix said meanwhile: warnings and traces.
+    """
+
+    description: str
+    definitions: Mapping[str, Definition]
+    derivations: Mapping[str, Derivation]
+    messages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Expression:
+    """What is to be built where it is not a network: one of expression, file and flake.
+
+    :param expression: text of a Nix expression, read relative to the working directory.
+    :param file: path of a Nix file.
+    :param flake: a flake's reference, without the `#attribute`.
+    :param attribute: path of the attribute in it.
+    :param arguments: JSON values for what is a function.
+    """
+
+    expression: str | None = None
+    file: str | None = None
+    flake: str | None = None
+    attribute: tuple[str, ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    nix_path: tuple[str, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if sum(x is not None for x in (self.expression, self.file, self.flake)) != 1:
+            raise OpsError("give exactly one of an expression, a file and a flake reference")
+
+
+def check_name(name: str, what: str = "a machine's name") -> None:
+    """Refuse a name that Ansible or a shell could misread.
+
+    :raises OpsError: where it is one.
+    """
+    if not _MACHINE_NAME.fullmatch(name) or name.lower() in _MISREAD:
+        raise OpsError(
+            f"{name!r} can not be {what}: Ansible or a shell could misread it",
+            next_step="Use letters, digits, '_', '-' and '.', beginning with a letter or '_'.",
+        )
+
+
+def evaluation_of(answer: Mapping[str, Any], messages: tuple[str, ...]) -> Evaluation:
+    """Return the evaluation that Nix answered, checked.
+
+    :param answer: the JSON values of evaluation.nix.
+    :raises OpsError: if a definition has a value that can't be honoured, naming its option.
+    """
+    for name in answer["definitions"]:
+        check_name(name)
+    return Evaluation(
+        description=answer["network"]["description"],
+        definitions={name: _definition(name, one) for name, one in answer["definitions"].items()},
+        derivations={name: Derivation(one["drv"], one["out"]) for name, one in answer["derivations"].items()},
+        messages=messages,
+    )
+
+
+def _definition(name: str, answer: Mapping[str, Any]) -> Definition:
+    definition = Definition(
+        name=name,
+        target_env=answer["targetEnv"],
+        target_host=answer["targetHost"],
+        target_port=answer["targetPort"],
+        target_user=answer["targetUser"],
+        ssh_options=tuple(answer["sshOptions"]),
+        privilege_escalation_command=tuple(answer["privilegeEscalationCommand"]),
+        provision_ssh_key=answer["provisionSSHKey"],
+        always_activate=answer["alwaysActivate"],
+        owners=tuple(answer["owners"]),
+        tags=tuple(answer["tags"]),
+        nixos_release=answer["nixosRelease"],
+        health_checks=_health_checks(answer["healthChecks"]),
+    )
+    _check(definition, answer["keys"])
+    return definition
+
+
+def _health_checks(answer: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if answer is None:
+        return None
+    words = {"validateCerts": "validate_certs"}
+    http = [{words.get(name, name): value for name, value in check.items()} for check in answer["http"]]
+    return {**answer, "http": http}
+
+
+def _check(definition: Definition, keys: Sequence[str]) -> None:
+    def refuse(option: str, why: str, next_step: str) -> None:
+        raise OpsError(f"deployment.{option} {why}", machine=definition.name, next_step=next_step)
+
+    if definition.target_env != "none":
+        refuse(
+            "targetEnv",
+            f"is {definition.target_env!r}, but only machines that exist already ('none') are supported",
+            'Set deployment.targetEnv = "none", or leave it out.',
+        )
+    if not _HOST.fullmatch(definition.target_host):
+        refuse(
+            "targetHost",
+            f"is {definition.target_host!r}, which is no host name or address",
+            "Set it to the name or address by which the controller reaches the machine.",
+        )
+    if not 0 < definition.target_port < 65536:
+        refuse("targetPort", f"is {definition.target_port}, which is no TCP port", "Set it to the SSH server's port.")
+    if definition.target_user is not None and not _USER.fullmatch(definition.target_user):
+        refuse(
+            "targetUser",
+            f"is {definition.target_user!r}, which is no user name",
+            "Set it to the user of the SSH connection.",
+        )
+    if definition.target_user not in (None, "root") and not definition.privilege_escalation_command:
+        refuse(
+            "privilegeEscalationCommand",
+            f"is empty, but {definition.target_user!r} has to become root",
+            'Name a command, for example [ "sudo" "-H" "--" ].',
+        )
+    if keys:
+        refuse(
+            "keys",
+            f"({', '.join(keys)}) is not supported yet",
+            "Take deployment.keys out of the network; nothing was deployed without its keys.",
+        )

@@ -1,0 +1,93 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How Nix's own commands reach a host: with the options of its Ansible connection.
+
+They share the open connection of Ansible, with every version of Nix: newer versions wait for a line that ssh prints
+only for a connection of its own, and ssh.sh prints it.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import connection as connections
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import script
+
+
+@dataclass(frozen=True)
+class SshRoute:
+    """How ssh reaches a host, and as whom.
+
+    :param command: the real ssh with its options and, last, the destination.
+    :param escalation: words before a command that is to run as another user, quoted for a shell.
+    """
+
+    command: tuple[str, ...]
+    escalation: tuple[str, ...]
+
+    @contextmanager
+    def environment(self) -> Iterator[dict[str, str]]:
+        """Variables with which Nix's commands take this route, whatever destination they name."""
+        with tempfile.TemporaryDirectory(prefix="nix-ops-ssh-") as directory:
+            here = Path(directory)
+            (here / "command").write_text("".join(f"{word}\n" for word in self.command), encoding="utf-8")
+            (here / "escalation").write_text("".join(f"{word}\n" for word in self.escalation), encoding="utf-8")
+            ssh = here / "ssh"
+            ssh.write_text(script("store/ssh"), encoding="utf-8")
+            ssh.chmod(0o700)
+            yield {"PATH": f"{directory}:{os.environ.get('PATH', os.defpath)}", "NIX_SSHOPTS": ""}
+
+
+def of_connection(connection: Any, become: bool) -> SshRoute | None:
+    """The route of an Ansible connection; None where it is not ssh, or can't be taken by Nix.
+
+    Nix's copy protocol has no place for a password of sudo, so a connection that needs one
+    gives no route.
+
+    :param become: whether commands on the host run as another user than the connection's.
+    :raises OpsError: where a value could be read as an option or has a line break.
+    """
+    if not connections.is_ssh(connection):
+        return None
+    escalation = _escalation(connection.become) if become else ()
+    if escalation is None:
+        return None
+    real, *options = connections.command(connection)
+    # ssh takes the first value it is given: Nix's own ssh never becomes a master, which would
+    # hold Nix's pipes, and never asks.
+    first = ["-o", "ControlMaster=no", "-o", "BatchMode=yes"]
+    host = str(connection.get_option("host"))
+    if host.startswith("-"):
+        raise OpsError(f"{host!r} could be read as an option of ssh", next_step="Correct 'ansible_host'.")
+    command = (real, *first, *options, host)
+    for word in (*command, *escalation):
+        if "\n" in word:
+            raise OpsError(f"{word!r} has a line break", next_step="Correct the connection's variables.")
+    return SshRoute(command, escalation)
+
+
+def _escalation(become: Any) -> tuple[str, ...] | None:
+    name = str(become.name).rpartition(".")[2]
+    if become.get_option("become_pass"):
+        return None
+    user = become.get_option("become_user") or "root"
+    flags = shlex.split(become.get_option("become_flags") or "")
+    match name:
+        case "sudo":
+            words = [become.get_option("become_exe") or "sudo", *flags, "-n", "-u", user, "--"]
+        case "doas":
+            words = [become.get_option("become_exe") or "doas", *flags, "-n", "-u", user, "--"]
+        case "command":
+            words = list(become.get_option("command"))
+        case _:
+            return None
+    return tuple(shlex.quote(word) for word in words)
