@@ -89,7 +89,9 @@ class Older:
             shutil.rmtree(project.directory / name, ignore_errors=True)
         for name in (tree, facts):
             trees.extract(trees.pack(self.recording / name, self.values()), project.directory)
-        shutil.copytree(self.recording / "boot-guard", project.directory / "boot-guard", dirs_exist_ok=True)
+        guard = project.directory / "boot-guard"
+        guard.mkdir(exist_ok=True)
+        trees.extract(trees.pack(self.recording / "boot-guard.tree", {}), guard)
 
     def place_machine(self, tree: str, *, running: str, boots: str, profile: str) -> None:
         """Make the machine what it was, with nothing that an earlier test has left."""
@@ -293,6 +295,8 @@ def test_an_activation_at_a_gate(older: Older, tmp_path: Path) -> None:
         wait_for(lambda: target.run("cat /run/order", check=False).stdout, "it is at the gate")
         older.check_phase("gate")
         define(older.project, target, NETWORKS["second"])
+        # Those of an earlier test.
+        (older.project.directory / "results.jsonl").unlink(missing_ok=True)
         joining = older.project.start("ansible-playbook", "-i", "example.network.yml", "nix.ops.deploy")
         seen = read_until(joining, JOINED)
         # Another toplevel is not activated at the same time.
