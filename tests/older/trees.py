@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Directories of an older version as small text files, with placeholders for everything that differs between runs.
 
-A tree has a line for each directory, file and link, with its mode. The lines of a file follow it, after a tab::
+A tree has a line for each directory, file and link, with its mode. The lines of a file follow it, after a tab; an empty
+line has none::
 
     directory 0700 var/lib/nix-ops
     file 0600 var/lib/nix-ops/last-activation
@@ -113,7 +114,7 @@ def unpack(archive: bytes, values: Mapping[str, str], beside: Mapping[str, str] 
             text = abstract(content.read().decode(), values)
             kind = "line" if text and not text.endswith("\n") else "file"
             lines.append(f"{kind} {entry.mode:04o} {path}\n")
-            lines += [f"\t{line}\n" for line in text.removesuffix("\n").split("\n") if text]
+            lines += [f"\t{line}\n" if line else "\n" for line in text.removesuffix("\n").split("\n") if text]
     return "".join(lines)
 
 
@@ -138,7 +139,7 @@ def _entries(tree: Path, without: str) -> list[tuple[str, str]]:
     for line in tree.read_text(encoding="utf-8").splitlines():
         if without and without in line:
             continue
-        if line.startswith("\t"):
+        if line.startswith("\t") or not line:
             head, text = found[-1]
             found[-1] = (head, f"{text}{line[1:]}\n")
         else:
