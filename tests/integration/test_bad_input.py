@@ -33,6 +33,7 @@ def in_nix(text):
 # A network that is wrong
 
 
+@pytest.mark.both_pairs
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
@@ -58,6 +59,7 @@ def test_a_configuration_that_does_not_evaluate(project, target, wrong, says):
     assert run.results == () or run.statuses(BUILD).popitem()[1] == "failed"
 
 
+@pytest.mark.both_pairs
 def test_a_failed_assertion_of_one_machine_of_two(project, machine, target):
     other = machine("other")
     network = Network(project, target, other)
@@ -81,6 +83,7 @@ def test_a_failed_assertion_of_one_machine_of_two(project, machine, target):
     assert rest.statuses(ACTIVATE) == {"other": "changed"}
 
 
+@pytest.mark.both_pairs
 def test_a_build_that_fails(project, target):
     network = Network(project, target)
     script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo line $i; done; echo out of flour >&2; exit 3"
@@ -136,6 +139,7 @@ def test_a_place_that_is_none(project, deployment, option):
     assert not pwned.exists()
 
 
+@pytest.mark.both_pairs
 def test_an_address_of_a_users_own_that_is_an_option(project, target):
     pwned = project.directory / "pwned"
     with untouched(target):
@@ -150,6 +154,7 @@ def test_an_address_of_a_users_own_that_is_an_option(project, target):
 # Strings that reach a shell
 
 
+@pytest.mark.both_pairs
 def test_strings_that_a_shell_could_run(tmp_path, machine, fleet):
     deployed = machine("deployed", user="deploy")
     # Ansible itself replaces variables in a path.
@@ -271,6 +276,7 @@ def test_a_source_that_is_none(project, text, says):
     assert run.results == ()
 
 
+@pytest.mark.both_pairs
 @pytest.mark.parametrize(
     "text",
     [
@@ -290,6 +296,7 @@ def test_an_inventory_without_machines_is_no_success(project, text):
     assert run.statuses(CHECK) == {"localhost": "failed"}
 
 
+@pytest.mark.both_pairs
 def test_a_host_that_is_no_machine_of_a_network(project, target):
     network = Network(project, target)
     project.write("more.ini", "[nixos]\nstray\nother ansible_host=198.51.100.7\n")
@@ -317,6 +324,7 @@ def test_machines_that_are_none_of_the_inventory(project, target, limit):
     )
 
 
+@pytest.mark.both_pairs
 def test_a_limit_that_matches_nothing(project, target):
     network = Network(project, target)
     with untouched(target):

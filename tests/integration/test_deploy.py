@@ -76,6 +76,7 @@ def target(machine: MachineFactory) -> Machine:
     return machine("target")
 
 
+@pytest.mark.both_pairs
 def test_the_main_job(target: Machine, project: Project) -> None:
     network = Network(project, target)
     first = network.deployed()
@@ -109,6 +110,7 @@ def test_the_main_job(target: Machine, project: Project) -> None:
     assert target.inspect()["generation"] == 4
 
 
+@pytest.mark.both_pairs
 def test_nothing_to_do_is_one_evaluation_and_one_round_trip_a_machine(
     machine: MachineFactory, project: Project
 ) -> None:
@@ -266,6 +268,7 @@ def test_a_network_that_is_one_file(target: Machine, project: Project) -> None:
     assert target.run(["cat", "/etc/told"]).stdout == "target of site"
 
 
+@pytest.mark.both_pairs
 def test_a_network_of_arguments_one_of_them_in_a_vault(target: Machine, project: Project) -> None:
     project.write("password", "opens the vault\n")
     vault = ("--vault-password-file", "password")
@@ -294,6 +297,7 @@ def test_a_network_of_arguments_one_of_them_in_a_vault(target: Machine, project:
     assert "vault" in locked.of(BUILD)["results"][0]["msg"]
 
 
+@pytest.mark.both_pairs
 def test_a_network_that_is_a_flake(target: Machine, project: Project) -> None:
     project.write("flake/flake.nix", FLAKE.replace("NIXPKGS", str(NIXPKGS)).replace("ADDRESS", target.address))
     project.write("example.network.yml", "plugin: nix.ops.network\nflake: ./flake\n")

@@ -23,8 +23,6 @@ from .conftest import MachineFactory
 from .project import Project
 from .tasks import build_system, put
 
-pytestmark = pytest.mark.one_pair
-
 FLEET = Path(__file__).parents[1] / "fleet" / "fleet"
 
 

@@ -21,8 +21,6 @@ from integration.networks import Network, standing, toplevels
 from integration.project import Project
 from integration.tasks import has_path, new_salt, nix
 
-pytestmark = pytest.mark.one_pair
-
 # Its system is the same with and without a run that asks the machine.
 BY_ITSELF = "deployment.provisionSSHKey = false;"
 EXPERIMENTAL = ("--extra-experimental-features", "nix-command")

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
+
 from integration.networks import Counter, Network, toplevels
 from integration.outside import untouched
 from integration.tasks import build_system, put
@@ -53,6 +55,7 @@ def statuses(outcome):
     return {name: one["status"] for name, one in machines(outcome).items()}
 
 
+@pytest.mark.both_pairs
 def test_list_before_and_after_the_first_deployment(machine, project):
     target = machine("target")
     network = Network(project, target)
@@ -94,6 +97,7 @@ def test_list_counts_by_host_names_and_those_that_left(machine, project):
     assert example["machines"] == 2
 
 
+@pytest.mark.both_pairs
 def test_list_tells_what_does_not_evaluate(machine, project):
     network = Network(project, machine("target"))
     project.write(
@@ -220,6 +224,7 @@ def test_info_of_a_machine_that_left(machine, project):
     assert "two was a machine of this deployment, says what is remembered of one." in outcome.output.splitlines()
 
 
+@pytest.mark.both_pairs
 def test_info_where_one_system_does_not_evaluate(machine, project):
     one, two = machine("one"), machine("two")
     network = Network(project, one, two)
@@ -251,6 +256,7 @@ def test_info_without_a_network(project):
     assert "the inventory has no machine of a network" in outcome.of(INFO)["msg"]
 
 
+@pytest.mark.both_pairs
 def test_several_deployments(machine, project):
     one, two = machine("one"), machine("two")
     Network(project, one, name="first")

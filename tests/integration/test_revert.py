@@ -21,8 +21,6 @@ from integration.outside import untouched
 from integration.project import Outcome, Project
 from integration.tasks import read_until, write_play
 
-pytestmark = pytest.mark.one_pair
-
 ENDED = "Tell that the batch has failed"
 BOOT_BACK = "Put back what boots"
 BACK = "Put back what ran"

@@ -23,8 +23,6 @@ from integration.outside import processes_of, untouched
 from integration.project import Outcome, Project
 from integration.tasks import GATE, close_gate, open_gate, read_until, wait_for
 
-pytestmark = pytest.mark.one_pair
-
 UUID = "9e8652aa-e64a-11f1-b7ab-02fc00000001"
 SOURCE = f"uuid: {UUID}\n"
 RECORDS = f"/var/lib/nix-ops/records/{UUID}"
