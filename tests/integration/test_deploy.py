@@ -11,7 +11,7 @@ import textwrap
 import pytest
 
 from fleet import Machine
-from integration.conftest import MachineFactory
+from integration.conftest import Deployed, MachineFactory
 from integration.networks import (
     ACTIVATE,
     BUILD,
@@ -143,9 +143,9 @@ def test_nothing_to_do_is_one_evaluation_and_one_round_trip_a_machine(
     assert len(evaluations.runs()) == 1
 
 
-def test_preview_touches_nothing_and_tells_what_differs(target: Machine, project: Project) -> None:
-    network = Network(project, target)
-    network.deployed()
+def test_preview_touches_nothing_and_tells_what_differs(deployed: Deployed) -> None:
+    network = deployed("target")
+    [target] = network.machines
     before = target.inspect()
     network.define("environment.systemPackages = [ pkgs.cowsay ];" + NEW_UNIT, one="uno")
     preview = network.deployed("--check", "--diff")
@@ -246,10 +246,11 @@ def test_a_users_own_playbook_chooses_the_action(target: Machine, project: Proje
     assert standing(target) == (newest, newest, newest)
 
 
-def test_always_activate_is_honoured_where_the_network_says_so(target: Machine, project: Project) -> None:
-    network = Network(project, target)
+def test_always_activate_is_honoured_where_the_network_says_so(deployed: Deployed) -> None:
+    # Whether it is honoured is no part of a system.
+    network = deployed("target")
+    [target] = network.machines
     network.define("deployment.alwaysActivate = true;")
-    network.deployed()
     before = target.inspect()
     again = network.deployed()
     # It runs, and has nothing to change.

@@ -36,11 +36,23 @@ def target(machine: MachineFactory) -> Machine:
 
 
 def cached(project: Project, host: str = "target") -> dict[str, Any]:
-    """What the fact cache has of a host, read as any Ansible program reads it."""
-    asked = project.ad_hoc(
+    """What the fact cache has of a host."""
+    file = project.directory / f".nix-ops/facts/s1_{host}"
+    if "ANSIBLE_CACHE_PLUGIN" in project.environment or not file.exists():
+        return asked(project, host)
+    payload = json.loads(file.read_text())["__payload__"]
+    # Only Ansible makes a value of what has such a type.
+    if "__ansible_type" in payload:
+        return asked(project, host)
+    return dict(json.loads(payload).get("nix_ops", {}))
+
+
+def asked(project: Project, host: str = "target") -> dict[str, Any]:
+    """The same, read as any Ansible program reads it."""
+    told = project.ad_hoc(
         "-i", f"{host},", host, "-m", "ansible.builtin.debug", "-a", "var=ansible_facts.nix_ops", "-c", "local"
     )
-    found = json.loads(asked.output.partition("=>")[2])["ansible_facts.nix_ops"]
+    found = json.loads(told.output.partition("=>")[2])["ansible_facts.nix_ops"]
     return found if isinstance(found, dict) else {}
 
 
@@ -103,7 +115,7 @@ def test_the_first_deploy_says_and_does_what_nixops_does(target: Machine, projec
     assert found["members"] == ["target"]
     modes = target.run(f"stat -c '%a %U' /var/lib/nix-ops /var/lib/nix-ops/records {RECORDS} {RECORDS}/*").stdout
     assert modes.split("\n")[:-1] == ["700 root", "700 root", "700 root", "600 root"]
-    assert cached(project)[UUID] == found
+    assert cached(project)[UUID] == asked(project)[UUID] == found
 
     again = network.deployed()
     assert not again.changed
