@@ -23,7 +23,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.keys import generate
 from ansible_collections.nix.ops.plugins.plugin_utils.network_source import read_source
 from networks.support import ENVIRONMENT, NETWORKS, NIXPKGS, write
-from unit.ansible_inventory import AnsibleInventory
+from unit.ansible_programs import PROGRAMS, AnsiblePrograms
 
 BIN = Path(sys.executable).parent
 
@@ -31,12 +31,12 @@ BIN = Path(sys.executable).parent
 class Project:
     """A directory in which a user types commands.
 
-    :param inventory: what runs ansible-inventory in the usual environment.
+    :param programs: what runs Ansible's programs in the usual environment.
     """
 
-    def __init__(self, directory: Path, inventory: AnsibleInventory) -> None:
+    def __init__(self, directory: Path, programs: AnsiblePrograms) -> None:
         self.directory = directory
-        self._inventory = inventory
+        self._programs = programs
         self.env = {
             **usual_environment(),
             "XDG_CACHE_HOME": str(directory / "cache"),
@@ -44,8 +44,8 @@ class Project:
         }
 
     def run(self, command: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        if command == "ansible-inventory" and self._inventory.fits({**self.env, **env}, self.directory):
-            return self._inventory.run([*arguments], {**self.env, **env}, self.directory)
+        if command in PROGRAMS and self._programs.fits({**self.env, **env}, self.directory):
+            return self._programs.run([command, *arguments], {**self.env, **env}, self.directory)
         return subprocess.run(
             [str(BIN / command), *arguments],
             cwd=self.directory,
@@ -92,17 +92,17 @@ def usual_environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def inventory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnsibleInventory]:
-    """What runs ansible-inventory."""
-    running = AnsibleInventory(usual_environment(), tmp_path_factory.mktemp("inventory"))
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnsiblePrograms]:
+    """What runs Ansible's programs."""
+    running = AnsiblePrograms(usual_environment(), tmp_path_factory.mktemp("programs"))
     yield running
     running.close()
 
 
 @pytest.fixture
-def project(tmp_path: Path, inventory: AnsibleInventory) -> Project:
+def project(tmp_path: Path, programs: AnsiblePrograms) -> Project:
     shutil.copytree(NETWORKS / "example", tmp_path, dirs_exist_ok=True)
-    return Project(tmp_path, inventory)
+    return Project(tmp_path, programs)
 
 
 EXAMPLE = "files: [target.nix, config.nix]\n"

@@ -1,10 +1,11 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""ansible-inventory many times for one import of Ansible, which costs more than most of its runs.
+"""Ansible's programs many times for one import of Ansible, which costs more than most of their runs.
 
 Run as a program it reads requests, each a line of JSON, forks for each and answers with the exit code. Ansible reads
-its settings when it is imported, so that all runs have the ``ANSIBLE_*`` variables that the program was started with.
+most settings when it is imported, so that a run has the ``ANSIBLE_*`` variables that this program was started with.
+Those of ssh are read when a connection is made.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
+PROGRAMS = ("ansible", "ansible-inventory", "ansible-playbook")
 
-class AnsibleInventory:
-    """Runs ansible-inventory.
+
+class AnsiblePrograms:
+    """Runs ansible, ansible-inventory and ansible-playbook.
 
     :param environment: the variables that it is started with.
     """
@@ -43,7 +46,7 @@ class AnsibleInventory:
     def run(
         self, words: list[str], environment: Mapping[str, str], directory: Path
     ) -> subprocess.CompletedProcess[str]:
-        """Run it to its end."""
+        """Run a program, which is the first of the words, to its end."""
         output, errors = self._directory / "stdout", self._directory / "stderr"
         request = {
             "words": words,
@@ -64,21 +67,26 @@ class AnsibleInventory:
 
 
 def _settings(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name.startswith("ANSIBLE_")}
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.startswith("ANSIBLE_") and not name.startswith("ANSIBLE_SSH_")
+    }
 
 
 def _serve() -> None:
-    # Each import of a run that is done here is done once.
-    from ansible.cli import inventory  # noqa: PLC0415
+    # What is imported here, no run has to import.
+    from ansible.cli import adhoc, inventory, playbook  # noqa: PLC0415
     from ansible.plugins.loader import init_plugin_loader, inventory_loader  # noqa: PLC0415
 
     init_plugin_loader()
     inventory_loader.get("nix.ops.network")
+    mains = {"ansible": adhoc.main, "ansible-inventory": inventory.main, "ansible-playbook": playbook.main}
     for line in sys.stdin:
         request = json.loads(line)
         child = os.fork()
         if child == 0:
-            _run(request, inventory.main)
+            _run(request, mains[request["words"][0]])
         _pid, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
 
@@ -91,7 +99,7 @@ def _run(request: dict[str, object], main: object) -> None:
         os.chdir(str(request["directory"]))
         os.environ.clear()
         os.environ.update(request["environment"])  # type: ignore[call-overload]
-        sys.argv = ["ansible-inventory", *request["words"]]  # type: ignore[misc]
+        sys.argv = [*request["words"]]  # type: ignore[misc]
         code = int(main() or 0)  # type: ignore[operator]
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 1
