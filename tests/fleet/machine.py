@@ -11,7 +11,6 @@ import select
 import shlex
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -459,13 +458,13 @@ def _files(upper: Path) -> Iterator[str]:
     for directory, names, files in os.walk(upper):
         inside = Path(directory).relative_to(upper)
         names[:] = sorted(name for name in names if str(inside / name) not in _RESTLESS)
-        for name in sorted({*names, *files}):
-            if str(inside / name) in _RESTLESS:
-                continue
-            status = os.lstat(Path(directory, name))
-            # Of a directory only what is in it: a file that was there for a moment changes nothing.
-            content = "" if stat.S_ISDIR(status.st_mode) else f"{status.st_size} {status.st_mtime_ns}"
-            yield f"{inside / name} {status.st_mode:o} {status.st_uid} {content}"
+        # Of a directory only what is in it: a file that was there for a moment changes nothing.
+        # os.walk() takes a link to a directory for a directory.
+        links = [name for name in names if Path(directory, name).is_symlink()]
+        for name in sorted([*files, *links]):
+            if str(inside / name) not in _RESTLESS:
+                status = os.lstat(Path(directory, name))
+                yield f"{inside / name} {status.st_mode:o} {status.st_uid} {status.st_size} {status.st_mtime_ns}"
 
 
 def _started(pid: int) -> str | None:

@@ -7,7 +7,7 @@ set -u
 cat /proc/sys/kernel/random/boot_id
 readlink /run/current-system /run/booted-system
 # Sessions come and go with connections that are kept for later.
-systemctl list-units --all --plain --no-legend --type=service,socket,timer,mount |
+systemctl list-units --plain --no-legend --type=service,socket,timer,mount |
 	grep -v -e '^user@' -e '^user-runtime-dir@' -e '^run-user-' -e '^systemd-tmpfiles-clean' -e '^session-' | sort
 systemctl show --property=Id,MainPID '*.service' | awk -v RS= '!/Id=user/'
 find /run /tmp /var/tmp /dev/shm -mindepth 1 -maxdepth 1 | sort

@@ -77,7 +77,7 @@ class Machines:
         machine.snapshot(snapshot)
 
 
-def _traces(machine: Machine) -> str | None:
+def _traces(machine: Machine) -> str:
     # The files of a store of its own are not seen.
     if machine.kind.store_mib is not None or machine.state() != "ready":
         return str(uuid.uuid4())

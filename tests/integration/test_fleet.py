@@ -96,12 +96,12 @@ def test_snapshot_is_what_a_machine_starts_from(machine: MachineFactory) -> None
     target = machine()
     first = target.inspect()
     # A file of a lower layer that is gone, a directory that is renamed, and a file that is new.
-    target.run("rm /etc/nix/nix.conf; mv /root/.ssh /root/moved; echo kept >/root/kept; cp -a /root/moved /root/.ssh")
+    target.run("rm /usr/bin/pgrep; mv /root/.ssh /root/moved; echo kept >/root/kept; cp -a /root/moved /root/.ssh")
     target.snapshot("changed")
     assert target.state() == "stopped"
     for _time in range(2):
         target.reset(to="changed")
-        assert target.ssh("cat /root/kept; ls /root/moved /etc/nix/nix.conf", check=False).stdout == (
+        assert target.ssh("cat /root/kept; ls /root/moved /usr/bin/pgrep", check=False).stdout == (
             "kept\n/root/moved:\nauthorized_keys\n"
         )
         target.run("rm -r /root/moved; echo changed >/root/kept")
@@ -117,7 +117,7 @@ def test_snapshot_is_what_a_machine_starts_from(machine: MachineFactory) -> None
     assert target.snapshots == ["changed", "more"]
 
     target.reset()
-    assert target.run("ls /root; cat /etc/nix/nix.conf").stdout.startswith("build-users-group")
+    assert target.run("ls /root /usr/bin/pgrep").stdout == "/usr/bin/pgrep\n\n/root:\n"
     after = target.inspect()
     assert (after["machine_id"], after["running"]) == (first["machine_id"], first["running"])
     with pytest.raises(FleetError, match="no snapshot 'other'; there are: changed, more"):
@@ -128,7 +128,7 @@ def test_snapshot_is_what_a_machine_starts_from(machine: MachineFactory) -> None
 
 CHANGES = [
     "touch /root/new",
-    "rm /etc/nix/nix.conf",
+    "rm /usr/bin/pgrep",
     "echo >>/root/.ssh/authorized_keys",
     "mkdir /run/new",
     "touch /tmp/new",

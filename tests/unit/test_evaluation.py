@@ -376,7 +376,7 @@ def test_name_that_could_be_misread_is_refused(tmp_path: Path, name: str) -> Non
     quoted = name.replace("$", "\\$")
     with pytest.raises(OpsError, match="can not be a machine's name") as error:
         evaluate(network(*write(tmp_path, n=f'{{ "{quoted}".networking.hostName = "x"; }}')))
-    assert error.value.next_step.startswith("Use letters")
+    assert str(error.value.next_step).startswith("Use letters")
 
 
 def test_declared_resource_is_refused_and_none_accepted(tmp_path: Path) -> None:
