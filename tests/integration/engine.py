@@ -26,15 +26,20 @@ from ansible_collections.nix.ops.plugins.plugin_utils import activation, generat
 from ansible_collections.nix.ops.plugins.plugin_utils import machine as machines
 from ansible_collections.nix.ops.plugins.plugin_utils.activation import Access, Activation, ActivationFailed
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.generations import Standing
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import ConnectionLost
 from ansible_collections.nix.ops.plugins.plugin_utils.runner import Completed, LineSink
 from ansible_collections.nix.ops.plugins.plugin_utils.state import Activated
 from fleet import Machine
+from integration.outside import stands
 from integration.project import NIXPKGS, TESTS
 from integration.tasks import nix, put
 
 # The deployment that all activations are of.
 UUID = "11111111-2222-4333-8444-555555555555"
+
+# The names of two systems between which a machine of many tests goes to and fro.
+SETTLED = ("even", "odd")
 
 # What a deploy says at its end.
 DONE = "activation finished successfully"
@@ -124,6 +129,12 @@ class Running:
         self._answers = answers
         self._lines: list[str] = []
 
+    @property
+    def pid(self) -> int:
+        """The controller's process."""
+        assert self._process.pid is not None
+        return self._process.pid
+
     def read_until(self, text: str, seconds: float = 60) -> None:
         """Read what is said up to the line with this text, while the activation goes on.
 
@@ -141,7 +152,7 @@ class Running:
     def kill(self) -> None:
         """Kill the controller and all that it has started."""
         with suppress(ProcessLookupError):
-            os.killpg(self._process.pid or 0, signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL)
         self._process.join()
 
     def finish(self, seconds: float = 120) -> Ran:
@@ -190,6 +201,10 @@ class Controller:
     def confirm_boot(self, word: str) -> str:
         """Answer a machine that has booted over a new connection."""
         return self._fresh().ask("boot_acknowledge", word).strip()
+
+    def standing(self) -> Standing:
+        """What runs and boots, as the machine tells it."""
+        return generations.describe(self.machine()).standing
 
     def last_activation(self) -> Activated | None:
         """How the last activation ended, as the machine has noted it."""
@@ -312,7 +327,22 @@ def controlled(target: Machine, **options: Any) -> Iterator[Controller]:
         controller.close()
 
 
-def bring(controller: Controller, toplevel: str, *others: str) -> None:
-    """Bring systems to a machine past its network, and activate the first."""
-    put(controller.target, toplevel, *others)
-    assert controller.activate(toplevel).done.after.running == toplevel
+def other(systems: Mapping[str, str], running: str) -> str:
+    """Choose the settled system that does not run."""
+    even, odd = (systems[name] for name in SETTLED)
+    return odd if running == even else even
+
+
+def settle(controller: Controller, systems: Mapping[str, str]) -> dict[str, Any]:
+    """Have a machine run and boot a settled system; :returns: what is seen there."""
+    seen = controller.target.inspect()
+    if len(set(stands(seen))) > 1 or seen["running"] not in [systems[name] for name in SETTLED]:
+        assert controller.activate(other(systems, "")).message is None
+        seen = controller.target.inspect()
+    return seen
+
+
+def bring(controller: Controller, systems: Mapping[str, str]) -> None:
+    """Bring systems to a machine past its network, and activate a settled one."""
+    put(controller.target, *systems.values())
+    settle(controller, systems)

@@ -12,7 +12,17 @@ import pytest
 
 from fleet import Machine
 from integration.conftest import MachineFactory
-from integration.engine import Controller, Running, bring, build_systems, controlled, wait_on
+from integration.engine import (
+    SETTLED,
+    Controller,
+    Running,
+    bring,
+    build_systems,
+    controlled,
+    other,
+    settle,
+    wait_on,
+)
 from integration.faults import Tell
 from integration.outside import stands
 
@@ -45,9 +55,6 @@ FAULTS = {
     "power cut": "the power is cut",
 }
 
-# What runs before a fault, and what is deployed after it: each has a gate in what it runs.
-SETTLED = ("even", "odd")
-
 
 @pytest.fixture(scope="module")
 def target(machine: MachineFactory) -> Machine:
@@ -57,11 +64,12 @@ def target(machine: MachineFactory) -> Machine:
 
 @pytest.fixture(scope="module")
 def systems(target: Machine, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """All systems by their names, or by the phase that they are held in; the first one runs."""
+    """All systems by their names, or by the phase that they are held in; a settled one runs."""
+    # What runs before a fault has a gate too, for its rollback.
     described = {phase: config for phase, (config, _check) in PHASES.items()}
     built = build_systems(tmp_path_factory.mktemp("systems"), {**described, **dict.fromkeys(SETTLED, GATE)})
     with controlled(target) as controller:
-        bring(controller, *(built[name] for name in (*SETTLED, *PHASES)))
+        bring(controller, built)
     return built
 
 
@@ -131,12 +139,7 @@ CASES = [
 def test_a_fault_in_a_phase(
     target: Machine, systems: dict[str, str], controller: Controller, tell: Tell, phase: str, fault: str
 ) -> None:
-    before = target.inspect()
-    settled = [systems[name] for name in SETTLED]
-    if set(stands(before)) not in [{one} for one in settled]:
-        # What a test that failed has left behind.
-        assert controller.activate(settled[0]).message is None
-        before = target.inspect()
+    before = settle(controller, systems)
     new, check = systems[phase], PHASES[phase][1]
     checks = {"commands": [check], "deadline": 2} if check else None
     hold(target, phase)
@@ -147,7 +150,7 @@ def test_a_fault_in_a_phase(
     finally:
         let_go(target)
     outcome = running.finish()
-    wait_on(target, f"! systemctl is-active {UNIT} | grep -E \"^(active|deact)\" >/dev/null", "rest")
+    wait_on(target, f'! systemctl is-active {UNIT} | grep -E "^(active|deact)" >/dev/null', "rest")
     after = target.inspect()
 
     goes_down = fault in ("reboot", "power cut")
@@ -163,6 +166,11 @@ def test_a_fault_in_a_phase(
     else:
         assert what_boots(after, before), outcome
         assert outcome.killed or outcome.failed, outcome
+    if outcome.message is not None:
+        what = "the machine was rebooted during the activation" if goes_down else "the activation was killed"
+        assert outcome.message.startswith(f"target: {what}")
+        assert f"State: it runs {after['running']}, boots {after['boot_default']}" in outcome.message
+        assert "Next: Run the same again" in outcome.message
     assert after["system_state"] == "running"
     assert target.ssh("true").returncode == 0
     if not goes_down:
@@ -174,7 +182,7 @@ def test_a_fault_in_a_phase(
         assert (last.exit_code is None) == goes_down
 
     # The next run goes on.
-    mended = settled[1] if before["running"] == settled[0] else settled[0]
+    mended = other(systems, before["running"])
     assert controller.activate(mended).done.changed
     healed = target.inspect()
     assert stands(healed) == (mended, mended, mended)
