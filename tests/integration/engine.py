@@ -45,7 +45,8 @@ SETTLED = ("even", "odd")
 DONE = "activation finished successfully"
 
 _GUARD = Path(activation.__file__).parent / "nix" / "boot-guard.nix"
-_DEFAULTS = {name: one.get("default") for name, one in NIXOS_ACTIVATE["argument_spec"].items()}
+_OPTIONS: Mapping[str, Mapping[str, Any]] = NIXOS_ACTIVATE["argument_spec"]
+_DEFAULTS = {name: option.get("default") for name, option in _OPTIONS.items()}
 
 # Forked, so that a controller that is killed costs no start of Python.
 _PROCESSES = multiprocessing.get_context("fork")

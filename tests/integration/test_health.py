@@ -115,7 +115,7 @@ def test_a_machine_that_is_well(target: Machine, network: Network) -> None:
 FLAPS = "test -e /run/flap && rm /run/flap || { touch /run/flap; false; }"
 
 # What is checked of which system, and what is said of it.
-AMISS = {
+AMISS: dict[str, tuple[dict[str, Any], str, str]] = {
     "a unit crashes again and again": (
         {"units": ["crashes"], "stable": 2, "deadline": 4},
         "crashes",

@@ -26,8 +26,8 @@ OTHER_KERNEL = "boot.kernelPackages = pkgs.linuxPackages_latest;"
 WHEN_NEEDED = ("-e", "deploy_reboot=when_needed")
 
 # The same for the engine; the machine waits so long after its reboot.
-REBOOTS = {"reboot": "when_needed"}
-SOON = {**REBOOTS, "reboot_timeout": 12}
+REBOOTS: dict[str, Any] = {"reboot": "when_needed"}
+SOON: dict[str, Any] = {**REBOOTS, "reboot_timeout": 12}
 
 # What does harm where this system was booted, and none where it was switched to.
 AT_BOOT = """
