@@ -45,7 +45,7 @@ SETTLED = ("even", "odd")
 DONE = "activation finished successfully"
 
 _GUARD = Path(activation.__file__).parent / "nix" / "boot-guard.nix"
-_OPTIONS: Mapping[str, Mapping[str, Any]] = NIXOS_ACTIVATE["argument_spec"]
+_OPTIONS: Any = NIXOS_ACTIVATE["argument_spec"]
 _DEFAULTS = {name: option.get("default") for name, option in _OPTIONS.items()}
 
 # Forked, so that a controller that is killed costs no start of Python.
