@@ -78,7 +78,7 @@ def wait_on(target: Machine, condition: str, what: str, seconds: int = 40) -> No
 
     :raises AssertionError: where it is not in time.
     """
-    waiting = f"timeout {seconds} sh -c 'until {condition}; do sleep 0.05; done'"
+    waiting = ["timeout", str(seconds), "sh", "-c", f"until {condition}; do sleep 0.05; done"]
     assert target.run(waiting, check=False, timeout=seconds + 20).returncode == 0, f"in {seconds} s: {what}"
 
 

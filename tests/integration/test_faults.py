@@ -13,7 +13,7 @@ import pytest
 
 from integration.engine import SETTLED, bring, build_systems, controlled, other, settle
 from integration.networks import ACTIVATE, COPY, INFO, Network
-from integration.outside import COPIED, stands, untouched
+from integration.outside import COPIED, left_over, stands, untouched
 from integration.project import BIN
 from integration.tasks import build_system, has_path, new_salt, run_tasks, wait_for
 
@@ -233,11 +233,6 @@ def controller(target):
 def before(controller, systems):
     """What was seen on the machine, which runs a settled system."""
     return settle(controller, systems)
-
-
-def left_over(seen):
-    """What is left over but the root of what a deploy copied last."""
-    return [one for one in seen["leftovers"] if one != COPIED]
 
 
 @pytest.mark.parametrize("rollback", ["auto", "never"])

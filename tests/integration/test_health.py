@@ -15,7 +15,7 @@ from integration.conftest import MachineFactory
 from integration.engine import SETTLED, Controller, bring, build_systems, controlled, settle
 from integration.faults import Tell
 from integration.networks import ACTIVATE, Network, standing
-from integration.outside import COPIED, stands
+from integration.outside import left_over, stands
 from integration.project import Project
 from integration.tasks import build_system, put, run_tasks
 
@@ -80,7 +80,7 @@ def is_as_before(target: Machine, before: dict[str, Any]) -> dict[str, Any]:
     after = target.inspect()
     assert stands(after) == stands(before)
     assert (after["generation"], after["failed_units"]) == (before["generation"], [])
-    assert [one for one in after["leftovers"] if one != COPIED] == []
+    assert left_over(after) == []
     assert after["sshd_pid"] == before["sshd_pid"]
     return after
 

@@ -16,7 +16,7 @@ from integration.conftest import MachineFactory
 from integration.engine import SETTLED, Controller, bring, build_systems, controlled, other, settle
 from integration.faults import Tell
 from integration.networks import ACTIVATE, Network, main_pids, standing
-from integration.outside import COPIED, stands
+from integration.outside import COPIED, left_over, stands
 from integration.project import Project
 from integration.tasks import read_until
 
@@ -112,11 +112,6 @@ def before(controller: Controller, systems: dict[str, str]) -> dict[str, Any]:
 def network(target: Machine, project: Project) -> Network:
     """A network of the machine; its key is not used, so that the fleet's is the only way in."""
     return Network(project, target, where={"target": "deployment.provisionSSHKey = false;"})
-
-
-def left_over(seen: dict[str, Any]) -> list[str]:
-    """What is left over but the root of what a deploy copied last."""
-    return [one for one in seen["leftovers"] if one != COPIED]
 
 
 def as_before(target: Machine, before: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from integration.conftest import MachineFactory
 from integration.engine import SETTLED, Controller, bring, build_systems, controlled, other, wait_on
 from integration.faults import Tell
 from integration.networks import ACTIVATE, Network, standing
-from integration.outside import COPIED, boots_of, processes_of, stands
+from integration.outside import boots_of, left_over, processes_of, stands
 from integration.project import Project
 from integration.tasks import wait_for
 
@@ -107,11 +107,6 @@ def before(target: Machine, controller: Controller, systems: dict[str, str]) -> 
 def network(project: Project, before: dict[str, Any], target: Machine) -> Network:
     """A network of the machine; its key is not used."""
     return Network(project, target, where={"target": "deployment.provisionSSHKey = false;"})
-
-
-def left_over(seen: dict[str, Any]) -> list[str]:
-    """What is left over but the root of what a deploy copied last."""
-    return [one for one in seen["leftovers"] if one != COPIED]
 
 
 def kept(target: Machine) -> list[str]:
