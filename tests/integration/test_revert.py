@@ -291,11 +291,11 @@ def test_a_machine_is_taken_back_by_a_play_of_a_users_own(deployed: Deployed) ->
                 "deploy_failed_units": "ignore",
                 "deploy_reboot": "sometimes",
             },
-            "deploy_failed_units is ignore, and none of rollback, fail, warn. "
-            "deploy_reboot is sometimes, and none of never, when_needed, always. "
-            "deploy_revert is all, and none of never, batch, run. "
-            "deploy_rollback is off, and none of auto, never. "
-            "deploy_unreachable is ignore, and has to be one of warn, fail.",
+            "deploy_failed_units is ignore, and has to be one of rollback, fail, warn.\n"
+            "deploy_reboot is sometimes, and has to be one of never, when_needed, always.\n"
+            "deploy_revert is all, and has to be one of never, batch, run.\n"
+            "deploy_rollback is off, and has to be one of auto, never.\n"
+            "deploy_unreachable is ignore, and has to be one of warn, fail.\n",
         ),
         ({"deploy_revert": "run", "deploy_strategy": "host_pinned"}, "deploy_revert needs the strategy linear"),
         (
