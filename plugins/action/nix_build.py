@@ -76,11 +76,11 @@ class ActionModule(OpsAction):
     def _realise(self, wanted: _Wanted, options: dict[str, Any]) -> dict[str, Any]:
         # In check mode the controller builds, since a preview needs the result: that adds to its
         # store and to nothing else. A host is asked what it would do.
-        dry_run = options["dry_run"] or (self.check and not self.here)
+        dry_run = options["dry_run"] or (self.check and not self.transport.is_controller)
         roots = () if self.check or dry_run else wanted.roots
         before = [os.path.realpath(root) for root in roots]
         drv_paths = [derivation.drv_path for derivation in wanted.derivations]
-        if self.here:
+        if self.transport.is_controller:
             inherited = os.environ.get("NIX_CONFIG", "")
             how = BuildOptions(dry_run, nix.with_settings(wanted.settings, self.environment, inherited))
             built = build.realise_here(drv_paths, options=how, roots=roots, on_line=wanted.say)
@@ -88,7 +88,7 @@ class ActionModule(OpsAction):
             links_stay = awx.job_directory() is None
             relinked = links_stay and before != [os.path.realpath(root) for root in roots]
         else:
-            machine = self.machine(nix.with_settings(wanted.settings, self.environment))
+            machine = self.transport.machine(nix.with_settings(wanted.settings, self.environment))
             built, relinked = self._realise_on_host(
                 machine, drv_paths, BuildOptions(dry_run), roots, wanted.say, options
             )
@@ -112,7 +112,7 @@ class ActionModule(OpsAction):
         if self.check and copy.missing(machine, drv_paths):
             say("the derivations are not on this host yet; what it would fetch instead of building is not known")
             return Built(tuple(drv_paths), ()), False
-        copy.push(self.transport(machine), drv_paths, options=copy.CopyOptions(), gc_root=None, on_line=say)
+        copy.push(self.copy_transport(machine), drv_paths, options=copy.CopyOptions(), gc_root=None, on_line=say)
         patience = options["reconnect_timeout"]
         built = build.realise_on(machine, drv_paths, options=how, on_line=say, patience=patience)
         return built, build.root_on(machine, drv_paths, roots)

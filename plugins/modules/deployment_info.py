@@ -15,7 +15,7 @@ description:
   - Compares, for the deployments of the inventory, what their networks want with what their machines run and what is
     remembered of them, as C(nixops info) does.
   - Works on the controller alone, whatever the task's host. Networks are evaluated with what is remembered of their
-    machines, and nothing is built. No machine is connected to; M(nix.ops.deployment_facts) asks them.
+    machines, and nothing is built. No machine is connected to; M(nix.ops.deployment_prepare) asks them.
 extends_documentation_fragment: [nix.ops.attributes]
 attributes:
   platform:
@@ -27,7 +27,7 @@ options:
     type: list
     elements: path
   found:
-    description: For each host that was asked, by its name, the result of M(nix.ops.deployment_facts).
+    description: For each host that was asked, by its name, the result of M(nix.ops.deployment_prepare).
     type: dict
     default: {}
   fail_on:
@@ -51,13 +51,13 @@ options:
 notes:
   - A machine whose system does not evaluate has no status, and a warning has Nix's whole message.
 seealso:
-  - module: nix.ops.deployment_facts
+  - module: nix.ops.deployment_prepare
   - module: nix.ops.deployment_list
 """
 
 EXAMPLES = r"""
 - name: Ask what the machine runs
-  nix.ops.deployment_facts:
+  nix.ops.deployment_prepare:
     deployment: "{{ nix_deployment }}"
     uuid: "{{ nix_deployment_uuid }}"
     machine: "{{ nix_machine }}"

@@ -196,7 +196,7 @@ options:
     default: true
   found:
     description:
-      - What the machine was found at, as M(nix.ops.deployment_facts) or M(nix.ops.nixos_info) returned it.
+      - What the machine was found at, as M(nix.ops.deployment_prepare) or M(nix.ops.nixos_info) returned it.
       - Where it stands at the toplevel already, it is not asked again.
     type: dict
     default: {}
@@ -206,7 +206,7 @@ options:
         written to its own record, C(/var/lib/nix-ops/records) on it, which root alone can read. Then it becomes the
         fact C(nix_ops) of the host.
       - The machine itself notes how an activation ended, also one that failed or that nobody saw end, and
-        M(nix.ops.deployment_facts) finds that.
+        M(nix.ops.deployment_prepare) finds that.
       - A record that can't be written is a warning. The fact cache has what it would say, and the next run writes it.
     type: dict
     suboptions:
@@ -224,12 +224,12 @@ options:
         required: true
       inputs:
         description:
-          - The remembered inputs, as M(nix.ops.deployment_facts) returned them.
+          - The remembered inputs, as M(nix.ops.deployment_prepare) returned them.
           - By default those that are cached.
         type: dict
         default: {}
       recorded:
-        description: Whether the machine's record is complete, as M(nix.ops.deployment_facts) returned it.
+        description: Whether the machine's record is complete, as M(nix.ops.deployment_prepare) returned it.
         type: bool
         default: false
       members:

@@ -520,7 +520,8 @@ def test_a_system_that_someone_else_has_deployed_is_left_alone_where_the_user_wa
         # The closure is there by then, which is no activation.
         never = network.deploy(*careful, "--skip-tags", "copy")
     assert (
-        f"the machine runs {target.toplevel}, which nothing that is remembered of it knows" in never.of(ACTIVATE)["msg"]
+        f"the machine runs {target.toplevel}, which no remembered activation has brought there"
+        in never.of(ACTIVATE)["msg"]
     )
     network.deployed()
     network.define(one="uno")

@@ -18,7 +18,10 @@ from ansible.plugins.cache import BaseFileCacheModule
 from ansible.plugins.loader import cache_loader
 
 from ansible_collections.nix.ops.plugins.plugin_utils import awx
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import DamagedState, State
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 
 # The name of the fact; below it, each deployment's state stands under its UUID.
 FACT = "nix_ops"
@@ -96,6 +99,50 @@ def entry(host: str) -> dict[str, Any]:
         ) from error
     found = facts.get(FACT) if isinstance(facts, Mapping) else None
     return dict(found) if isinstance(found, Mapping) else {}
+
+
+def read_state(host: str, uuid: str, *, has_to_keep: bool = True, on_line: LineSink) -> State | None:
+    """Return the state of a host's machine in a deployment; None if it is not cached or damaged.
+
+    :param host: the host's name in the inventory.
+    :param uuid: the deployment's UUID.
+    :param has_to_keep: whether a cache that would forget is an error; otherwise it counts as empty.
+    :param on_line: called with a line if the state is damaged.
+    :raises OpsError: if the cache would forget, or a newer version of the collection wrote the state.
+    """
+    try:
+        check()
+        cached = entry(host)
+    except OpsError:
+        if has_to_keep:
+            raise
+        return None
+    try:
+        return states.read(cached.get(uuid), uuid)
+    except DamagedState as damage:
+        on_line(f"what the fact cache has of it is damaged ({damage}): the machine's own record counts")
+        return None
+
+
+def facts(host: str, state: State, warn: LineSink) -> dict[str, Any]:
+    """Return the result keys that have Ansible cache a state beside those of the host's other deployments.
+
+    :param host: the host's name in the inventory.
+    :param warn: shows a warning.
+    :returns: nothing if the cache can't be read, since Ansible would end the run at the write. The machine's own record
+        has the state.
+    """
+    try:
+        others = entry(host)
+    except OpsError as failure:
+        return no_facts(host, failure, warn)
+    return {"ansible_facts": {FACT: {**others, state.uuid: states.as_json(state)}}}
+
+
+def no_facts(host: str, failure: OpsError, warn: LineSink) -> dict[str, Any]:
+    """Warn that a host's state is not cached, and return no result keys."""
+    warn(f"{host}: what is remembered of it is not in the fact cache: {failure}")
+    return {}
 
 
 def _open() -> Any:

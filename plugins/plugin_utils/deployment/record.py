@@ -14,7 +14,8 @@ from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import Ac
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import YES, Key
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import RECORD
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 
 # Give up after this many write conflicts.
 _ATTEMPTS = 10
@@ -82,3 +83,22 @@ def write(machine: Machine, state: State) -> State:
         state = states.unite(state, other.state if other else None)
         state = replace(state, revision=max(state.revision, other.revision if other else 0))
     raise OpsError("other runs write the machine's record all the time", machine=machine.name)
+
+
+def write_or_warn(machine: Machine, state: State, host: str, warn: LineSink) -> State:
+    """Write the next revision of a machine's record, and warn if it can't be written.
+
+    The fact cache then has the state alone, and the next run writes the record.
+
+    :param host: the host's name in the inventory.
+    :param warn: shows a warning.
+    :returns: the state with the revision that was or would have been written.
+    """
+    try:
+        return write(machine, state)
+    except (ConnectionLost, OpsError) as failure:
+        warn(
+            f"{host}: its own record could not be written: {failure}\n"
+            "The fact cache has what it would say, and the next deployment writes it."
+        )
+        return replace(state, revision=state.revision + 1)

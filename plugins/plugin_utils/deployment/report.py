@@ -86,7 +86,7 @@ def report(
 ) -> Report:
     """Find out how a deployment stands. Nothing is built.
 
-    :param found: for each host that was asked the result of ``nix.ops.deployment_facts``.
+    :param found: for each host that was asked the result of ``nix.ops.deployment_prepare``.
     :param on_line: where lines go that Nix says.
     :param warn: is told what can't be found out.
     :raises OpsError: where its source can't be read, or its network does not evaluate.

@@ -2,20 +2,20 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Documentation of nix.ops.deployment_facts; the work is done by the action plugin of the same name."""
+"""Documentation of nix.ops.deployment_prepare; the work is done by the action plugin of the same name."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: deployment_facts
-short_description: Tell what a machine runs, and what is remembered of it
+module: deployment_prepare
+short_description: Prepare a machine for a deployment
 version_added: 0.1.0
 author: nix.ops contributors (@nix-ops)
 description:
-  - Asks a machine of a deployment, in one round trip, what it runs and what it remembers of itself, and puts that
-    together with what the fact cache remembers. The whole becomes the fact C(nix_ops) of the host.
-  - On the first contact it waits for the machine's SSH server, makes an SSH key pair for it, and takes the release of
-    NixOS that runs for its state version. Both are inputs of the machine's system from then on.
+  - Asks a machine, in one round trip, what it runs and what it remembers of itself, and joins that with what the fact
+    cache remembers. The result becomes the fact C(nix_ops) of the host.
+  - On the first contact it waits for the machine's SSH server, makes an SSH key pair for the machine on the controller,
+    and takes the release of NixOS that runs as its state version. Both are inputs of the machine's system from then on.
   - Nothing on the machine is changed.
 extends_documentation_fragment: [nix.ops.attributes]
 options:
@@ -33,34 +33,34 @@ options:
     required: true
   ssh_key:
     description:
-      - Path on the controller of the private key with which the deployment gets into the machine, C(nix_ssh_key) of its
+      - Path on the controller of the private key with which the deployment logs in, C(nix_ssh_key) of the machine's
         host. Its public half is an input of the machine's system.
-      - Left out, the machine has no key of the deployment.
+      - If it is left out, the machine has no key of the deployment.
     type: path
   provision:
     description:
-      - Whether to make the key pair where there is none yet and no public key is remembered.
-      - It is never made where the private key would be gone with the run, as in a job of AWX, nor in check mode.
+      - Whether to make the key pair if there is no private key yet and no public key is remembered.
+      - It is never made in check mode, nor where the private key would be lost with the run, as in a job of AWX.
     type: bool
     default: true
   timeout:
-    description: For how many seconds to wait for the SSH server of a machine of which nothing is cached.
+    description: Seconds to wait for the SSH server of a machine of which nothing is cached.
     type: int
     default: 60
 notes:
-  - Fails before anything is touched where the fact cache would forget the deployment state. With O(provision=false) and
-    in check mode it only goes without.
-  - What the machine remembers of itself is trusted for its own rows alone. It never decides where a machine is reached.
-  - A machine whose address or port has been changed in the network is reached where it was last acknowledged, or else
-    where the network says. Who answers at the old address without a record of this deployment is left alone.
+  - Fails before anything is touched if the fact cache would forget the deployment state. With O(provision=false) and
+    in check mode such a cache counts as empty.
+  - What the machine remembers of itself is trusted for that machine alone. It never decides where a machine is reached.
+  - A machine whose address or port has changed in the network is reached where it was last acknowledged, or else
+    where the network says. A host that answers at the old address without a record of this deployment is left alone.
 seealso:
   - module: nix.ops.nixos_activate
   - module: nix.ops.nixos_info
 """
 
 EXAMPLES = r"""
-- name: Find out what a machine runs and what is remembered of it
-  nix.ops.deployment_facts:
+- name: Prepare a machine
+  nix.ops.deployment_prepare:
     deployment: "{{ nix_deployment }}"
     uuid: "{{ nix_deployment_uuid }}"
     machine: "{{ nix_machine }}"
@@ -82,7 +82,7 @@ inputs:
       type: str
       sample: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAgi nix.ops key of target in example
 state:
-  description: All that is remembered of the machine in this deployment, in check mode too; as below C(ansible_facts).
+  description: What is remembered of the machine in this deployment, in check mode too; see RV(ansible_facts.nix_ops).
   type: dict
   returned: success
 recorded:
@@ -96,7 +96,7 @@ address:
   returned: success
   sample: target.example.org
 port:
-  description: The port of its SSH server, likewise.
+  description: The port of its SSH server; V(null) where the connection is not C(ssh).
   type: int
   returned: success
   sample: 22
@@ -130,113 +130,83 @@ ansible_facts:
           acknowledged: {address: target.example.org, port: 22, time: 1767225600}
           members: [target]
 running:
-  description: The toplevel that runs; V(null) where the host is no NixOS machine.
+  description: See RV(nix.ops.nixos_info#module:running).
   type: str
   returned: success
-  sample: /nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05
 booted:
-  description: The toplevel that was booted.
+  description: See RV(nix.ops.nixos_info#module:booted).
   type: str
   returned: success
-  sample: /nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05
 profile:
-  description: The toplevel that the profile names.
+  description: See RV(nix.ops.nixos_info#module:profile).
   type: str
   returned: success
-  sample: /nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05
 generation:
-  description: The number that the profile stands at.
+  description: See RV(nix.ops.nixos_info#module:generation).
   type: int
   returned: success
-  sample: 12
 boot_default:
-  description: The toplevel that the boot menu starts by itself; V(null) where the menu can't be read.
+  description: See RV(nix.ops.nixos_info#module:boot_default).
   type: str
   returned: success
-  sample: /nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05
 boot_unfinished:
-  description:
-    - Whether the profile was set and its boot entry has not been written since, as after a boot loader that failed or
-      a machine that went down in between.
+  description: See RV(nix.ops.nixos_info#module:boot_unfinished).
   type: bool
   returned: success
-  sample: false
 failed_units:
-  description: Units in the state C(failed).
+  description: See RV(nix.ops.nixos_info#module:failed_units).
   type: list
   elements: str
   returned: success
-  sample: [backup.service]
 nixos_version:
-  description: The version of NixOS that runs.
+  description: See RV(nix.ops.nixos_info#module:nixos_version).
   type: str
   returned: success
-  sample: "24.05"
 system_state:
-  description: What C(systemctl is-system-running) says.
+  description: See RV(nix.ops.nixos_info#module:system_state).
   type: str
   returned: success
-  sample: running
 boot_id:
-  description: The kernel's identifier of this boot.
+  description: See RV(nix.ops.nixos_info#module:boot_id).
   type: str
   returned: success
-  sample: 2e7bd76b-6b5c-4b0b-8ff7-0ad38ac39e5b
 has_nix:
-  description: Whether C(nix-store) is on the PATH.
+  description: See RV(nix.ops.nixos_info#module:has_nix).
   type: bool
   returned: success
-  sample: true
 generations:
-  description: The generations that are kept.
+  description: See RV(nix.ops.nixos_info#module:generations).
   type: list
   elements: dict
   returned: success
-  contains:
-    number:
-      description: The generation's number.
-      type: int
-      sample: 12
-    toplevel:
-      description: Its toplevel.
-      type: str
-      sample: /nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05
-    created:
-      description: When it was made, in seconds since 1970.
-      type: int
-      sample: 1767225600
 activating:
-  description: Whether an activation of this collection is at work.
+  description: See RV(nix.ops.nixos_info#module:activating).
   type: bool
   returned: success
-  sample: false
 trial:
-  description: A system that boots next or was booted, and boots back unless it is reached; V(null) for none.
+  description: See RV(nix.ops.nixos_info#module:trial).
   type: str
   returned: success
-  sample: null
 reboot_needed:
-  description: Whether the profile has another kernel, initrd, set of kernel modules or systemd than what was booted.
+  description: See RV(nix.ops.nixos_info#module:reboot_needed).
   type: bool
   returned: success
-  sample: false
 reboot_parts:
-  description: Which of these parts differ.
+  description: See RV(nix.ops.nixos_info#module:reboot_parts).
   type: list
   elements: str
   returned: success
-  sample: [kernel, initrd]
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.nix.ops.plugins.module_utils.argument_specs import DEPLOYMENT_FACTS
+from ansible_collections.nix.ops.plugins.module_utils.argument_specs import DEPLOYMENT_PREPARE
 
 
 def main() -> None:
     """Refuse to run on a host: the action plugin does the work from the controller."""
-    module = AnsibleModule(supports_check_mode=True, **DEPLOYMENT_FACTS)
-    module.fail_json(msg="deployment_facts runs as an action plugin on the controller")
+    module = AnsibleModule(supports_check_mode=True, **DEPLOYMENT_PREPARE)
+    module.fail_json(msg="deployment_prepare runs as an action plugin on the controller")
 
 
 if __name__ == "__main__":
