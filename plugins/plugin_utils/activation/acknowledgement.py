@@ -55,7 +55,7 @@ def _confirm(transport: HostTransport, directory: str, word: str) -> None:
     :param word: ``reached`` if health checks follow, or ``keep``.
     :raises ConnectionLost: if no new connection can be made.
     """
-    with transport.fresh() as machine:
+    with transport.over_new_connection() as machine:
         machine.ask("activation/acknowledge", directory, word)
     if transport.addresses and word == "keep":
         transport.addresses.settle()
@@ -70,7 +70,7 @@ def _confirm_boot(transport: HostTransport, word: str) -> str:
     :returns: the word that counts: the machine's own if it has decided already, ``none`` if it does not wait.
     :raises ConnectionLost: if no new connection can be made.
     """
-    with transport.fresh() as machine:
+    with transport.over_new_connection() as machine:
         decision = machine.ask("activation/boot_acknowledge", word, schema=reboot.DECISION).all("decision")[0]
     if transport.addresses and decision != "undo":
         transport.addresses.settle()

@@ -110,7 +110,7 @@ class HostTransport:
         return Machine(self.name, execute, self.environment if environment is None else environment)
 
     @contextmanager
-    def fresh(self) -> Iterator[Machine]:
+    def over_new_connection(self) -> Iterator[Machine]:
         """Give the host over new connections to the configured address, for proving that the controller gets in."""
         with self.addresses.fresh() if self.addresses else nullcontext():
             yield Machine(self.name, self._execute_once, {})
