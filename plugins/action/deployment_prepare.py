@@ -28,6 +28,8 @@ class ActionModule(OpsAction):
         say, addresses = self.live(), self.transport.addresses
         may_generate = options["provision"] and not self.check
         # Without a new key pair there is nothing that a forgetful cache could lose.
+        if hint := fact_cache.hint(subject.uuid):
+            self.warn(hint)
         cached = fact_cache.read_state(self.host, subject.uuid, has_to_keep=may_generate, on_line=say)
         timeout = options["timeout"] if cached is None else 0
         found, record = preparation.reach(self.transport.machine(), addresses, subject, timeout=timeout, on_line=say)

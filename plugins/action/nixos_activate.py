@@ -53,7 +53,7 @@ class ActionModule(OpsAction):
         checks = health.read(options["health_checks"] or {})
         self.transport.set_destination(options["address"], options["port"])
         if options["remember"] and not self.check:
-            fact_cache.check()
+            fact_cache.check(options["remember"]["uuid"])
         standing, described = self._found(goal, options["found"])
         is_activating = bool((described and described.activating) or options["found"].get("activating"))
         decided = decision.decide(

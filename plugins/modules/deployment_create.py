@@ -17,9 +17,10 @@ description:
   - Works on the controller alone, whatever the task's host. Relative paths start where Ansible was started.
   - The network is evaluated first, with the systems of its machines where there are at most ten. Where it does not
     evaluate, or anything else is refused, nothing is written.
-  - Where no configuration file of Ansible is in use, an C(ansible.cfg) is written too, with the new source as inventory
-    and a fact cache that keeps the deployment state. One that is there is never changed; RV(hints) tells what it lacks.
-  - A place for what is kept beside the source is made, C(.nix-ops), which only its owner can read and Git ignores.
+  - If no configuration file of Ansible is in use, an C(ansible.cfg) is written too, with the new source as inventory
+    and a fact cache that keeps the deployment state. An existing one is never changed; RV(hints) tells what it lacks.
+  - The fact cache is C($XDG_STATE_HOME/nix.ops/facts/UUID), by default C(~/.local/state/nix.ops/facts/UUID). The
+    directory is made for its owner alone.
   - A deployment of this name that is in the directory already is told, and left as it is.
 extends_documentation_fragment: [nix.ops.attributes]
 attributes:

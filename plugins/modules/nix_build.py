@@ -74,9 +74,12 @@ options:
   out_link:
     description:
       - A link to the output on the host that builds, which keeps it from being collected as garbage.
-      - With O(network), a directory that gets a link for each machine. With several derivations, the links are numbered
-        from the second on.
-      - In a job of AWX a link on the controller is no change, since it is gone at the end of the job.
+      - With O(network), a directory that gets a link for each machine. The default on the controller is
+        C($XDG_STATE_HOME/nix.ops/toplevels/UUID), and C(~/.local/state/nix.ops/toplevels/UUID) if that variable is not
+        set. On another host there is no default.
+      - With several derivations, the links are numbered from the second on.
+      - In a job of AWX a link on the controller is no change, since it is gone at the end of the job. There the default
+        is C(.nix-ops/toplevels/NAME) beside the network.
     type: path
   dry_run:
     description: Only tell what would be built and fetched.

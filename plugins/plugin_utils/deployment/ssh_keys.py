@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.plugin_utils import awx, process
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import places
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed
 
@@ -43,8 +44,7 @@ def path_of(uuid: str, machine: str, directory: str | None = None) -> str:
     :param directory: an absolute path where the deployment's keys are kept instead of in the user's own state.
     :raises OpsError: where no private key may stand there.
     """
-    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    place = Path(directory) if directory else Path(state, "nix.ops", "keys", uuid).expanduser()
+    place = Path(directory) if directory else places.keys(uuid)
     path = os.path.normpath(place.absolute() / machine)
     # ssh puts variables into a path, and has no other way to write them.
     if not path.isprintable() or "${" in path:
@@ -81,7 +81,7 @@ def generate(path: str, comment: str) -> str:
             next_step="Rename one of the two machines.",
         )
     try:
-        _make_directory(Path(path).parent)
+        places.make_private(Path(path).parent)
         with tempfile.TemporaryDirectory(dir=os.path.dirname(path), prefix=".new-") as private:
             if not os.path.lexists(path):
                 _make(private, comment)
@@ -200,12 +200,6 @@ def _quoted(path: str) -> str:
     """Quote a path as in a line of ssh's configuration."""
     escaped = path.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
-
-
-def _make_directory(directory: Path) -> None:
-    if not directory.is_dir():
-        _make_directory(directory.parent)
-        directory.mkdir(mode=0o700, exist_ok=True)
 
 
 def _make(private: str, comment: str) -> None:
