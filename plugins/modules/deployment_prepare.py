@@ -196,6 +196,10 @@ reboot_parts:
   type: list
   elements: str
   returned: success
+booted_parts:
+  description: See RV(nix.ops.nixos_info#module:booted_parts).
+  type: dict
+  returned: success
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -135,6 +135,12 @@ reboot_parts:
   elements: str
   returned: success
   sample: [kernel, initrd]
+booted_parts:
+  description: The store path of each of these parts that was booted.
+  type: dict
+  returned: success
+  sample:
+    kernel: /nix/store/1v8ydj4qd9a0ahhslzbf6ycj7s2f5dcj-linux-6.6.32/bzImage
 """
 
 from ansible.module_utils.basic import AnsibleModule

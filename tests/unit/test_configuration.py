@@ -35,6 +35,7 @@ def test_configuration_lacks_nothing(tmp_path):
     assert parser["inventory"]["enable_plugins"] == "nix.ops.network, host_list, auto"
     assert parser["defaults"]["fact_caching_connection"] == f"~/.local/state/nix.ops/facts/{UUID}"
     settings = configuration.of_directory(str(tmp_path))
+    assert settings is not None
     assert settings.file == str(written)
     assert configuration.hints(settings, path, UUID) == []
 

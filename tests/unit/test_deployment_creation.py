@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible import constants
 from ansible.parsing.dataloader import DataLoader
 
-from ansible_collections.nix.ops.plugins.plugin_utils.deployment import configuration, creation
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import creation
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.creation import File, Plan
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.discovery import Deployment
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
@@ -113,7 +114,7 @@ def test_modes_of_what_is_written(tmp_path):
 @pytest.fixture
 def no_configuration(monkeypatch, tmp_path):
     """A run for which no configuration file is in use."""
-    monkeypatch.setattr(configuration.constants, "CONFIG_FILE", None)
+    monkeypatch.setattr(constants, "CONFIG_FILE", None)
     monkeypatch.chdir(tmp_path)
 
 

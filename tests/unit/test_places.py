@@ -10,6 +10,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from ansible import constants
 
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import fact_cache, places, toplevels
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.toplevels import Links
@@ -128,6 +129,9 @@ class FileCache:
 
     facts_grow_old = False
 
+    def contains(self, key):
+        return False
+
     def __init__(self, directory):
         self.directory = directory
 
@@ -147,3 +151,27 @@ def test_facts_of_the_old_place_are_told(monkeypatch, directory, is_old):
         assert hint.endswith(f"fact_caching_connection = ~/.local/state/nix.ops/facts/{UUID}")
     monkeypatch.setenv("AWX_PRIVATE_DATA_DIR", "/runner")
     assert fact_cache.hint(UUID) is None
+
+
+@pytest.mark.parametrize(
+    ("directory", "is_refused"),
+    [
+        (f"~/.local/state/nix.ops/facts/{UUID}", True),
+        # An ansible.cfg names the state directory of the user who created the deployment.
+        (f"/home/other/state/nix.ops/facts/{UUID}", True),
+        ("/net/.nix-ops/facts", True),
+        ("/runner/project/facts", True),
+        ("/runner/artifacts/1/fact_cache", False),
+        ("/srv/facts", False),
+    ],
+)
+def test_a_job_loses_facts_in_its_container(monkeypatch, directory, is_refused):
+    monkeypatch.setattr(fact_cache, "_open", lambda: FileCache(directory))
+    monkeypatch.setattr(constants, "CACHE_PLUGIN", "jsonfile")
+    fact_cache.check(UUID)
+    monkeypatch.setenv("AWX_PRIVATE_DATA_DIR", "/net")
+    if is_refused:
+        with pytest.raises(OpsError, match="gone at the end of the job"):
+            fact_cache.check(UUID)
+    else:
+        fact_cache.check(UUID)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 
 import pytest
@@ -16,7 +17,8 @@ from ansible_collections.nix.ops.plugins.plugin_utils.deployment.preparation imp
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.record import Record
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import Acknowledged, Activated, State
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import Endpoint
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import Addresses, Endpoint
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Description, Standing
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Remembered
@@ -42,16 +44,21 @@ FOUND = Description(
 WAS, IS = Endpoint("192.0.2.1", 22), Endpoint("192.0.2.2", None)
 
 
-class Addresses:
-    """Where the machine was, and then where it is said to be."""
+class Connection:
+    """Leads where it is told."""
 
-    told = IS
+    host = IS.address
 
-    def __init__(self, now=WAS):
-        self.now = now
+    def set_option(self, name, value):
+        pass
 
-    def settle(self):
-        self.now = self.told
+
+def lead_to(now=WAS):
+    """The addresses of a machine that is said to be at another place than before; the connection leads to one."""
+    addresses = Addresses(Connection(), IS, WAS)
+    while addresses.now != now:
+        addresses.turn()
+    return addresses
 
 
 def record(name="target", **other):
@@ -66,7 +73,7 @@ def said():
 @pytest.fixture
 def reach(monkeypatch, said):
     """Reach a machine that gives these answers one after the other."""
-    monkeypatch.setattr(preparation.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
 
     def run(*answers, addresses=None, timeout=0.0):
         left = list(answers)
@@ -78,7 +85,7 @@ def reach(monkeypatch, said):
                 raise answer
             return replace(FOUND, record=answer)
 
-        monkeypatch.setattr(preparation.description, "describe", describe)
+        monkeypatch.setattr(description, "describe", describe)
         machine = Machine("target", lambda *words: pytest.fail("nothing else is run"), {})
         found = preparation.reach(machine, addresses, SUBJECT, timeout=timeout, on_line=said.append)
         assert not left
@@ -110,7 +117,7 @@ def test_a_refusal_is_final(reach, what):
 
 
 def test_a_stranger_at_the_old_address_is_left_alone(reach, said):
-    addresses = Addresses()
+    addresses = lead_to()
     assert reach(None, record(), addresses=addresses).state == STATE
     assert addresses.now == IS
     assert said == ["what answers at 192.0.2.1 port 22 has no record of this deployment; trying 192.0.2.2 port 22"]
@@ -118,7 +125,7 @@ def test_a_stranger_at_the_old_address_is_left_alone(reach, said):
 
 def test_another_machine_of_the_deployment_is_refused(reach):
     with pytest.raises(OpsError, match=r"at 192\.0\.2\.1 port 22 has a record that it is other of this deployment"):
-        reach(record("other"), addresses=Addresses())
+        reach(record("other"), addresses=lead_to())
 
 
 def test_a_damaged_record_is_told(reach, said):
@@ -195,9 +202,9 @@ def test_no_key_pair_is_made(said, tmp_path, may_generate, variables):
 def test_an_acknowledgement_keeps_its_time_at_the_same_place():
     then = Acknowledged("192.0.2.1", 22, 10)
     assert preparation.acknowledge(then, None, now=99) == then
-    assert preparation.acknowledge(then, Addresses(), now=99) == then
-    assert preparation.acknowledge(then, Addresses(IS), now=99) == Acknowledged("192.0.2.2", 22, 99)
-    assert preparation.acknowledge(None, Addresses(IS), now=99) == Acknowledged("192.0.2.2", 22, 99)
+    assert preparation.acknowledge(then, lead_to(), now=99) == then
+    assert preparation.acknowledge(then, lead_to(IS), now=99) == Acknowledged("192.0.2.2", 22, 99)
+    assert preparation.acknowledge(None, lead_to(IS), now=99) == Acknowledged("192.0.2.2", 22, 99)
 
 
 def test_a_record_is_complete_with_the_same_inputs_and_revision():

@@ -155,6 +155,7 @@ def test_a_destination_is_where_new_connections_lead():
         machine.run("machine/describe")
     assert action._connection.options["ssh_args"] == "-C"
     assert [one[:2] for one in action.seen] == [(TOLD.address, TOLD.port), ("192.0.2.3", TOLD.port)]
+    assert transport.addresses is not None
     assert transport.addresses.now == TOLD
 
 
@@ -179,11 +180,11 @@ def test_another_connection_has_no_addresses():
 @pytest.mark.parametrize(
     ("name", "become", "is_it"), [("local", None, True), ("ssh", None, False), ("local", "other", False)]
 )
-def test_the_controller_itself(name, become, is_it):
+def test_the_controller_itself(monkeypatch, name, become, is_it):
     action = Action(Connection(name))
     if become:
         action._connection.become = object()
-        action.get_become_option = lambda option: become
+        monkeypatch.setattr(action, "get_become_option", lambda option: become)
     transport = HostTransport(action, "localhost")
     assert (transport.is_controller, transport.becomes) == (is_it, become is not None)
 

@@ -94,7 +94,10 @@ def _directory(cache: Any) -> Path | None:
 
 
 def _check_directory(directory: Path, uuid: str, *, is_ours: bool) -> None:
-    """Refuse a directory that is lost with a job of AWX; ``artifacts/JOB/fact_cache`` is collected."""
+    """Refuse a directory that is lost with a job of AWX; ``artifacts/JOB/fact_cache`` is collected.
+
+    The home directory is lost too, since it is in the job's container.
+    """
     if directory.parents[1:2] and directory.parents[1].name == "artifacts":
         if not is_ours:
             raise _refusal(
@@ -103,7 +106,9 @@ def _check_directory(directory: Path, uuid: str, *, is_ours: bool) -> None:
                 uuid,
                 is_job=True,
             )
-    elif (job := awx.job_directory()) and any(directory.is_relative_to(one) for one in (job, _INSIDE)):
+    elif (job := awx.job_directory()) and (
+        places.is_facts(directory) or any(directory.is_relative_to(one) for one in (job, _INSIDE))
+    ):
         raise _refusal(f"{directory} is gone at the end of the job, and the deployment state with it", uuid)
 
 

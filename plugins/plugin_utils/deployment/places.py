@@ -68,6 +68,11 @@ def is_old_facts(directory: str) -> bool:
     return Path(directory).parts[-2:] == (BESIDE, "facts")
 
 
+def is_facts(directory: str | Path) -> bool:
+    """Return whether a fact cache is where an ``ansible.cfg`` of ``nix.ops.create`` has it, for whichever user."""
+    return Path(directory).parts[-3:-1] == ("nix.ops", "facts")
+
+
 def make_private(directory: str | Path) -> Path:
     """Make a directory and its missing parents for their owner alone.
 
