@@ -35,7 +35,7 @@ _INSIDE = "/runner"
 _IN_AWX = f"""Set "Enable fact storage" of the job template (use_fact_cache: true), and write into ansible.cfg of
 the project:
 [defaults]
-cache_plugins = {Path(__file__).parents[1] / "cache"}
+cache_plugins = {Path(__file__).parents[2] / "cache"}
 or set ANSIBLE_CACHE_PLUGINS to that directory in the execution environment. A Redis server keeps the state too: without
 "Enable fact storage", with fact_caching = community.general.redis and fact_caching_timeout = 0 in that ansible.cfg."""
 
