@@ -57,8 +57,9 @@ def test_a_worker_ends_with_ansible_playbook():
 
 def test_a_second_signal_does_not_interrupt_the_cleanup():
     inside = WORKER.replace(
-        "        signal.pause()",
-        "        try:\n            signal.pause()\n        finally:\n            os.kill(os.getpid(), signal.SIGTERM)\n"
+        '        print("begun", os.getpid(), flush=True)\n        signal.pause()',
+        '        try:\n            print("begun", flush=True)\n            signal.pause()\n'
+        "        finally:\n            os.kill(os.getpid(), signal.SIGTERM)\n"
         '            print("still here", flush=True)',
     )
     with start(inside) as worker:
