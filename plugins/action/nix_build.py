@@ -29,7 +29,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.store.build import BuildOp
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What is to be built.
+    """A build.
 
     :param derivations: the derivations to build.
     :param links: the link for each output; None if no link is wanted.

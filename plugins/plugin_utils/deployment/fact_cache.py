@@ -1,10 +1,10 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ansible's fact cache as the keeper of deployment state.
+"""Keeps deployment state in Ansible's fact cache.
 
-This is the one file that opens a cache plugin. The cache is read anew each time: another run may have
-written since this one began.
+This is the one file that opens a cache plugin. It reads the cache anew each time, since another run may have written
+to it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import Da
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 
-# The name of the fact; below it, each deployment's state stands under its UUID.
+# The name of the fact, a mapping from deployments' UUIDs to states.
 FACT = "nix_ops"
 
-# Where a job of AWX sees its files inside of an execution environment.
+# The directory of a job of AWX inside of an execution environment.
 _INSIDE = "/runner"
 
 _IN_AWX = f"""Set "Enable fact storage" of the job template (use_fact_cache: true), and write into ansible.cfg of
