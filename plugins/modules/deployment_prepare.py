@@ -74,11 +74,11 @@ inputs:
   returned: success
   contains:
     state_version:
-      description: The release of NixOS that the machine was first seen with; V(null) where that could not be told.
+      description: The release of NixOS that the machine was first seen with; V(null) if it is unknown.
       type: str
       sample: "24.05"
     ssh_public_key:
-      description: The public half of the deployment's key; V(null) where it has none.
+      description: The public half of the deployment's key; V(null) if it has none.
       type: str
       sample: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAgi nix.ops key of target in example
 state:
@@ -91,12 +91,12 @@ recorded:
   returned: success
   sample: true
 address:
-  description: Where the machine was reached; V(null) where the connection is not C(ssh).
+  description: Where the machine was reached; V(null) if the connection is not C(ssh).
   type: str
   returned: success
   sample: target.example.org
 port:
-  description: The port of its SSH server; V(null) where the connection is not C(ssh).
+  description: The port of its SSH server; V(null) if the connection is not C(ssh).
   type: int
   returned: success
   sample: 22
@@ -107,7 +107,7 @@ ansible_facts:
   contains:
     nix_ops:
       description:
-        - For the UUID of each deployment that the host is a machine of, what is remembered of it.
+        - What is remembered of the machine, by the UUIDs of the deployments that it belongs to.
         - It holds no secret. Its layout may change; read it through M(nix.ops.deployment_info).
       type: dict
       sample:

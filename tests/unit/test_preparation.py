@@ -130,7 +130,7 @@ def test_another_machine_of_the_deployment_is_refused(reach):
 
 def test_a_damaged_record_is_told(reach, said):
     assert reach("3 {").state is None
-    assert said == ["the machine's own record is damaged (it is no JSON): it is written anew"]
+    assert said == ["the machine's own record is damaged (it is not JSON): it is written anew"]
 
 
 def join(said, cached=STATE, recorded=STATE, **found):

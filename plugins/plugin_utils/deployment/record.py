@@ -51,7 +51,7 @@ def read(line: str | None, uuid: str) -> Record | None:
     try:
         return Record(revision, states.read(json.loads(text), uuid))
     except (ValueError, RecursionError):
-        return Record(revision, None, "it is no JSON")
+        return Record(revision, None, "it is not JSON")
     except DamagedState as damage:
         return Record(revision, None, str(damage))
 

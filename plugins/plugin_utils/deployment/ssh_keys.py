@@ -123,7 +123,7 @@ def public_key(path: str) -> str | None:
         if "incorrect passphrase" in told.stderr:
             return _public_beside_protected(path)
         raise OpsError(
-            f"{path} is no private key that ssh can read",
+            f"{path} is not a private key that ssh can read",
             output=told.stderr,
             next_step="Move it away: the next deployment makes a new one.",
         )
@@ -219,7 +219,7 @@ def _begin(path: str) -> bytes | None:
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
-            raise OpsError(f"{path} is no private key", next_step="Move it away.")
+            raise OpsError(f"{path} is not a private key", next_step="Move it away.")
         with open(path, "rb") as file:
             begin = file.read(len(_VAULT))
         mode = stat.S_IMODE(status.st_mode)

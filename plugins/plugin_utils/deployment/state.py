@@ -241,20 +241,20 @@ def _activated(value: Mapping[str, Any]) -> Activated:
 def _acknowledged(value: Mapping[str, Any]) -> Acknowledged:
     port = _number(value, "port")
     if not 0 < port < 65536:
-        raise DamagedState("port is no TCP port")
+        raise DamagedState("port is not a TCP port")
     return Acknowledged(_text(value, "address", _HOST), port, _number(value, "time"))
 
 
 def _mapping(value: object, what: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise DamagedState(f"{what} is no mapping")
+        raise DamagedState(f"{what} is not a mapping")
     return value
 
 
 def _list(value: Mapping[str, Any], key: str, longest: int) -> list[Any]:
     found = value.get(key)
     if not isinstance(found, list) or len(found) > longest:
-        raise DamagedState(f"{key} is no list of at most {longest}")
+        raise DamagedState(f"{key} is not a list of at most {longest}")
     return found
 
 
@@ -276,7 +276,7 @@ def _checked(value: object, what: str, pattern: re.Pattern[str]) -> str:
 def _number(value: Mapping[str, Any], key: str) -> int:
     number = value.get(key)
     if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < _LARGEST:
-        raise DamagedState(f"{key} is no number")
+        raise DamagedState(f"{key} is not a number")
     return int(number)
 
 
