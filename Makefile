@@ -8,7 +8,7 @@ TESTS ?=
 BENCH ?=
 DEFECTS ?=
 
-.PHONY: help setup test lint sanity unit integration defects fleet fleet-down demo demo-clean bench changelog clean
+.PHONY: help setup test lint sanity unit integration older defects fleet fleet-down demo demo-clean bench changelog clean
 
 help: ## Say what there is to make
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -30,6 +30,10 @@ unit: setup ## The unit tests, with this Debian's pair; TESTS='-k name' chooses
 
 integration: setup ## The tests against live machines, with this Debian's pair
 	@tests/tools/pytest.sh tests/integration $(TESTS)
+
+older: setup ## Record how this version leaves machines and projects, for the tests of later ones
+	@tests/tools/pytest.sh --numprocesses=0 tests/older/record.py $(TESTS)
+	@tests/tools/enter.sh tests/tools/pytest.sh --numprocesses=0 tests/older/record.py -k facts
 
 defects: setup ## Show that the tests of what a deploy survives can fail; DEFECTS="clock disk" chooses
 	@"$${VENV:-.venv}/bin/python" tests/tools/defects.py $(DEFECTS)
