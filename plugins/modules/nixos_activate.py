@@ -203,7 +203,7 @@ options:
   remember:
     description:
       - The deployment that the machine is of. What was activated is added to what is remembered of the machine, and
-        written to its own record, C(/var/lib/nix-ops/records) on it, which root alone can read. Then it becomes the
+        written to its own record, C(/nix/var/nix/nix-ops/records) on it, which root alone can read. Then it becomes the
         fact C(nix_ops) of the host.
       - The machine itself notes how an activation ended, also one that failed or that nobody saw end, and
         M(nix.ops.deployment_facts) finds that.

@@ -22,7 +22,7 @@ from integration.tasks import wait_for
 
 pytestmark = pytest.mark.one_pair
 
-TRIAL = "/var/lib/nix-ops/trial"
+TRIAL = "/nix/var/nix/nix-ops/trial"
 PROFILE = "/nix/var/nix/profiles/system"
 UNIT = "nix-ops-boot-guard.service"
 OTHER_KERNEL = "boot.kernelPackages = pkgs.linuxPackages_latest;"
@@ -78,13 +78,13 @@ class Trial:
         assert after["leftovers"] == [COPIED]
         assert files(self.target) == ["last-activation", "records"]
         assert self.target.run(["cat", "/var/lib/booted"]).stdout.split() == [self.new] * boots
-        last = self.target.run(["cat", "/var/lib/nix-ops/last-activation"]).stdout.split()
+        last = self.target.run(["cat", "/nix/var/nix/nix-ops/last-activation"]).stdout.split()
         assert (last[1], last[-1]) == (self.new, "reboot")
 
 
 def files(target: Machine) -> list[str]:
     """What the machine keeps of its deployments."""
-    return target.run(["ls", "-A", "/var/lib/nix-ops"]).stdout.split()
+    return target.run(["ls", "-A", "/nix/var/nix/nix-ops"]).stdout.split()
 
 
 def begin(target: Machine, network: Network, lines: str = "") -> Trial:

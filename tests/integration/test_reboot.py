@@ -60,7 +60,7 @@ def rebooted(target: Machine, before: dict[str, object], new: str) -> None:
     assert after["boot_id"] != before["boot_id"]
     assert (after["booted"], *standing(target)) == (new,) * 4
     assert (after["leftovers"], after["failed_units"]) == ([COPIED], [])
-    assert target.run(["ls", "-A", "/var/lib/nix-ops"]).stdout.split() == ["last-activation", "records"]
+    assert target.run(["ls", "-A", "/nix/var/nix/nix-ops"]).stdout.split() == ["last-activation", "records"]
 
 
 def as_before(target: Machine, before: dict[str, object]) -> None:
@@ -243,7 +243,7 @@ def test_nobody_is_there_to_see_the_reboot(target: Machine, network: Network, te
     new = after["running"]
     assert after["boot_id"] == before["boot_id"]
     assert standing(target) == (new,) * 3
-    assert target.run(["ls", "-A", "/var/lib/nix-ops"]).stdout.split() == ["last-activation", "records"]
+    assert target.run(["ls", "-A", "/nix/var/nix/nix-ops"]).stdout.split() == ["last-activation", "records"]
     network.deployed(*WHEN_NEEDED)
     rebooted(target, before, new)
     tell("the controller is killed before a reboot that is needed", before, after, then="reboots")

@@ -20,7 +20,14 @@ from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, fi
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import answer, description, jobs
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Key
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Standing
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine, script
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import (
+    ConnectionLost,
+    Machine,
+    assign,
+    export,
+    place,
+    script,
+)
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 
 # What each exit code of switch-to-configuration means for a user
@@ -57,7 +64,10 @@ _REFUSALS = {
 }
 
 
-_DIRECTORY = Key(re.compile("/run/nix-ops-[0-9a-f]{16}"))
+_PARTS_OF_JOB = ("machine/places", "machine/kept", "activation/shared")
+_JOB = "activation/activation_job"
+
+_DIRECTORY = Key(re.compile(re.escape(place("activations")) + "-[0-9a-f]{16}"))
 _BEGUN = {**description.STANDING, "started": _DIRECTORY, "joined": _DIRECTORY}
 _REFUSED = {"refused": Key(re.compile("start|" + "|".join(_REFUSALS)), required=True)}
 _OUTCOME = {**description.STANDING, "rolled_back": Key(re.compile("yes|reboot"))}
@@ -308,24 +318,10 @@ def _begin(
     holder: str,
     on_line: LineSink,
 ) -> tuple[Standing, str]:
-    plan = {
-        "action": goal.action,
-        "new": goal.toplevel,
-        "profile": goal.profile,
-        "generation": goal.generation or "",
-        "holder": holder,
-        "deployment": deployment or "-",
-        "rollback": "auto" if policy.rollback else "never",
-        "failed_units": policy.failed_units,
-        "switch_seconds": policy.switch_timeout,
-        "seconds": policy.confirm_timeout,
-        "check_seconds": access.check_seconds,
-        "reboot": policy.reboot,
-        "reboot_seconds": policy.reboot_timeout,
-    }
-    words = (secrets.token_hex(8), " ".join(machine.environment), *(f"{name}={value}" for name, value in plan.items()))
+    words = (secrets.token_hex(8), goal.action, goal.toplevel, goal.profile, holder)
+    job = compose_job(goal, policy, machine.environment, access.check_seconds, deployment)
     try:
-        done = machine.run("activation/activation", *words, data=script("activation/activation_job"))
+        done = machine.run("activation/activation", *words, data=job)
     except ConnectionLost as lost:
         state = "it is not known whether the activation began; if it did, it goes on by itself"
         raise ConnectionLost(str(lost), state) from lost
@@ -354,6 +350,33 @@ def _begin(
         next_step=_REFUSALS.get(reason, "Read the lines above, then run the same again."),
         exit_code=done.exit_code,
     )
+
+
+def compose_job(
+    goal: Goal, policy: Policy, environment: Mapping[str, str], check_seconds: int, deployment: str | None
+) -> str:
+    """Write the job that activates, with all that it has to know. It runs on the machine without the controller.
+
+    :param environment: variables for the switch. They go into this file, which only root can read: the environment of
+        a unit can be read by every user.
+    :param check_seconds: for how long the health checks may take.
+    """
+    settings = {
+        "job_action": goal.action,
+        "job_new": goal.toplevel,
+        "job_profile": goal.profile,
+        "job_generation": str(goal.generation or ""),
+        "job_deployment": deployment or "-",
+        "job_rollback": "auto" if policy.rollback else "never",
+        "job_failed_units": policy.failed_units,
+        "job_switch_seconds": str(policy.switch_timeout),
+        "job_seconds": str(policy.confirm_timeout),
+        "job_check_seconds": str(check_seconds),
+        "job_reboot": policy.reboot,
+        "job_reboot_seconds": str(policy.reboot_timeout),
+    }
+    # Our own variables come last, so that the user's can't replace them.
+    return "\n".join([export(environment), *map(script, _PARTS_OF_JOB), assign(settings), script(_JOB)])
 
 
 def _rebooted(

@@ -12,7 +12,7 @@ main() {
     directory=$(mktemp -d "${TMPDIR:-/tmp}/nix-ops-build.XXXXXX") || exit 1
     cat >"$directory/job"
     : >"$directory/log"
-    setsid /bin/sh "$directory/job" "$directory" "$@" </dev/null >/dev/null 2>&1 3>&- &
+    setsid /bin/sh "$directory/job" "$directory" "$@" </dev/null >/dev/null 2>&1 &
     echo $! >"$directory/pid"
     identity $! >"$directory/identity"
     echo "directory $directory"
