@@ -8,7 +8,7 @@ TESTS ?=
 BENCH ?=
 DEFECTS ?=
 
-.PHONY: help setup test lint sanity unit integration older defects fleet fleet-down demo demo-clean bench changelog clean
+.PHONY: help setup test everything lint sanity unit integration older faults defects fleet fleet-down demo demo-clean bench changelog clean
 
 help: ## Say what there is to make
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -16,8 +16,12 @@ help: ## Say what there is to make
 setup: ## Install what is missing (Debian 12 or 13, as root)
 	@tests/tools/setup.sh
 
-test: setup ## Everything, with both pairs of ansible-core and Nix
+test: setup ## All tests, and with the second pair of ansible-core and Nix what depends on versions
 	@tests/tools/test.sh
+
+everything: setup ## All tests and all of ansible-test sanity with both pairs, and the defects
+	@tests/tools/test.sh --everything
+	@"$${VENV:-.venv}/bin/python" tests/tools/defects.py
 
 lint: setup ## ruff, mypy, shellcheck, yamllint, ansible-lint, antsibull
 	@tests/tools/lint.sh
@@ -34,6 +38,9 @@ integration: setup ## The tests against live machines, with this Debian's pair
 older: setup ## Record how this version leaves machines and projects, for the tests of later ones
 	@tests/tools/pytest.sh --numprocesses=0 tests/older/record.py $(TESTS)
 	@tests/tools/enter.sh tests/tools/pytest.sh --numprocesses=0 tests/older/record.py -k facts
+
+faults: setup ## Write docs/faults.md from what all its tests see
+	@NIX_OPS_WRITE_FAULTS=yes tests/tools/pytest.sh $(TESTS)
 
 defects: setup ## Show that the tests of what a deploy survives can fail; DEFECTS="clock disk" chooses
 	@"$${VENV:-.venv}/bin/python" tests/tools/defects.py $(DEFECTS)

@@ -13,6 +13,7 @@ import pytest
 from integration.faults import FaultsPage
 
 INTEGRATION = Path(__file__).parent / "integration"
+UNIT = Path(__file__).parent / "unit"
 
 
 class SkippedLiveTests:
@@ -42,6 +43,13 @@ class SkippedLiveTests:
             terminalreporter.section("live tests skipped in CI", red=True)
             for name in names:
                 terminalreporter.line(name)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the unit tests for both pairs."""
+    for item in items:
+        if item.path.is_relative_to(UNIT):
+            item.add_marker(pytest.mark.both_pairs)
 
 
 def pytest_configure(config: pytest.Config) -> None:

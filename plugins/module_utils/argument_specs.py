@@ -45,6 +45,14 @@ NIX_COPY_CLOSURE = {
     },
 }
 
+DEPLOYMENT_PLAN = {
+    "argument_spec": {
+        "stage": {"type": "str", "choices": ["check", "reached", "decide", "batch", "outcome"], "required": True},
+        "pattern": {"type": "raw"},
+    },
+    "required_if": [["stage", "check", ["pattern"]]],
+}
+
 _MACHINE_OF_A_DEPLOYMENT = {
     "deployment": {"type": "str", "required": True},
     "uuid": {"type": "str", "required": True},

@@ -28,6 +28,10 @@ from .supervisor import STAY_DOWN
 
 _POLL = 0.05
 _PATH = "/run/wrappers/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin"
+_RESTLESS = {
+    *("nix/var/nix/db", "nix/var/nix/gc.lock", "nix/var/nix/temproots", "nix/var/nix/userpool"),
+    *("root/.cache", "var/lib/systemd", "var/log", "var/tmp"),
+}
 _LISTS = ("failed_units", "leftovers")
 
 
@@ -230,20 +234,59 @@ class Machine:
         self._wait(lambda: self._said()["boots"] > boots, timeout, "did not reboot")
         self.wait_up(timeout)
 
-    def reset(self) -> None:
-        """Make it a new machine again: same address, same host key, first system; up when this returns."""
+    def reset(self, to: str | None = None) -> None:
+        """Make it a new machine again: same address and host key; up when this returns.
+
+        :param to: the snapshot to boot from; None for the first system.
+        :raises FleetError: when there is no such snapshot.
+        """
+        if to is not None and to not in self.snapshots:
+            raise FleetError(f"{self.name} has no snapshot {to!r}; there are: {', '.join(self.snapshots) or 'none'}.")
         self.stop()
         self.wipe()
+        if to is not None:
+            write_private(self._over, to)
+            # The snapshot has what is put on a new disk.
+            (self.directory / "populated").touch()
         self.set_link("up")
         self.start()
         self.wait_up()
 
     def wipe(self) -> None:
-        """Forget its disk; it must be off."""
+        """Forget its disk, but for the snapshots; it must be off."""
         for name in ("upper", "work"):
             shutil.rmtree(self.directory / name, ignore_errors=True)
-        for name in ("store.img", "populated"):
+        for name in ("store.img", "populated", self._over.name):
             (self.directory / name).unlink(missing_ok=True)
+
+    @property
+    def snapshots(self) -> list[str]:
+        """The names of the snapshots of its disk."""
+        return sorted(papers.parent.name for papers in self.directory.glob("snapshots/*/layers.json"))
+
+    def snapshot(self, name: str) -> None:
+        """Cut its power and keep its disk, for :meth:`reset`; it is off and empty afterwards.
+
+        :param name: what it is to be called; no snapshot may have the name.
+        :raises FleetError: when a part of its disk is a file system of its own, which is not kept.
+        """
+        if self.kind.store_mib is not None:
+            raise FleetError(f"{self.name} has a store of limited size: there is no snapshot of that.")
+        kept = self.directory / "snapshots" / name
+        layers = [str(kept / "upper"), *self._layers_below()]
+        self.stop()
+        kept.mkdir(parents=True)
+        (self.directory / "upper").rename(kept / "upper")
+        write_private(kept / "layers.json", json.dumps(layers))
+        self.wipe()
+
+    def traces(self) -> str:
+        """Tell apart a machine that nothing was done to: read what a test can change, out of band.
+
+        :returns: a text that is the same as long as nothing of importance was changed since the boot.
+        """
+        script = (HERE / "traces.sh").read_bytes()
+        return self.run(["/bin/sh", "-s"], stdin=script).stdout + "\n".join(_files(self.directory / "upper"))
 
     def wait_up(self, timeout: float = 60, *, after: str | None = None) -> None:
         """Wait until its systemd is done booting and its sshd lets the user in.
@@ -320,6 +363,17 @@ class Machine:
     # Inside
 
     @property
+    def _over(self) -> Path:
+        # The name of the snapshot below its disk.
+        return self.directory / "over"
+
+    def _layers_below(self) -> list[str]:
+        if not self._over.exists():
+            return self._layers
+        papers = self.directory / "snapshots" / self._over.read_text() / "layers.json"
+        return [str(layer) for layer in json.loads(papers.read_text())]
+
+    @property
     def _fleet_directory(self) -> Path:
         return self.directory.parent.parent
 
@@ -341,7 +395,7 @@ class Machine:
             "name": self.name,
             "namespace": self.namespace,
             "machine_id": self._machine_id,
-            "layers": self._layers,
+            "layers": self._layers_below(),
             "store_mib": self.kind.store_mib,
             "cgroups": cgroups,
             "user": self.user,
@@ -397,6 +451,20 @@ class Machine:
         if not self.console.exists():
             return ""
         return "\n".join(self.console.read_text(errors="replace").splitlines()[-30:])
+
+
+def _files(upper: Path) -> Iterator[str]:
+    """Name the files that were written, without those that a machine writes by itself or when it is only asked."""
+    for directory, names, files in os.walk(upper):
+        inside = Path(directory).relative_to(upper)
+        names[:] = sorted(name for name in names if str(inside / name) not in _RESTLESS)
+        # Of a directory only what is in it: a file that was there for a moment changes nothing.
+        # os.walk() takes a link to a directory for a directory.
+        links = [name for name in names if Path(directory, name).is_symlink()]
+        for name in sorted([*files, *links]):
+            if str(inside / name) not in _RESTLESS:
+                status = os.lstat(Path(directory, name))
+                yield f"{inside / name} {status.st_mode:o} {status.st_uid} {status.st_size} {status.st_mtime_ns}"
 
 
 def _started(pid: int) -> str | None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
@@ -19,10 +20,13 @@ PAGE = TESTS.parent / "docs" / "faults.md"
 # The name under which a test's report carries its rows.
 ROW = "fault"
 
+# Set by `make faults`: the page is written, and only the tests are run that tell a row of it.
+WRITE = "NIX_OPS_WRITE_FAULTS"
+
 _HEAD = """# What a deploy survives
 
 Each row is a fault that the tests bring about on a live machine, and what they saw there afterwards, past its network.
-The test run writes this page; no line of it is written by hand.
+`make faults` writes this page, and a test run fails where it sees something else; no line is written by hand.
 
 - **runs**, **boots**: `old` is what ran before, `new` what was deployed.
 - **sshd**: whether the server that listens is the process that it was before; a machine that boots has another.
@@ -100,12 +104,41 @@ def rows_of(text: str) -> dict[str, list[str]]:
     return {row[0]: row for row in (line[2:-2].split(" | ") for line in lines if line.startswith("| "))}
 
 
+def differences(text: str, told: Mapping[str, list[str]], *, complete: bool) -> list[str]:
+    """How a page differs from what the tests have told.
+
+    :param told: rows by their faults.
+    :param complete: whether all tests were run, so that a row of none of them is too many.
+    :returns: a line for each difference.
+    """
+    old = rows_of(text)
+    found = []
+    for fault, row in sorted(told.items()):
+        if fault not in old:
+            found.append(f"is missing: {' | '.join(row)}")
+        elif old[fault] != row:
+            found.append(f"has: {' | '.join(old[fault])}\n  was seen: {' | '.join(row)}")
+    if complete:
+        found += [f"no test tells of: {fault}" for fault in sorted(old.keys() - told.keys())]
+    if not found and text != page(old.values()):
+        found.append("is not written as the tests write it")
+    return found
+
+
 class FaultsPage:
-    """Writes what the tests of a run have told to the page; the rows of others stay."""
+    """Compares what the tests of a run have told with the page, or writes it; the rows of others stay."""
 
     def __init__(self) -> None:
         self._told: dict[str, list[str]] = {}
-        self._stale = False
+        self._differences: list[str] = []
+        self._written = False
+
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Leave out the tests that tell nothing, where the page is written."""
+        if os.environ.get(WRITE):
+            silent = [item for item in items if "tell" not in getattr(item, "fixturenames", ())]
+            items[:] = [item for item in items if item not in silent]
+            config.hook.pytest_deselected(items=silent)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the rows of a test that passed."""
@@ -115,17 +148,36 @@ class FaultsPage:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Write the page where it is another now."""
+        """Fail the run where the page differs, or write it."""
         # A worker of a run that has several tells the one that has started it.
-        if hasattr(session.config, "workerinput") or not self._told or session.testsfailed:
+        if hasattr(session.config, "workerinput") or not self._told:
             return
-        old = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-        new = page((rows_of(old) | self._told).values())
-        if new != old:
-            PAGE.write_text(new, encoding="utf-8")
-            self._stale = True
+        text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+        # A test that failed told nothing.
+        complete = not session.testsfailed and _runs_all(session.config)
+        self._differences = differences(text, self._told, complete=complete)
+        if not self._differences:
+            return
+        if os.environ.get(WRITE):
+            PAGE.write_text(page((self._told if complete else rows_of(text) | self._told).values()), encoding="utf-8")
+            self._written = True
+        else:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Say that the page is another now."""
-        if self._stale:
-            terminalreporter.write_line(f"docs/{PAGE.name} is another now: look at it, and commit it.")
+        """Say how the page differs."""
+        if not self._differences:
+            return
+        if self._written:
+            terminalreporter.write_line(f"docs/{PAGE.name} was written: look at it, and commit it.")
+            return
+        terminalreporter.section(f"docs/{PAGE.name} differs from what was seen: 'make faults' writes it", red=True)
+        for line in self._differences:
+            terminalreporter.line(f"- {line}")
+
+
+def _runs_all(config: pytest.Config) -> bool:
+    """Whether no test was left out."""
+    option = config.option
+    chosen = option.keyword or option.markexpr or getattr(option, "deselect", None)
+    return config.args_source is pytest.Config.ArgsSource.TESTPATHS and not chosen

@@ -24,6 +24,11 @@ def stands(seen: Mapping[str, Any]) -> tuple[str, str, str]:
     return seen["running"], seen["profile"], seen["boot_default"]
 
 
+def left_over(seen: Mapping[str, Any]) -> list[str]:
+    """What is left over on a machine, but the root of what was copied last."""
+    return [one for one in seen["leftovers"] if one != COPIED]
+
+
 def boots_of(machine: Machine) -> int:
     """How often a machine has booted; what is run on one that goes down is in its way."""
     return int(json.loads((machine.directory / "state.json").read_text())["boots"])

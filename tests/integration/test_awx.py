@@ -20,8 +20,6 @@ from integration.awx import LISTS, PLAYBOOKS
 from integration.awx import definitions as definitions_of
 from integration.project import OTHERS, TESTS, Outcome, Project
 
-pytestmark = pytest.mark.one_pair
-
 CHECKOUT = TESTS.parent
 MODULES = OTHERS / "ansible_collections/awx/awx/plugins/modules"
 # For each list of definitions the module that takes its entries.

@@ -30,8 +30,6 @@ from integration.tasks import GATE, close_gate, open_gate, read_until
 
 __all__ = ["context", "image", "redis"]
 
-pytestmark = pytest.mark.one_pair
-
 SOURCE = "example.network.yml"
 UUID = "6f8a1d52-50a4-4a2c-9a3e-3f2f8f1e7c11"
 # Where the image has a library.

@@ -33,6 +33,7 @@ def in_nix(text):
 # A network that is wrong
 
 
+@pytest.mark.both_pairs
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
@@ -58,6 +59,7 @@ def test_a_configuration_that_does_not_evaluate(project, target, wrong, says):
     assert run.results == () or run.statuses(BUILD).popitem()[1] == "failed"
 
 
+@pytest.mark.both_pairs
 def test_a_failed_assertion_of_one_machine_of_two(project, machine, target):
     other = machine("other")
     network = Network(project, target, other)
@@ -81,6 +83,7 @@ def test_a_failed_assertion_of_one_machine_of_two(project, machine, target):
     assert rest.statuses(ACTIVATE) == {"other": "changed"}
 
 
+@pytest.mark.both_pairs
 def test_a_build_that_fails(project, target):
     network = Network(project, target)
     script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo line $i; done; echo out of flour >&2; exit 3"
@@ -100,10 +103,8 @@ def test_a_build_that_fails(project, target):
 # Names and addresses
 
 
-@pytest.mark.parametrize(
-    "name", ["all", "localhost", "a b", "-x", "a;b", "a{{b}}", "a[1]", "x,y", "a:b", "!a", "..", "ungrouped"]
-)
-def test_a_machine_name_that_could_be_misread(project, name):
+def test_a_machine_name_that_could_be_misread(project):
+    name = "a{{b}}"
     project.write("net.nix", f'{{ "{name}" = {{ services.openssh.enable = true; }}; }}')
     project.write("example.network.yml", "plugin: nix.ops.network\nfiles: [net.nix]\n")
     run = project.play("-i", "example.network.yml", "nix.ops.deploy")
@@ -113,29 +114,18 @@ def test_a_machine_name_that_could_be_misread(project, name):
     assert run.results == ()
 
 
-@pytest.mark.parametrize(
-    ("deployment", "option"),
-    [
-        ('targetHost = "";', "targetHost"),
-        ('targetHost = "-oProxyCommand=touch PWNED";', "targetHost"),
-        ('targetHost = "a b";', "targetHost"),
-        ('targetHost = "$(touch PWNED)";', "targetHost"),
-        ('targetUser = "-oProxyCommand=touch PWNED";', "targetUser"),
-        ('targetUser = "root;touch PWNED";', "targetUser"),
-        ("targetPort = 0;", "targetPort"),
-    ],
-)
-def test_a_place_that_is_none(project, deployment, option):
+def test_a_place_that_is_none(project):
     pwned = project.directory / "pwned"
-    project.write("net.nix", f"{{ target.deployment = {{ {deployment.replace('PWNED', str(pwned))} }}; }}")
+    project.write("net.nix", f'{{ target.deployment.targetHost = "-oProxyCommand=touch {pwned}"; }}')
     project.write("example.network.yml", "plugin: nix.ops.network\nfiles: [net.nix]\n")
     run = project.play("-i", "example.network.yml", "nix.ops.deploy")
     assert run.exit_code == PARSER_ERROR, run.output
-    assert f"target: deployment.{option} is " in run.output
+    assert "target: deployment.targetHost is " in run.output
     assert "Next: Set it to " in run.output
     assert not pwned.exists()
 
 
+@pytest.mark.both_pairs
 def test_an_address_of_a_users_own_that_is_an_option(project, target):
     pwned = project.directory / "pwned"
     with untouched(target):
@@ -150,6 +140,7 @@ def test_an_address_of_a_users_own_that_is_an_option(project, target):
 # Strings that reach a shell
 
 
+@pytest.mark.both_pairs
 def test_strings_that_a_shell_could_run(tmp_path, machine, fleet):
     deployed = machine("deployed", user="deploy")
     # Ansible itself replaces variables in a path.
@@ -236,60 +227,36 @@ def test_strings_that_a_shell_could_run(tmp_path, machine, fleet):
 # A source that is none
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("plugin: nix.ops.network\nfiels: [net.nix]\n", "there is no option 'fiels'"),
-        ("plugin: nix.ops.network\nfiles: [absent.nix]\n", "absent.nix"),
-        ("plugin: nix.ops.network\nfiles: [net.nix]\nflake: .\n", "either files or a flake"),
-        ("plugin: nix.ops.network\n", "either files or a flake"),
-        ("plugin: nix.ops.network\nfiles: [directory]\n", "directory"),
-        ("plugin: nix.ops.network\nfiles: [binary.nix]\n", "binary.nix"),
-        ("plugin: nix.ops.network\nname: '$(touch pwned)'\nfiles: [net.nix]\n", "can not be a deployment's name"),
-        ("plugin: nix.ops.network\nuuid: seven\nfiles: [net.nix]\n", "uuid is no UUID"),
-        ("plugin: nix.ops.network\nfiles: [net.nix]\noptions: {'-x': y}\n", "are no setting of Nix"),
-    ],
-    ids=[
-        *("unknown option", "missing file", "files and flake", "nothing", "directory", "binary garbage"),
-        *(
-            "name",
-            "UUID",
-            "setting",
-        ),
-    ],
-)
-def test_a_source_that_is_none(project, text, says):
+def test_a_source_that_is_none(project):
     project.write("net.nix", "{ target.services.openssh.enable = true; }")
-    (project.directory / "directory").mkdir()
-    (project.directory / "binary.nix").write_bytes(bytes(range(256)))
-    project.write("example.network.yml", text)
+    project.write("example.network.yml", "plugin: nix.ops.network\nfiels: [net.nix]\n")
     run = project.play("-i", "example.network.yml", "nix.ops.deploy")
     assert run.exit_code == PARSER_ERROR, run.output
     assert str(project.directory / "example.network.yml") in run.output
-    assert says in run.output
+    assert "there is no option 'fiels'" in run.output
     assert "Traceback" not in run.output
     assert run.results == ()
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "- plugin: nix.ops.network\n",
-        "plugin: nix.ops.network\nfiles: net.nix: [\n",
-        "",
-        "plugin: nix.ops.network\nfiles: [empty.nix]\n",
-    ],
-    ids=["list", "no YAML", "empty file", "no machines"],
-)
-def test_an_inventory_without_machines_is_no_success(project, text):
+@pytest.mark.both_pairs
+def test_an_inventory_without_machines_is_no_success(project):
     project.write("empty.nix", '{ network.description = "None yet"; }')
-    project.write("example.network.yml", text)
-    run = project.play("-i", "example.network.yml", "nix.ops.deploy")
+    sources = {
+        "list": "- plugin: nix.ops.network\n",
+        "no-yaml": "plugin: nix.ops.network\nfiles: net.nix: [\n",
+        "empty-file": "",
+        "no-machines": "plugin: nix.ops.network\nfiles: [empty.nix]\n",
+    }
+    words = []
+    for name, text in sources.items():
+        words += ["-i", project.write(f"{name}.network.yml", text).name]
+    run = project.play(*words, "nix.ops.deploy")
     assert run.exit_code == 2, run.output
     assert "The inventory has no machine of a network: name one with -i, and read the warnings above." in run.output
     assert run.statuses(CHECK) == {"localhost": "failed"}
 
 
+@pytest.mark.both_pairs
 def test_a_host_that_is_no_machine_of_a_network(project, target):
     network = Network(project, target)
     project.write("more.ini", "[nixos]\nstray\nother ansible_host=198.51.100.7\n")
@@ -317,6 +284,7 @@ def test_machines_that_are_none_of_the_inventory(project, target, limit):
     )
 
 
+@pytest.mark.both_pairs
 def test_a_limit_that_matches_nothing(project, target):
     network = Network(project, target)
     with untouched(target):

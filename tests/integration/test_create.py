@@ -59,6 +59,7 @@ def refused(project, *words):
     return outcome.of(CREATE)["msg"]
 
 
+@pytest.mark.both_pairs
 def test_create_and_deploy_without_options(machine, project):
     target = machine("target")
     project.write("target.nix", TARGET % target.address)
@@ -136,6 +137,7 @@ def test_configuration_that_is_there_is_left_alone(project):
     assert told.lines("target")[-6:] == told.of(CREATE)["hints"][1:]
 
 
+@pytest.mark.both_pairs
 def test_configuration_that_ansible_would_ignore(project):
     project.directory.chmod(0o777)
     told = create(project).of(CREATE)
@@ -172,6 +174,7 @@ def test_check_mode_writes_nothing(project):
     assert "+fact_caching_timeout = 0" in outcome.output
 
 
+@pytest.mark.both_pairs
 def test_values_survive_the_source_and_secrets_are_not_shown(project):
     values = {"text": "{{ 1 + 1 }} # a: b\n{% raw %} 'x' \"y\"", "flag": "on", "password": "hunter2"}
     project.write(
@@ -196,6 +199,7 @@ def test_values_survive_the_source_and_secrets_are_not_shown(project):
     assert "tag_on" in project.run("ansible-inventory", "--graph").output
 
 
+@pytest.mark.both_pairs
 def test_flake(project):
     project.write("flake/flake.nix", (TESTS / "networks/flake/flake.nix").read_text())
     outcome = project.play("nix.ops.create", "-e", "deployment=fleet", "-e", "flake=./flake")
@@ -234,6 +238,7 @@ def test_bad_input_is_refused_before_anything_is_written(project):
     assert "syntax.nix:1:" in refused(project, *name, "-e", "networks=syntax.nix")
 
 
+@pytest.mark.both_pairs
 def test_asks_for_what_is_not_given(project):
     ours, theirs = pty.openpty()
     process = subprocess.Popen(

@@ -20,8 +20,6 @@ import pytest
 from fleet import Fleet, Machine
 from fleet.network import Network
 
-pytestmark = pytest.mark.one_pair
-
 CHECKOUT = Path(__file__).parents[2]
 README = CHECKOUT / "README.md"
 EXAMPLES = CHECKOUT / "examples"

@@ -11,7 +11,7 @@ import textwrap
 import pytest
 
 from fleet import Machine
-from integration.conftest import MachineFactory
+from integration.conftest import Deployed, MachineFactory
 from integration.networks import (
     ACTIVATE,
     BUILD,
@@ -76,6 +76,7 @@ def target(machine: MachineFactory) -> Machine:
     return machine("target")
 
 
+@pytest.mark.both_pairs
 def test_the_main_job(target: Machine, project: Project) -> None:
     network = Network(project, target)
     first = network.deployed()
@@ -109,6 +110,7 @@ def test_the_main_job(target: Machine, project: Project) -> None:
     assert target.inspect()["generation"] == 4
 
 
+@pytest.mark.both_pairs
 def test_nothing_to_do_is_one_evaluation_and_one_round_trip_a_machine(
     machine: MachineFactory, project: Project
 ) -> None:
@@ -141,9 +143,9 @@ def test_nothing_to_do_is_one_evaluation_and_one_round_trip_a_machine(
     assert len(evaluations.runs()) == 1
 
 
-def test_preview_touches_nothing_and_tells_what_differs(target: Machine, project: Project) -> None:
-    network = Network(project, target)
-    network.deployed()
+def test_preview_touches_nothing_and_tells_what_differs(deployed: Deployed) -> None:
+    network = deployed("target")
+    [target] = network.machines
     before = target.inspect()
     network.define("environment.systemPackages = [ pkgs.cowsay ];" + NEW_UNIT, one="uno")
     preview = network.deployed("--check", "--diff")
@@ -244,10 +246,11 @@ def test_a_users_own_playbook_chooses_the_action(target: Machine, project: Proje
     assert standing(target) == (newest, newest, newest)
 
 
-def test_always_activate_is_honoured_where_the_network_says_so(target: Machine, project: Project) -> None:
-    network = Network(project, target)
+def test_always_activate_is_honoured_where_the_network_says_so(deployed: Deployed) -> None:
+    # Whether it is honoured is no part of a system.
+    network = deployed("target")
+    [target] = network.machines
     network.define("deployment.alwaysActivate = true;")
-    network.deployed()
     before = target.inspect()
     again = network.deployed()
     # It runs, and has nothing to change.
@@ -266,6 +269,7 @@ def test_a_network_that_is_one_file(target: Machine, project: Project) -> None:
     assert target.run(["cat", "/etc/told"]).stdout == "target of site"
 
 
+@pytest.mark.both_pairs
 def test_a_network_of_arguments_one_of_them_in_a_vault(target: Machine, project: Project) -> None:
     project.write("password", "opens the vault\n")
     vault = ("--vault-password-file", "password")
@@ -294,6 +298,7 @@ def test_a_network_of_arguments_one_of_them_in_a_vault(target: Machine, project:
     assert "vault" in locked.of(BUILD)["results"][0]["msg"]
 
 
+@pytest.mark.both_pairs
 def test_a_network_that_is_a_flake(target: Machine, project: Project) -> None:
     project.write("flake/flake.nix", FLAKE.replace("NIXPKGS", str(NIXPKGS)).replace("ADDRESS", target.address))
     project.write("example.network.yml", "plugin: nix.ops.network\nflake: ./flake\n")

@@ -116,6 +116,7 @@ def names(tasks, result):
     return [task["name"] for task in tasks].index(result.task)
 
 
+@pytest.mark.both_pairs
 def test_nix_build(play, project, target):
     _examples, described = documentation("nix_build")
     failure = described.pop("exit_code")
@@ -226,6 +227,7 @@ def test_nixos_info(play):
         check(described[name], result[name], name)
 
 
+@pytest.mark.both_pairs
 def test_ansible_doc_shows_every_plugin(project):
     plugins_of = {
         "module": MODULES,
@@ -245,6 +247,7 @@ def test_ansible_doc_shows_every_plugin(project):
             assert plugin in shown.output
 
 
+@pytest.mark.both_pairs
 def test_documented_options_are_the_options():
     specifications = importlib.import_module("ansible_collections.nix.ops.plugins.module_utils.argument_specs")
     for module in MODULES:

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import yaml
 
 from integration.execution_environment import INSTALLED, THERE, ansible_builder, context
 
 __all__ = ["context"]
-
-pytestmark = pytest.mark.one_pair
 
 
 def test_what_the_collection_needs() -> None:

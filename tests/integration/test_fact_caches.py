@@ -55,6 +55,7 @@ class FactStorage:
         return outcome, collect(self.store, delivery)
 
 
+@pytest.mark.both_pairs
 def test_awx_delivers_and_collects_the_state(machine: MachineFactory, project: Project) -> None:
     target = machine("target")
     network, awx = Network(project, target, source=SOURCE), FactStorage(project)
@@ -95,6 +96,7 @@ def test_awx_delivers_and_collects_the_state(machine: MachineFactory, project: P
     assert json.loads(json.loads((awx.store / "target").read_text())["__payload__"])["colour"] == "green"
 
 
+@pytest.mark.both_pairs
 def test_a_file_of_facts_is_never_run_as_a_template(project: Project) -> None:
     awx = FactStorage(project)
     evil = {
@@ -114,6 +116,7 @@ def test_a_file_of_facts_is_never_run_as_a_template(project: Project) -> None:
     assert "42" not in shown.output
 
 
+@pytest.mark.both_pairs
 def test_a_job_that_would_lose_its_state_is_refused(machine: MachineFactory, project: Project) -> None:
     target = machine("target")
     network = Network(project, target, source=SOURCE)
@@ -136,7 +139,6 @@ def test_a_job_that_would_lose_its_state_is_refused(machine: MachineFactory, pro
         assert f"cache_plugins = {OUR_PLUGINS}" in message
 
 
-@pytest.mark.one_pair
 def test_a_team_shares_its_state_in_redis(
     machine: MachineFactory, fleet: Fleet, project: Project, tmp_path: Path, redis: Redis
 ) -> None:
@@ -217,7 +219,6 @@ def test_redis_that_is_gone_loses_nothing(machine: MachineFactory, project: Proj
     assert cached(project)[UUID]["activations"] == record(target)["activations"]
 
 
-@pytest.mark.one_pair
 def test_what_the_first_version_wrote_is_read(machine: MachineFactory, project: Project) -> None:
     target = machine("target")
     network = Network(project, target, source=SOURCE)

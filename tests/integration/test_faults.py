@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from integration.engine import SETTLED, bring, build_systems, controlled, other, settle
 from integration.networks import ACTIVATE, COPY, INFO, Network
-from integration.outside import COPIED, stands, untouched
+from integration.outside import COPIED, left_over, stands, untouched
 from integration.project import BIN
-from integration.tasks import build_system, has_path, read_until, run_tasks, wait_for
+from integration.tasks import build_system, has_path, new_salt, run_tasks, wait_for
 
 pytestmark = pytest.mark.one_pair
 
@@ -202,78 +203,112 @@ EXIT_CODES = {
 }
 
 
+_HOOK = 'pkgs.writeScript "hook" "#!/bin/sh\\necho the boot loader says no\\nexit 1\\n"'
+BOOT_LOADER = f"boot.loader.external = {{ enable = true; installHook = {_HOOK}; }};"
+
+
+@pytest.fixture(scope="module")
+def systems(target, tmp_path_factory):
+    """All systems of what follows by their names; a settled one runs."""
+    described = {
+        **dict.fromkeys(SETTLED, ""),
+        **{fault: config for fault, (config, *_rest) in EXIT_CODES.items()},
+        "the boot loader": BOOT_LOADER,
+        "gate": GATE,
+    }
+    built = build_systems(tmp_path_factory.mktemp("systems"), described)
+    with controlled(target) as controller:
+        bring(controller, built)
+    return built
+
+
+@pytest.fixture
+def controller(target):
+    """A controller of the machine."""
+    with controlled(target) as controller:
+        yield controller
+
+
+@pytest.fixture
+def before(controller, systems):
+    """What was seen on the machine, which runs a settled system."""
+    return settle(controller, systems)
+
+
 @pytest.mark.parametrize("rollback", ["auto", "never"])
 @pytest.mark.parametrize("fault", EXIT_CODES)
-def test_an_exit_code_of_switch_to_configuration(project, target, tell, fault, rollback):
-    config, exit_code, says, ran_new = EXIT_CODES[fault]
-    network = Network(project, target)
-    network.define(config)
-    before = target.inspect()
-    run = network.deploy("-e", f"deploy_rollback={rollback}")
-    assert run.exit_code == 2, run.output
-    answer = run.of(ACTIVATE)
-    new = answer["toplevel"]
-    assert answer["exit_code"] == exit_code
-    assert answer["msg"].startswith("target: ")
-    assert says in answer["msg"]
+def test_an_exit_code_of_switch_to_configuration(target, systems, controller, before, tell, fault, rollback):
+    _config, exit_code, says, ran_new = EXIT_CODES[fault]
+    new = systems[fault]
+    ran = controller.activate(new, rollback=rollback)
+    message = ran.failed
+    assert ran.activation.exit_code == exit_code
+    assert message.startswith("target: ")
+    assert says in message
 
     after = target.inspect()
     back = rollback == "auto" and (ran_new or fault == "a panic")
     running = new if ran_new and not back else before["running"]
     assert stands(after) == (running, before["profile"], before["boot_default"])
-    assert f"State: it runs {running}, boots {before['boot_default']}" in answer["msg"]
-    assert "Next: " in answer["msg"]
-    assert answer["rolled_back"] == back
-    assert ("gone back to what ran before" in answer["msg"]) == back
+    assert f"State: it runs {running}, boots {before['boot_default']}" in message
+    assert "Next: " in message
+    assert (ran.activation.rolled_back != "no") == back
+    assert ("gone back to what ran before" in message) == back
     assert after["sshd_pid"] == before["sshd_pid"]
     assert after["failed_units"] == (["no\\x2dgood.service"] if fault == "a unit" and not back else [])
-    assert after["leftovers"] == [COPIED]
+    assert left_over(after) == []
+    if fault == "a unit":
+        assert ran.activation.units.failed == ("no\\x2dgood.service",)
+        # The end of its log.
+        assert "no\\x2dgood.service the unit says no" in message
     # What is left of a switch that was not undone.
-    network.define()
-    assert network.deploy().exit_code == 0
+    mended = other(systems, before["running"])
+    assert controller.activate(mended).done.changed
+    assert stands(target.inspect()) == (mended, mended, mended)
     how = {"auto": "", "never": ", and rollback is never"}[rollback]
-    tell(f"exit code {exit_code}: {fault}{how}", before, after, says=answer["msg"], then="succeeds")
+    tell(f"exit code {exit_code}: {fault}{how}", before, after, says=message, then="succeeds")
 
 
-def test_a_unit_that_fails_is_shown_with_the_end_of_its_log(project, target):
-    config, *_rest = EXIT_CODES["a unit"]
+def test_a_deploy_with_a_unit_that_fails(project, target):
+    config, exit_code, says, _ran_new = EXIT_CODES["a unit"]
     network = Network(project, target)
     network.define(config)
-    answer = network.deploy().of(ACTIVATE)
-    assert answer["units"]["failed"] == ["no\\x2dgood.service"]
-    assert "no\\x2dgood.service the unit says no" in answer["msg"]
-
-
-def test_a_boot_loader_that_fails_after_a_good_test(project, target, tell):
-    hook = 'pkgs.writeScript "hook" "#!/bin/sh\\necho the boot loader says no\\nexit 1\\n"'
-    network = Network(project, target)
-    network.define(f"boot.loader.external = {{ enable = true; installHook = {hook}; }};")
     before = target.inspect()
     run = network.deploy()
+    assert run.exit_code == 2, run.output
     answer = run.of(ACTIVATE)
-    new = answer["toplevel"]
+    assert (answer["exit_code"], answer["rolled_back"]) == (exit_code, True)
+    assert answer["units"]["failed"] == ["no\\x2dgood.service"]
+    assert says in answer["msg"]
+    assert "no\\x2dgood.service the unit says no" in answer["msg"]
+    after = target.inspect()
+    assert stands(after) == stands(before)
+    assert after["leftovers"] == [COPIED]
+
+
+def test_a_boot_loader_that_fails_after_a_good_test(target, systems, controller, before, tell):
+    new = systems["the boot loader"]
+    message = controller.activate(new).failed
     after = target.inspect()
     assert stands(after) == (new, new, before["boot_default"])
-    assert "the new system runs, but its boot entry could not be written" in answer["msg"]
-    assert "the boot loader says no" in answer["msg"]
-    assert f"State: it runs {new}, boots {before['boot_default']}" in answer["msg"]
+    assert "the new system runs, but its boot entry could not be written" in message
+    assert "the boot loader says no" in message
+    assert f"State: it runs {new}, boots {before['boot_default']}" in message
 
     # It is not taken for done.
-    again = network.deploy()
-    assert again.exit_code == 2
-    assert again.of(ACTIVATE)["step"] == "boot"
+    assert not controller.standing().stands_at(new, "switch")
+    again = controller.activate(new)
+    assert again.failed
+    assert again.activation.step == "boot"
 
-    network.define()
-    healed = network.deploy()
-    assert healed.exit_code == 0, healed.output
+    assert controller.activate(other(systems, before["running"])).done.changed
     assert len(set(stands(target.inspect()))) == 1
-    tell("the boot loader fails", before, after, says=answer["msg"], then="succeeds")
+    tell("the boot loader fails", before, after, says=message, then="succeeds")
 
 
 def test_a_boot_loader_that_fails_where_the_boot_menu_can_not_be_read(project, target):
-    hook = 'pkgs.writeScript "hook" "#!/bin/sh\\nexit 1\\n"'
     network = Network(project, target)
-    network.define(f"boot.loader.external = {{ enable = true; installHook = {hook}; }};")
+    network.define(BOOT_LOADER)
     target.run("rm -r /boot/loader")
     answer = network.deploy().of(ACTIVATE)
     new = answer["toplevel"]
@@ -291,102 +326,50 @@ def test_a_boot_loader_that_fails_where_the_boot_menu_can_not_be_read(project, t
     assert not network.deployed().changed
 
 
-def test_another_switch_at_work_on_the_machine(project, target):
-    network = Network(project, target)
-    network.define('environment.etc.note.text = "lock";')
+def test_another_switch_at_work_on_the_machine(target, systems, controller, before):
     lock = (
         "mkdir -p /run/nixos; flock /run/nixos/switch-to-configuration.lock sh -c 'echo $$ >/run/holder; exec sleep 60'"
     )
     holder = subprocess.Popen([*target.enter(), "/bin/sh", "-c", lock])
     wait_for(lambda: target.run("cat /run/holder", check=False).stdout, "the lock is held")
-    before = target.inspect()
     try:
-        run = network.deploy()
+        ran = controller.activate(other(systems, before["running"]))
     finally:
         target.run("kill $(cat /run/holder); rm /run/holder")
         holder.wait()
-    answer = run.of(ACTIVATE)
-    assert answer["exit_code"] == 11
-    assert "another switch-to-configuration is at work" in answer["msg"]
-    assert f"State: it runs {before['running']}, boots {before['boot_default']}" in answer["msg"]
-    assert "Next: Wait for the other switch to end" in answer["msg"]
+    assert "another switch-to-configuration is at work" in ran.failed
+    assert ran.activation.exit_code == 11
+    assert f"State: it runs {before['running']}, boots {before['boot_default']}" in ran.failed
+    assert "Next: Wait for the other switch to end" in ran.failed
     assert stands(target.inspect()) == stands(before)
 
 
-def test_two_deploys_of_one_machine_at_the_same_time(project, target, tmp_path_factory, tell):
-    network = Network(project, target)
-    network.define(GATE)
-    other = type(project)(tmp_path_factory.mktemp("other"))
-    other.configure(target.ssh_config)
-    others = Network(other, target)
-    others.define('environment.etc.note.text = "the other";')
-    before = target.inspect()
+def test_two_deploys_of_one_machine_at_the_same_time(target, systems, controller, before, tell):
+    new, others = systems["gate"], other(systems, before["running"])
     target.run("touch /run/gate")
-    first = network.start()
+    first = controller.start(new)
     try:
-        seen = read_until(first, "at the gate")
-        second = others.deploy()
-        assert second.exit_code == 2, second.output
-        message = second.of(ACTIVATE)["msg"]
+        first.read_until("at the gate")
+        with controlled(target) as elsewhere:
+            message = elsewhere.activate(others).failed
         assert message.startswith("target: another activation is at work on the machine")
         assert f"(process {first.pid})" in message
         assert "this run has changed nothing there" in message
         assert "Next: Wait for it to end" in message
     finally:
         target.run("rm /run/gate")
-    won = project.finish(first, seen)
-    assert won.exit_code == 0, won.output
+    assert first.finish().done.changed
     after = target.inspect()
-    assert set(stands(after)) == {won.of(ACTIVATE)["toplevel"]}
-    assert after["leftovers"] == [COPIED]
-    assert others.deploy().exit_code == 0
+    assert stands(after) == (new, new, new)
+    assert left_over(after) == []
+    assert controller.activate(others).done.changed
     tell("two controllers deploy at once", before, after, says=message, then="succeeds")
 
 
-def test_a_toplevel_that_is_not_on_the_machine(project, target):
-    system = build_system(project, '{ environment.etc.note.text = "never copied"; }')
+def test_a_toplevel_that_is_not_on_the_machine(project, target, controller):
+    system = build_system(project, f'{{ environment.etc.note.text = "{new_salt()}"; }}')
     with untouched(target):
-        run = run_tasks(project, f"- nix.ops.nixos_activate: {{ toplevel: {system} }}")
-    message = run.of("nix.ops.nixos_activate")["msg"]
+        message = controller.activate(system).failed
     assert f"{system} is no NixOS system in this machine's store" in message
     assert "State: nothing was activated" in message
     assert "Next: " in message
-
-
-def test_an_activation_that_is_killed(project, target):
-    network = Network(project, target)
-    network.define(f'{GATE} environment.etc.note.text = "killed";')
-    before = target.inspect()
-    target.run("touch /run/gate")
-    deploying = network.start()
-    seen = read_until(deploying, "at the gate")
-    target.run("systemctl kill --signal=SIGKILL nix-ops-activation.service; rm /run/gate")
-    run = project.finish(deploying, seen)
-    assert run.exit_code == 2, run.output
-    message = run.of(ACTIVATE)["msg"]
-    assert message.startswith("target: the activation was killed")
-    assert f"State: it runs {before['running']}, boots {before['boot_default']}" in message
-    assert "Next: Run the same again" in message
-    assert stands(target.inspect()) == stands(before)
-    assert network.deployed().changed
-
-
-def test_a_reboot_during_the_activation(project, target):
-    network = Network(project, target)
-    network.define(f'{GATE} environment.etc.note.text = "rebooted";')
-    before = target.inspect()
-    target.run("touch /run/gate")
-    deploying = network.start()
-    seen = read_until(deploying, "at the gate")
-    target.reboot()
-    run = project.finish(deploying, seen)
-    assert run.exit_code == 2, run.output
-    message = run.of(ACTIVATE)["msg"]
-    assert message.startswith("target: the machine was rebooted during the activation")
-    assert f"State: it runs {before['boot_default']}, boots {before['boot_default']}" in message
-    assert "Next: Run the same again" in message
-    assert stands(target.inspect()) == (before["boot_default"], before["profile"], before["boot_default"])
-
-    again = network.deploy()
-    assert again.exit_code == 0, again.output
-    assert set(stands(target.inspect())) == {again.of(ACTIVATE)["toplevel"]}

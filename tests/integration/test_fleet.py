@@ -23,8 +23,6 @@ from .conftest import MachineFactory
 from .project import Project
 from .tasks import build_system, put
 
-pytestmark = pytest.mark.one_pair
-
 FLEET = Path(__file__).parents[1] / "fleet" / "fleet"
 
 
@@ -92,6 +90,71 @@ def test_reset_forgets_the_disk_and_keeps_the_host_key(machine: MachineFactory) 
     assert target.inspect()["leftovers"] == []
     assert target.ssh("ls /root").stdout == ""
     assert target.host_public_key == key
+
+
+def test_snapshot_is_what_a_machine_starts_from(machine: MachineFactory) -> None:
+    target = machine()
+    first = target.inspect()
+    # A file of a lower layer that is gone, a directory that is renamed, and a file that is new.
+    target.run("rm /usr/bin/pgrep; mv /root/.ssh /root/moved; echo kept >/root/kept; cp -a /root/moved /root/.ssh")
+    target.snapshot("changed")
+    assert target.state() == "stopped"
+    for _time in range(2):
+        target.reset(to="changed")
+        assert target.ssh("cat /root/kept; ls /root/moved /usr/bin/pgrep", check=False).stdout == (
+            "kept\n/root/moved:\nauthorized_keys\n"
+        )
+        target.run("rm -r /root/moved; echo changed >/root/kept")
+    # Any other boot of the machine stays over the snapshot.
+    target.power_cut(stay_down=True)
+    target.start()
+    target.wait_up()
+    assert target.run("cat /root/kept").stdout == "changed\n"
+    # Over a snapshot another can be made.
+    target.snapshot("more")
+    target.reset(to="more")
+    assert target.run("cat /root/kept; ls /root/moved", check=False).stdout == "changed\n"
+    assert target.snapshots == ["changed", "more"]
+
+    target.reset()
+    assert target.run("ls /root /usr/bin/pgrep").stdout == "/usr/bin/pgrep\n\n/root:\n"
+    after = target.inspect()
+    assert (after["machine_id"], after["running"]) == (first["machine_id"], first["running"])
+    with pytest.raises(FleetError, match="no snapshot 'other'; there are: changed, more"):
+        target.reset(to="other")
+    with pytest.raises(FleetError, match="no snapshot of that"):
+        machine("small", store_mib=64).snapshot("small")
+
+
+CHANGES = [
+    "touch /root/new",
+    "rm /usr/bin/pgrep",
+    "echo >>/root/.ssh/authorized_keys",
+    "mkdir /run/new",
+    "touch /tmp/new",
+    "mount -t tmpfs tmpfs /mnt",
+    "ip address add 192.0.2.1/32 dev lo",
+    "systemctl restart sshd",
+    "systemd-run --quiet sleep infinity",
+    "rm /nix/var/nix/profiles/system-1-link",
+    "nix-store --add /etc/hosts",
+]
+
+
+def test_machine_that_no_test_has_changed_is_given_again_without_a_boot(machine: MachineFactory) -> None:
+    target = machine()
+    boot_id = target.inspect()["boot_id"]
+    target.ssh("nix-store --query --requisites /run/current-system")
+    assert machine().inspect()["boot_id"] == boot_id
+    unchanged = target.traces()
+    for change in CHANGES:
+        target.run(change)
+        changed = target.traces()
+        assert changed != unchanged, change
+        unchanged = changed
+    target.link_down()
+    assert target.traces() != unchanged
+    assert machine().inspect()["boot_id"] != boot_id
 
 
 def test_link_down_leaves_the_way_past_the_network(machine: MachineFactory) -> None:

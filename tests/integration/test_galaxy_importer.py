@@ -10,11 +10,7 @@ import os
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from integration.project import BIN
-
-pytestmark = pytest.mark.one_pair
 
 CHECKOUT = Path(__file__).parents[2]
 

@@ -21,8 +21,6 @@ from integration.networks import Network, standing, toplevels
 from integration.project import Project
 from integration.tasks import has_path, new_salt, nix
 
-pytestmark = pytest.mark.one_pair
-
 # Its system is the same with and without a run that asks the machine.
 BY_ITSELF = "deployment.provisionSSHKey = false;"
 EXPERIMENTAL = ("--extra-experimental-features", "nix-command")
@@ -112,14 +110,16 @@ def test_machines_fetch_what_a_cache_has_signed(
             stdin=f"build-users-group =\nsandbox = false\nsubstituters = {cache.url}\n"
             f"trusted-public-keys = {keys['trusted'][1]}\n".encode(),
         )
-        outcome = network.deployed("-e", "copy_substitutes=true")
+        # The closure of the trusted cache is activated as well.
+        step = () if signed_by == "trusted" else ("--tags", "copy")
+        outcome = network.deployed("-e", "copy_substitutes=true", *step)
     over_ssh = f"copying path '{toplevel}' to 'ssh://" in outcome.output
     if signed_by == "trusted":
         assert cache.fetched(target)
         assert "to 'ssh://" not in outcome.output
+        assert standing(target)[0] == toplevel
     else:
         # What nobody vouches for is not fetched; it comes from the controller instead.
         assert not cache.fetched(target)
         assert over_ssh
     assert has_path(target, toplevel)
-    assert standing(target)[0] == toplevel

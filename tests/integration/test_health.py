@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from fleet import Machine
 from integration.conftest import MachineFactory
+from integration.engine import SETTLED, Controller, bring, build_systems, controlled, settle
 from integration.faults import Tell
 from integration.networks import ACTIVATE, Network, standing
-from integration.outside import COPIED, stands
+from integration.outside import left_over, stands
 from integration.project import Project
 from integration.tasks import build_system, put, run_tasks
 
@@ -44,29 +46,43 @@ def target(machine: MachineFactory) -> Machine:
     return machine("target")
 
 
+@pytest.fixture(scope="module")
+def systems(target: Machine, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """All systems by their names; a settled one runs."""
+    described = {**dict.fromkeys(SETTLED, ""), "plain": "", "crashes": CRASHES, "web": WEB}
+    built = build_systems(tmp_path_factory.mktemp("systems"), described)
+    with controlled(target) as controller:
+        bring(controller, built)
+    return built
+
+
+@pytest.fixture
+def controller(target: Machine) -> Iterator[Controller]:
+    """A controller of the machine."""
+    with controlled(target) as controller:
+        yield controller
+
+
+@pytest.fixture
+def before(controller: Controller, systems: dict[str, str]) -> dict[str, Any]:
+    """What was seen on the machine, which runs a settled system."""
+    return settle(controller, systems)
+
+
 @pytest.fixture
 def network(target: Machine, project: Project) -> Network:
-    """A network whose machine has been deployed."""
-    network = Network(project, target)
-    network.deployed()
-    return network
+    """A network of the machine."""
+    return Network(project, target)
 
 
-def ill(target: Machine, network: Network, checks: str, config: str = "", *words: str) -> tuple[str, Any, Any]:
-    """Deploy what is not well; :returns: the message, and what was seen before and after."""
-    before = target.inspect()
-    network.define(f"deployment.healthChecks = {{ {checks} }}; {config}", one="ill")
-    run = network.deploy(*words)
-    assert run.exit_code == 2, run.output
-    answer = run.of(ACTIVATE)
-    assert answer["rolled_back"] and answer["unhealthy"]
-    assert answer["exit_code"] == 0
-    assert "its health checks failed, so the machine has gone back to what ran before: " in answer["msg"]
+def is_as_before(target: Machine, before: dict[str, Any]) -> dict[str, Any]:
+    """The machine is what it was, asked past its network; :returns: what it is."""
     after = target.inspect()
     assert stands(after) == stands(before)
     assert (after["generation"], after["failed_units"]) == (before["generation"], [])
-    assert (after["leftovers"], after["sshd_pid"]) == ([COPIED], before["sshd_pid"])
-    return answer["msg"], before, after
+    assert left_over(after) == []
+    assert after["sshd_pid"] == before["sshd_pid"]
+    return after
 
 
 def test_a_machine_that_is_well(target: Machine, network: Network) -> None:
@@ -96,65 +112,87 @@ def test_a_machine_that_is_well(target: Machine, network: Network) -> None:
     assert not network.deployed().changed
 
 
-# What is checked and defined, and what is said of it.
-AMISS = {
+FLAPS = "test -e /run/flap && rm /run/flap || { touch /run/flap; false; }"
+
+# What is checked of which system, and what is said of it.
+AMISS: dict[str, tuple[dict[str, Any], str, str]] = {
     "a unit crashes again and again": (
-        'units = [ "crashes" ]; stable = 2; deadline = 4;',
-        CRASHES,
+        {"units": ["crashes"], "stable": 2, "deadline": 4},
+        "crashes",
         "crashes.service ",
     ),
-    "a unit does not exist": ('units = [ "nowhere" ]; stable = 0; deadline = 1;', "", "nowhere.service does not exist"),
+    "a unit does not exist": (
+        {"units": ["nowhere"], "stable": 0, "deadline": 1},
+        "plain",
+        "nowhere.service does not exist",
+    ),
     "a command fails": (
-        'commands = [ "echo it is not here; exit 3" ]; deadline = 1;',
-        "",
+        {"commands": ["echo it is not here; exit 3"], "deadline": 1},
+        "plain",
         "command 'echo it is not here; exit 3': exit code 3: it is not here",
     ),
     "a command hangs": (
-        'commands = [ "sleep 1000000" ]; deadline = 2;',
-        "",
+        {"commands": ["sleep 1000000"], "deadline": 2},
+        "plain",
         "command 'sleep 1000000' did not end in time",
     ),
-    "a port is closed": ("tcp = [ 22 81 ]; deadline = 1;", "", "port 81 of "),
+    "a port is closed": ({"tcp": [22, 81], "deadline": 1}, "plain", "port 81 of "),
     "a URL answers otherwise": (
-        'http = [ { url = "http://ADDRESS/nowhere"; } ]; deadline = 1;',
-        WEB,
+        {"http": [{"url": "http://ADDRESS/nowhere"}], "deadline": 1},
+        "web",
         "/nowhere: status 404",
     ),
     "a URL has another text": (
-        'http = [ { url = "http://ADDRESS/"; contains = "no, it does not"; } ]; deadline = 1;',
-        WEB,
+        {"http": [{"url": "http://ADDRESS/", "contains": "no, it does not"}], "deadline": 1},
+        "web",
         "the answer does not contain 'no, it does not'",
     ),
-    "a check flaps": (
-        'commands = [ "test -e /run/flap && rm /run/flap || { touch /run/flap; false; }" ];'
-        " successes = 2; deadline = 3;",
-        "",
-        "command 'test -e /run/flap",
-    ),
+    "a check flaps": ({"commands": [FLAPS], "successes": 2, "deadline": 3}, "plain", "command 'test -e /run/flap"),
 }
+FAILED = "its health checks failed, so the machine has gone back to what ran before: "
 
 
 @pytest.mark.parametrize("what", AMISS)
-def test_a_machine_that_is_not_well_goes_back(target: Machine, network: Network, tell: Tell, what: str) -> None:
-    checks, config, says = AMISS[what]
-    message, before, after = ill(target, network, checks.replace("ADDRESS", target.address), config)
-    assert says in message or (what == "a check flaps" and "only, not 2" in message)
+def test_a_machine_that_is_not_well_goes_back(
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any], tell: Tell, what: str
+) -> None:
+    checks, system, says = AMISS[what]
+    pages = [{**page, "url": page["url"].replace("ADDRESS", target.address)} for page in checks.get("http", ())]
+    ran = controller.activate(systems[system], health_checks={**checks, "http": pages})
+    assert ran.activation is not None and ran.activation.unhealthy
+    assert ran.activation.exit_code == 0
+    assert FAILED in ran.undone
+    assert says in ran.failed or (what == "a check flaps" and "only, not 2" in ran.failed)
+    after = is_as_before(target, before)
     target.run("rm -f /run/flap")
-    tell(f"health: {what}", before, after, says=f"target: {message.partition(': ')[2].partition(':')[0]}")
+    tell(f"health: {what}", before, after, says=f"target: {ran.failed.partition(': ')[2].partition(':')[0]}")
 
 
-def test_a_check_that_flaps_is_good_enough_where_one_success_is(target: Machine, network: Network) -> None:
-    network.define(
-        'deployment.healthChecks.commands = [ "test -e /run/flap && rm /run/flap || { touch /run/flap; false; }" ];',
-        one="flaps",
-    )
-    run = network.deployed()
-    assert "not healthy yet: command 'test -e /run/flap" in run.output
-    assert run.of(ACTIVATE)["unhealthy"] == []
+def test_a_deploy_to_a_machine_that_is_not_well_goes_back(
+    target: Machine, before: dict[str, Any], network: Network
+) -> None:
+    network.define('deployment.healthChecks = { commands = [ "exit 3" ]; deadline = 1; };', one="ill")
+    run = network.deploy()
+    assert run.exit_code == 2, run.output
+    answer = run.of(ACTIVATE)
+    assert answer["rolled_back"]
+    assert answer["unhealthy"] == ["command 'exit 3': exit code 3: "]
+    assert answer["exit_code"] == 0
+    assert f"{FAILED}command 'exit 3': exit code 3" in answer["msg"]
+    is_as_before(target, before)
+
+
+def test_a_check_that_flaps_is_good_enough_where_one_success_is(
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any]
+) -> None:
+    ran = controller.activate(systems["plain"], health_checks={"commands": [FLAPS]})
+    assert any(line.startswith("not healthy yet: command 'test -e /run/flap") for line in ran.lines)
+    assert ran.done.unhealthy == ()
+    assert standing(target) == (systems["plain"],) * 3
 
 
 def test_checks_of_the_deploy_replace_those_of_the_network(target: Machine, network: Network) -> None:
-    network.define('deployment.healthChecks = { commands = [ "false" ]; deadline = 1; };')
+    network.define('deployment.healthChecks = { commands = [ "false" ]; deadline = 1; };', one="due")
     skipped = network.deployed("-e", '{"deploy_health_checks": {}}')
     assert "checking its health..." not in skipped.output
     network.define('deployment.healthChecks = { commands = [ "false" ]; deadline = 1; };', one="uno")
@@ -162,13 +200,13 @@ def test_checks_of_the_deploy_replace_those_of_the_network(target: Machine, netw
     assert "it is healthy" in other.output
 
 
-def test_without_rollback_the_deploy_fails_and_the_system_stays(target: Machine, network: Network) -> None:
-    network.define('deployment.healthChecks = { commands = [ "false" ]; deadline = 1; };', one="stays")
-    run = network.deploy("-e", "deploy_rollback=never")
-    assert run.exit_code == 2
-    answer = run.of(ACTIVATE)
-    assert "it is not healthy, and rollback is never: command 'false': exit code 1" in answer["msg"]
-    assert standing(target) == (answer["toplevel"],) * 3
+def test_without_rollback_it_fails_and_the_system_stays(
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any]
+) -> None:
+    checks = {"commands": ["false"], "deadline": 1}
+    message = controller.activate(systems["plain"], rollback="never", health_checks=checks).failed
+    assert "it is not healthy, and rollback is never: command 'false': exit code 1" in message
+    assert standing(target) == (systems["plain"],) * 3
 
 
 def test_a_task_of_ones_own(target: Machine, project: Project) -> None:

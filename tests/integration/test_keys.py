@@ -65,6 +65,7 @@ def assert_reached(outcome: Outcome) -> None:
     assert "no such identity" not in outcome.output
 
 
+@pytest.mark.both_pairs
 @pytest.mark.parametrize("more", ["", 'deployment.sshOptions = [ "-o" "LogLevel=INFO" ];'])
 def test_the_key_gets_in_where_no_other_does(machine: MachineFactory, project: Project, more: str) -> None:
     target = machine("target")
@@ -209,6 +210,7 @@ def files_with(directory: Path, lines: list[str]) -> list[str]:
     return found
 
 
+@pytest.mark.both_pairs
 def test_an_encrypted_key_deploys_and_is_nowhere_to_be_seen(project: Project, team: Network) -> None:
     [target] = team.machines
     close_gate(target)
@@ -286,6 +288,7 @@ def agent(project: Project, machine: Machine) -> Iterator[None]:
         running.wait()
 
 
+@pytest.mark.both_pairs
 @pytest.mark.parametrize("awx", [False, True])
 def test_an_agent_is_enough(machine: MachineFactory, project: Project, awx: bool) -> None:
     target = machine("target")

@@ -37,13 +37,13 @@ def assert_deployed(network: Network, *words: str) -> Outcome:
     return first
 
 
+@pytest.mark.both_pairs
 @pytest.mark.parametrize("debian", ["bookworm", "trixie"])
 def test_the_nix_of_each_debian(machine: MachineFactory, project: Project, debian: str) -> None:
     done = assert_deployed(Network(project, machine(debian, debian=debian)))
     assert toplevels(done)[debian] in done.of(COPY)["paths"]
 
 
-@pytest.mark.one_pair
 def test_a_user_with_sudo_copies_as_root(machine: MachineFactory, project: Project) -> None:
     # The daemon would not take unsigned paths from him.
     user = machine("user", user="deploy")
@@ -51,7 +51,7 @@ def test_a_user_with_sudo_copies_as_root(machine: MachineFactory, project: Proje
     assert any(line.startswith("copying path ") and "ssh://" in line for line in done.lines("user"))
 
 
-@pytest.mark.one_pair
+@pytest.mark.both_pairs
 def test_sudo_with_a_password_and_a_login_shell_that_is_not_posix(machine: MachineFactory, project: Project) -> None:
     user = machine("user", user="deploy", sudo_password=PASSWORD, shell="fish")
     network = Network(project, user, where={"user": 'deployment.targetUser = "deploy";'})
@@ -71,7 +71,6 @@ def test_sudo_with_a_password_and_a_login_shell_that_is_not_posix(machine: Machi
     assert user.inspect() == before
 
 
-@pytest.mark.one_pair
 @pytest.mark.parametrize(
     "command",
     [
@@ -87,7 +86,6 @@ def test_any_privilege_escalation_command(machine: MachineFactory, project: Proj
     assert not Path("/tmp/nix-ops-run").exists()
 
 
-@pytest.mark.one_pair
 def test_behind_a_jump_host_by_the_networks_own_ssh_options(machine: MachineFactory, project: Project) -> None:
     machine("jump")
     behind = machine("behind", jump="jump")
@@ -96,13 +94,11 @@ def test_behind_a_jump_host_by_the_networks_own_ssh_options(machine: MachineFact
     assert_deployed(Network(project, behind, where={"behind": f"deployment.sshOptions = {ssh_options(behind)};"}))
 
 
-@pytest.mark.one_pair
 def test_behind_a_jump_host_by_the_users_ssh_configuration(machine: MachineFactory, project: Project) -> None:
     machine("jump")
     assert_deployed(Network(project, machine("behind", jump="jump")))
 
 
-@pytest.mark.one_pair
 def test_a_port_other_than_22(machine: MachineFactory, project: Project) -> None:
     target = machine("target")
     # The fleet's configuration of ssh names the port, and would win.
@@ -121,6 +117,5 @@ def test_a_port_other_than_22(machine: MachineFactory, project: Project) -> None
     assert all("Port=2222" in words for words in connections)
 
 
-@pytest.mark.one_pair
 def test_a_small_store_with_room(machine: MachineFactory, project: Project) -> None:
     assert_deployed(Network(project, machine("small", store_mib=64)))

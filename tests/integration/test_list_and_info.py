@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
+
 from integration.networks import Counter, Network, toplevels
 from integration.outside import untouched
 from integration.tasks import build_system, put
@@ -53,6 +55,7 @@ def statuses(outcome):
     return {name: one["status"] for name, one in machines(outcome).items()}
 
 
+@pytest.mark.both_pairs
 def test_list_before_and_after_the_first_deployment(machine, project):
     target = machine("target")
     network = Network(project, target)
@@ -82,11 +85,10 @@ def test_list_before_and_after_the_first_deployment(machine, project):
     assert '"name": "example"' in after.output
 
 
-def test_list_counts_by_host_names_and_those_that_left(machine, project):
-    one, two = machine("one"), machine("two")
+def test_list_counts_by_host_names_and_those_that_left(deployed):
     hostname = 'hostname: "{{ nix_machine }}.lan"'
-    network = Network(project, one, two, source=hostname)
-    network.deployed()
+    network = deployed("one", "two", source=hostname)
+    project, one = network.project, network.machines[0]
     [example] = listed(network).of(LIST)["deployments"]
     assert example["machines"] == 2
     Network(project, one, source=hostname)
@@ -94,6 +96,7 @@ def test_list_counts_by_host_names_and_those_that_left(machine, project):
     assert example["machines"] == 2
 
 
+@pytest.mark.both_pairs
 def test_list_tells_what_does_not_evaluate(machine, project):
     network = Network(project, machine("target"))
     project.write(
@@ -180,10 +183,9 @@ def test_info_of_a_failed_deployment(machine, project):
     assert "target: failed units: bad.service." in outcome.output.splitlines()
 
 
-def test_info_where_no_machine_answers(machine, project):
-    one, two = machine("one"), machine("two")
-    network = Network(project, one, two)
-    network.deployed()
+def test_info_where_no_machine_answers(deployed):
+    network = deployed("one", "two")
+    project, one = network.project, network.machines[0]
     project.environment["ANSIBLE_TIMEOUT"] = "2"
     one.link_down()
     try:
@@ -207,10 +209,10 @@ def test_info_where_no_machine_answers(machine, project):
     assert network.project.play("-i", f"{network.name}.network.yml", "nix.ops.info", *words, "two").exit_code == 2
 
 
-def test_info_of_a_machine_that_left(machine, project):
-    one, two = machine("one"), machine("two")
-    Network(project, one, two).deployed()
-    network = Network(project, one)
+def test_info_of_a_machine_that_left(deployed):
+    both = deployed("one", "two")
+    project = both.project
+    network = Network(project, both.machines[0])
     assert statuses(told(network)) == {"one": "Up-to-date", "two": "Obsolete"}
     # What only a machine says of others is told as such, and is no row.
     for fact in (project.directory / ".nix-ops/facts").glob("*"):
@@ -220,6 +222,7 @@ def test_info_of_a_machine_that_left(machine, project):
     assert "two was a machine of this deployment, says what is remembered of one." in outcome.output.splitlines()
 
 
+@pytest.mark.both_pairs
 def test_info_where_one_system_does_not_evaluate(machine, project):
     one, two = machine("one"), machine("two")
     network = Network(project, one, two)
@@ -230,16 +233,14 @@ def test_info_where_one_system_does_not_evaluate(machine, project):
     assert "broken on purpose" in outcome.output
 
 
-def test_info_in_check_mode(machine, project):
-    network = Network(project, machine("target"))
-    network.deployed()
+def test_info_in_check_mode(deployed):
+    network = deployed("target")
     assert machines(told(network, "--check")) == machines(told(network))
 
 
-def test_info_with_a_cache_that_forgets(fleet, machine, project):
-    network = Network(project, machine("target"))
-    network.deployed()
-    project.configure(fleet.directory / "ssh_config", fact_caching="memory")
+def test_info_with_a_cache_that_forgets(fleet, deployed):
+    network = deployed("target")
+    network.project.configure(fleet.directory / "ssh_config", fact_caching="memory")
     # To look needs no cache: the machine's own record is asked.
     outcome = told(network)
     assert statuses(outcome) == {"target": "Up-to-date"}
@@ -251,6 +252,7 @@ def test_info_without_a_network(project):
     assert "the inventory has no machine of a network" in outcome.of(INFO)["msg"]
 
 
+@pytest.mark.both_pairs
 def test_several_deployments(machine, project):
     one, two = machine("one"), machine("two")
     Network(project, one, name="first")

@@ -50,6 +50,7 @@ def network(machine: MachineFactory, project: Project) -> Network:
     return Network(project, machine("target"))
 
 
+@pytest.mark.both_pairs
 def test_a_builds_lines_are_shown_while_it_runs(network: Network) -> None:
     gate = network.project.directory / "gate"
     os.mkfifo(gate)
@@ -140,6 +141,7 @@ def test_several_machines_have_their_names_before_their_lines(machine: MachineFa
     assert any(line.startswith("building '/nix/store/") for line in done.lines("example"))
 
 
+@pytest.mark.both_pairs
 def test_a_callback_that_writes_json_keeps_standard_output(network: Network) -> None:
     project = network.project
     project.environment["ANSIBLE_STDOUT_CALLBACK"] = "json_document"
@@ -157,6 +159,7 @@ def test_a_callback_that_writes_json_keeps_standard_output(network: Network) -> 
     assert "target> activating the configuration..." in ran.stderr
 
 
+@pytest.mark.both_pairs
 def test_no_log_silences_the_live_lines(network: Network) -> None:
     network.project.environment["ANSIBLE_NO_LOG"] = "1"
     done = network.deployed()

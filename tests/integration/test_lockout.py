@@ -6,17 +6,18 @@
 from __future__ import annotations
 
 import threading
-import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from fleet import Machine
 from integration.conftest import MachineFactory
+from integration.engine import SETTLED, Controller, bring, build_systems, controlled, other, settle
 from integration.faults import Tell
 from integration.networks import ACTIVATE, Network, main_pids, standing
-from integration.outside import COPIED
-from integration.project import Outcome, Project
+from integration.outside import COPIED, left_over, stands
+from integration.project import Project
 from integration.tasks import read_until
 
 pytestmark = pytest.mark.one_pair
@@ -24,29 +25,93 @@ pytestmark = pytest.mark.one_pair
 # The machine waits for so many seconds; connections are given up sooner.
 SOON = ("-e", "deploy_confirm_timeout=4", "-e", "ansible_timeout=1")
 
-DONE = "activation finished successfully"
-
 # What takes away the way in, and nothing else.
+NO_SSHD = "services.openssh.enable = lib.mkForce false;"
 LOCKED_OUT = {
-    "sshd is gone": "services.openssh.enable = lib.mkForce false;",
-    "sshd has moved": "services.openssh.ports = [ 2222 ]; deployment.targetPort = 22;",
+    "sshd has moved": "services.openssh.ports = [ 2222 ];",
     "sshd lets nobody in": 'services.openssh.extraConfig = "DenyUsers root";',
     "the key is no longer authorized": 'services.openssh.authorizedKeysFiles = lib.mkForce [ "/nowhere" ];',
 }
 
+# As where a file system can't be mounted: systemd keeps hardly more than itself.
+STOPS_EVERYTHING = """
+  systemd.services.mishap = {
+    wantedBy = [ "multi-user.target" ];
+    serviceConfig.Type = "oneshot";
+    script = "systemctl isolate emergency.target";
+  };
+"""
+
+HANGS = {
+    "a snippet of the activation": 'system.activationScripts.hang = "sleep 1000000";',
+    "a unit": """
+      systemd.services.hang = {
+        wantedBy = [ "multi-user.target" ];
+        before = [ "multi-user.target" ];
+        serviceConfig.Type = "oneshot";
+        script = "sleep 1000000";
+      };
+    """,
+}
+
+
+def moved(here: str, there: str) -> str:
+    """Lines of Nix with which a machine changes its address."""
+    return f"""
+      systemd.services.move = {{
+        wantedBy = [ "multi-user.target" ];
+        serviceConfig.Type = "oneshot";
+        serviceConfig.RemainAfterExit = true;
+        path = [ pkgs.iproute2 ];
+        script = "ip address delete {here}/24 dev eth0; ip address replace {there}/24 dev eth0";
+        preStop = "ip address delete {there}/24 dev eth0; ip address replace {here}/24 dev eth0";
+      }};
+    """
+
+
+@pytest.fixture(scope="module")
+def target(machine: MachineFactory) -> Machine:
+    """One machine for all tests: each compares with what it found."""
+    return machine("target")
+
+
+@pytest.fixture(scope="module")
+def systems(target: Machine, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """All systems by their names; a settled one runs."""
+    described = {
+        # Apart from that the unit "one" is the same in all of these.
+        **{name: (f'environment.etc.settled.text = "{name}";', "settled") for name in SETTLED},
+        **{how: (config, "settled") for how, config in LOCKED_OUT.items()},
+        **HANGS,
+        "no sshd": NO_SSHD,
+        "tested": "",
+        "moved": moved(target.address, target.address.rpartition(".")[0] + ".200"),
+        "no root": 'environment.etc."sudoers.d/zz".text = "deploy ALL=(ALL:ALL) !ALL\\n";',
+        "stops everything": STOPS_EVERYTHING,
+    }
+    built = build_systems(tmp_path_factory.mktemp("systems"), described)
+    with controlled(target) as controller:
+        bring(controller, built)
+    return built
+
 
 @pytest.fixture
-def target(machine: MachineFactory) -> Machine:
-    """A fresh machine."""
-    return machine("target")
+def controller(target: Machine) -> Iterator[Controller]:
+    """A controller that gives a connection up after a second."""
+    with controlled(target, connect_timeout=1) as controller:
+        yield controller
+
+
+@pytest.fixture
+def before(controller: Controller, systems: dict[str, str]) -> dict[str, Any]:
+    """What was seen on the machine, which runs a settled system."""
+    return settle(controller, systems)
 
 
 @pytest.fixture
 def network(target: Machine, project: Project) -> Network:
-    """A network whose machine has been deployed; its key is not used, so that the fleet's is the only way in."""
-    network = Network(project, target, where={"target": "deployment.provisionSSHKey = false;"})
-    network.deployed()
-    return network
+    """A network of the machine; its key is not used, so that the fleet's is the only way in."""
+    return Network(project, target, where={"target": "deployment.provisionSSHKey = false;"})
 
 
 def as_before(target: Machine, before: dict[str, Any]) -> dict[str, Any]:
@@ -54,88 +119,73 @@ def as_before(target: Machine, before: dict[str, Any]) -> dict[str, Any]:
     after = target.inspect()
     same = ("running", "profile", "generation", "boot_default", "booted", "failed_units", "boot_id", "system_state")
     assert {name: after[name] for name in same} == {name: before[name] for name in same}
-    assert after["leftovers"] == [COPIED]
+    assert left_over(after) == []
     assert target.ssh("true").returncode == 0
     return after
 
 
-def undone(outcome: Outcome) -> str:
-    """The message of a deployment that the machine has undone."""
-    assert outcome.exit_code == 2, outcome.output
-    answer = outcome.of(ACTIVATE)
-    assert answer["rolled_back"]
-    assert "gone back to what ran before" in answer["msg"]
-    return str(answer["msg"])
-
-
 @pytest.mark.parametrize("how", LOCKED_OUT)
 def test_a_configuration_that_locks_out_is_undone_by_the_machine(
-    target: Machine, network: Network, tell: Tell, how: str
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any], tell: Tell, how: str
 ) -> None:
-    before = target.inspect()
-    network.define(f"imports = [ ({{ lib, ... }}: {{ {LOCKED_OUT[how]} }}) ];")
-    message = undone(network.deploy(*SOON))
+    message = controller.activate(systems[how], confirm_timeout=4).undone
     assert "nobody got in over a new connection within 4 seconds" in message
     assert f"State: it runs {before['running']}, boots {before['boot_default']}" in message
     after = as_before(target, before)
 
-    network.define(one="uno")
-    assert network.deployed().statuses(ACTIVATE) == {"target": "changed"}
+    assert controller.activate(other(systems, before["running"])).done.changed
     tell(how, before, after, says=message, then="succeeds")
 
 
-def test_a_user_who_can_no_longer_become_root(machine: MachineFactory, project: Project, tell: Tell) -> None:
+def test_a_deploy_that_locks_out_is_undone_by_the_machine(
+    target: Machine, before: dict[str, Any], network: Network, tell: Tell
+) -> None:
+    network.define(f"imports = [ ({{ lib, ... }}: {{ {NO_SSHD} }}) ];", one="no sshd")
+    undone = network.deploy(*SOON)
+    assert undone.exit_code == 2, undone.output
+    answer = undone.of(ACTIVATE)
+    assert answer["rolled_back"]
+    assert "nobody got in over a new connection within 4 seconds" in answer["msg"]
+    assert "gone back to what ran before" in answer["msg"]
+    assert f"State: it runs {before['running']}, boots {before['boot_default']}" in answer["msg"]
+    after = as_before(target, before)
+
+    network.define(one="uno")
+    assert network.deployed().statuses(ACTIVATE) == {"target": "changed"}
+    tell("sshd is gone", before, after, says=answer["msg"], then="succeeds")
+
+
+def test_a_user_who_can_no_longer_become_root(machine: MachineFactory, systems: dict[str, str], tell: Tell) -> None:
     deployed = machine("deployed", user="deploy")
-    where = 'deployment = { provisionSSHKey = false; targetUser = "deploy"; };'
-    network = Network(project, deployed, where={"deployed": where})
-    network.deployed()
-    before = deployed.inspect()
-    network.define('environment.etc."sudoers.d/zz".text = "deploy ALL=(ALL:ALL) !ALL\\n";')
-    message = undone(network.deploy(*SOON))
+    with controlled(deployed, become=True, connect_timeout=1) as controller:
+        bring(controller, {name: systems[name] for name in (*SETTLED, "no root")})
+        before = deployed.inspect()
+        message = controller.activate(systems["no root"], confirm_timeout=4).undone
     after = as_before(deployed, before)
     assert deployed.ssh("sudo -n true").returncode == 0
     tell("the SSH user can no longer become root", before, after, says=message)
 
 
-def test_an_address_that_is_not_the_networks(target: Machine, network: Network, tell: Tell) -> None:
-    before = target.inspect()
-    other = target.address.rpartition(".")[0] + ".200"
-    network.define(
-        f"""
-          systemd.services.move = {{
-            wantedBy = [ "multi-user.target" ];
-            serviceConfig.Type = "oneshot";
-            serviceConfig.RemainAfterExit = true;
-            path = [ pkgs.iproute2 ];
-            script = "ip address delete {target.address}/24 dev eth0; ip address replace {other}/24 dev eth0";
-            preStop = "ip address delete {other}/24 dev eth0; ip address replace {target.address}/24 dev eth0";
-          }};
-        """
-    )
-    message = undone(network.deploy(*SOON))
+def test_an_address_that_is_not_the_networks(
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any], tell: Tell
+) -> None:
+    message = controller.activate(systems["moved"], confirm_timeout=4).undone
     tell("its address is another than the network says", before, as_before(target, before), says=message)
 
 
-def test_what_ran_before_was_no_generation(target: Machine, network: Network) -> None:
-    network.define(one="uno")
-    tested = network.deployed("-e", "deploy_action=test")
-    before = target.inspect()
-    assert before["running"] == tested.of(ACTIVATE)["toplevel"] != before["profile"]
-    network.define("imports = [ ({ lib, ... }: { services.openssh.enable = lib.mkForce false; }) ];", one="due")
-    undone(network.deploy(*SOON))
-    as_before(target, before)
+def test_what_ran_before_was_no_generation(
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any]
+) -> None:
+    assert controller.activate(systems["tested"], action="test").done.changed
+    tested = target.inspect()
+    assert stands(tested) == (systems["tested"], before["running"], before["running"])
+    assert controller.activate(systems["no sshd"], confirm_timeout=4).undone
+    as_before(target, tested)
 
 
-def test_the_same_system_again(target: Machine, network: Network) -> None:
-    before = target.inspect()
-    target.link_down()
-    try:
-        # Nothing of it is another, and still nobody gets in.
-        network.define("deployment.alwaysActivate = true;")
-    finally:
-        target.link_up()
-    again = network.deployed()
-    assert again.of(ACTIVATE)["exit_code"] == 0
+def test_the_same_system_again(target: Machine, controller: Controller, before: dict[str, Any]) -> None:
+    again = controller.activate(before["running"]).done
+    assert again.exit_code == 0 and not again.changed
     as_before(target, before)
 
 
@@ -147,111 +197,105 @@ def cut_off(target: Machine, seconds: float) -> threading.Timer:
     return timer
 
 
-def test_a_link_that_is_down_for_too_long(target: Machine, network: Network, tell: Tell) -> None:
-    before = target.inspect()
-    network.define(one="uno")
-    run = network.start(*SOON)
-    seen = read_until(run, "target> setting up tmpfiles")
+def test_a_link_that_is_down_for_too_long(
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any], tell: Tell
+) -> None:
+    running = controller.start(other(systems, before["running"]), confirm_timeout=4)
+    running.read_until("setting up tmpfiles")
     timer = cut_off(target, 8)
-    outcome = network.project.finish(run, seen)
+    message = running.finish().undone
     timer.join()
-    message = undone(outcome)
     tell("the link is down for longer than it waits", before, as_before(target, before), says=message)
 
 
-def test_a_link_that_is_back_in_time(target: Machine, network: Network, tell: Tell) -> None:
-    before = target.inspect()
-    network.define(one="uno")
-    run = network.start("-e", "deploy_confirm_timeout=60", "-e", "ansible_timeout=2")
-    seen = read_until(run, "target> setting up tmpfiles")
-    timer = cut_off(target, 5)
-    outcome = network.project.finish(run, seen)
-    timer.join()
-    assert outcome.exit_code == 0, outcome.output
-    new = outcome.of(ACTIVATE)["toplevel"]
-    assert new != before["running"]
-    assert standing(target) == (new, new, new)
-    after = target.inspect()
-    assert after["leftovers"] == [COPIED]
-    tell("the link is down for a shorter time than it waits", before, after, says=DONE)
-
-
-@pytest.mark.parametrize("how", ["rebooted", "cut off from power"])
-def test_a_machine_that_goes_down_before_it_was_acknowledged_boots_what_ran_before(
-    target: Machine, network: Network, how: str
+def test_a_link_that_is_back_in_time(
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any], tell: Tell
 ) -> None:
-    before = target.inspect()
-    network.define("imports = [ ({ lib, ... }: { services.openssh.enable = lib.mkForce false; }) ];")
+    new = other(systems, before["running"])
+    running = controller.start(new)
+    running.read_until("setting up tmpfiles")
+    timer = cut_off(target, 5)
+    outcome = running.finish()
+    timer.join()
+    assert outcome.done.changed
+    after = target.inspect()
+    assert stands(after) == (new, new, new)
+    assert left_over(after) == []
+    tell("the link is down for a shorter time than it waits", before, after, says=outcome.says)
+
+
+def test_a_machine_that_is_cut_off_from_power_before_it_was_acknowledged_boots_what_ran_before(
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any]
+) -> None:
+    running = controller.start(systems["no sshd"])
+    running.read_until("waiting to be reached over a new connection...")
+    target.power_cut()
+    target.wait_up()
+    assert "the machine was rebooted during the activation" in running.finish().failed
+    after = target.inspect()
+    assert stands(after) == (before["running"],) * 3
+    assert after["generation"] == before["generation"]
+    assert controller.activate(other(systems, before["running"])).done.changed
+
+
+def test_a_machine_that_is_rebooted_before_a_deploy_acknowledged_it_boots_what_ran_before(
+    target: Machine, before: dict[str, Any], network: Network
+) -> None:
+    network.define(f"imports = [ ({{ lib, ... }}: {{ {NO_SSHD} }}) ];", one="no sshd")
     run = network.start("-e", "deploy_confirm_timeout=60", "-e", "ansible_timeout=2")
     seen = read_until(run, "target> waiting to be reached over a new connection...")
-    if how == "rebooted":
-        target.reboot()
-    else:
-        target.power_cut()
-        target.wait_up()
+    target.reboot()
     outcome = network.project.finish(run, seen)
     assert outcome.exit_code == 2, outcome.output
     assert "the machine was rebooted during the activation" in outcome.of(ACTIVATE)["msg"]
     after = target.inspect()
-    assert standing(target) == (before["running"],) * 3
+    assert stands(after) == (before["running"],) * 3
     assert after["generation"] == before["generation"]
     network.define(one="uno")
-    network.deployed()
+    again = network.deployed()
+    assert again.statuses(ACTIVATE) == {"target": "changed"}
+    assert "was interrupted" in again.output
 
 
-def test_a_target_that_stops_everything(target: Machine, network: Network, tell: Tell) -> None:
-    before = target.inspect()
-    # As where a file system can't be mounted: systemd keeps hardly more than itself.
-    network.define(
-        """
-          systemd.services.mishap = {
-            wantedBy = [ "multi-user.target" ];
-            serviceConfig.Type = "oneshot";
-            script = "systemctl isolate emergency.target";
-          };
-        """
-    )
-    message = undone(network.deploy(*SOON, timeout=180))
+def test_a_target_that_stops_everything(
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any], tell: Tell
+) -> None:
+    message = controller.activate(systems["stops everything"], confirm_timeout=4).undone
     # All of it was stopped, and is started once more.
     target.wait_up()
     tell("systemd goes into its emergency mode", before, as_before(target, before), says=message)
 
 
-def test_only_what_was_changed_is_put_back(target: Machine, network: Network) -> None:
+def test_only_what_was_changed_is_put_back(
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any]
+) -> None:
     pids = main_pids(target, "one", "two", "sshd")
-    network.define("imports = [ ({ lib, ... }: { services.openssh.ports = [ 2222 ]; deployment.targetPort = 22; }) ];")
-    undone(network.deploy(*SOON))
+    assert controller.activate(systems["sshd has moved"], confirm_timeout=4).undone
     now = main_pids(target, "one", "two", "sshd")
     assert (now["one"], now["two"]) == (pids["one"], pids["two"])
     assert now["sshd"] != pids["sshd"]
 
 
-def test_rollback_can_be_left_out(target: Machine, network: Network) -> None:
-    before = target.inspect()
-    network.define("services.openssh.ports = [ 2222 ]; deployment.targetPort = 22;")
-    began = time.monotonic()
-    done = network.deploy(*SOON, "-e", "deploy_rollback=never")
-    assert done.exit_code == 0, done.output
-    assert time.monotonic() - began < 30
-    assert standing(target)[0] == standing(target)[2] != before["running"]
+def test_rollback_can_be_left_out(
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any]
+) -> None:
+    new = systems["sshd has moved"]
+    ran = controller.activate(new, rollback="never")
+    assert ran.done.changed
+    # Nobody is waited for.
+    assert "waiting to be reached over a new connection..." not in ran.lines
+    try:
+        assert standing(target) == (new, new, new)
+    finally:
+        back = before["running"]
+        target.run(f"nix-env -p /nix/var/nix/profiles/system --set {back}; {back}/bin/switch-to-configuration switch")
 
 
-@pytest.mark.parametrize("what", ["a snippet of the activation", "a unit"])
-def test_a_switch_that_hangs(target: Machine, network: Network, tell: Tell, what: str) -> None:
-    before = target.inspect()
-    hang = {
-        "a snippet of the activation": 'system.activationScripts.hang = "sleep 1000000";',
-        "a unit": """
-          systemd.services.hang = {
-            wantedBy = [ "multi-user.target" ];
-            before = [ "multi-user.target" ];
-            serviceConfig.Type = "oneshot";
-            script = "sleep 1000000";
-          };
-        """,
-    }
-    network.define(hang[what])
-    message = undone(network.deploy("-e", "activate_switch_timeout=5"))
+@pytest.mark.parametrize("what", HANGS)
+def test_a_switch_that_hangs(
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any], tell: Tell, what: str
+) -> None:
+    message = controller.activate(systems[what], switch_timeout=5).undone
     assert "the switch did not end in time" in message
     tell(f"{what} hangs", before, as_before(target, before), says=message)
 
@@ -259,7 +303,6 @@ def test_a_switch_that_hangs(target: Machine, network: Network, tell: Tell, what
 def test_a_disk_that_is_full(machine: MachineFactory, project: Project, tell: Tell) -> None:
     small = machine("small", store_mib=96)
     network = Network(project, small, where={"small": "deployment.provisionSSHKey = false;"})
-    network.deployed()
     before = small.inspect()
     # Once all is there, and before the profile is set.
     fill = "head -c 200000000 /dev/zero >/nix/full 2>/dev/null || :"
@@ -283,18 +326,20 @@ def test_a_disk_that_is_full(machine: MachineFactory, project: Project, tell: Te
     tell("the disk is full", before, after, says=message, then="succeeds")
 
 
-def test_a_clock_that_is_wrong(target: Machine, network: Network, tell: Tell) -> None:
-    before = target.inspect()
+def test_a_clock_that_is_wrong(
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any], tell: Tell
+) -> None:
     # The clock of the kernel is the host's as well, so it is what the machine's programs are told that is wrong.
     target.run("cat >/usr/local/bin/date; chmod +x /usr/local/bin/date", stdin=b"#!/bin/sh\necho 86400\n")
-    target.run("mkdir /run/nix-ops-future /run/nix-ops-past; touch -d '2099-01-01' /run/nix-ops-future")
-    target.run("touch -d '1970-01-02' /run/nix-ops-past")
-    network.define("imports = [ ({ lib, ... }: { services.openssh.enable = lib.mkForce false; }) ];")
-    message = undone(network.deploy(*SOON))
-    target.run("rmdir /run/nix-ops-future")
-    after = as_before(target, before)
-    network.define(one="uno")
-    done = network.deployed()
-    assert done.statuses(ACTIVATE) == {"target": "changed"}
-    assert not network.deployed().changed
+    try:
+        target.run("mkdir /run/nix-ops-future /run/nix-ops-past; touch -d '2099-01-01' /run/nix-ops-future")
+        target.run("touch -d '1970-01-02' /run/nix-ops-past")
+        message = controller.activate(systems["no sshd"], confirm_timeout=4).undone
+        target.run("rmdir /run/nix-ops-future")
+        after = as_before(target, before)
+        new = other(systems, before["running"])
+        assert controller.activate(new).done.changed
+        assert standing(target) == (new, new, new)
+    finally:
+        target.run("rm /usr/local/bin/date")
     tell("the machine's clock is wrong, and sshd is gone", before, after, says=message, then="succeeds")

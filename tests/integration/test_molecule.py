@@ -18,8 +18,6 @@ import pytest
 from fleet import Fleet
 from integration.project import BIN
 
-pytestmark = pytest.mark.one_pair
-
 CHECKOUT = Path(__file__).parents[2]
 SCENARIOS = CHECKOUT / "extensions/molecule"
 MACHINES = 2

@@ -52,6 +52,7 @@ def build(project, options, *words, hosts="localhost", keywords=""):
     return run_tasks(project, f"- name: Build\n  nix.ops.nix_build:\n{lines}\n{keywords}", *words, hosts=hosts)
 
 
+@pytest.mark.both_pairs
 def test_network_of_several_files(project):
     project.write("network.nix", NETWORK)
     project.write("more.nix", "{ web.services.openssh = { enable = true; ports = [ 2222 ]; }; }")
@@ -113,6 +114,7 @@ def test_network_of_one_source_or_file(project):
     assert "mail" in outcome.of("A machine that there is not")["msg"]
 
 
+@pytest.mark.both_pairs
 def test_file_attribute_and_out_link(project, packages):
     task = f"""
 file: packages.nix
@@ -147,6 +149,7 @@ def test_several_derivations_have_numbered_links(project, packages):
     assert not build(project, task).changed
 
 
+@pytest.mark.both_pairs
 def test_expression_with_nix_path_and_options(project):
     salt = new_salt()
     project.write("elsewhere/default.nix", PACKAGES)
@@ -189,6 +192,7 @@ def test_expression_with_nix_path_and_options(project):
     assert "not a derivation" in outcome.of("What is no derivation")["msg"]
 
 
+@pytest.mark.both_pairs
 def test_flake(project, packages):
     project.write(
         "flake/flake.nix",
@@ -220,6 +224,7 @@ def test_flake(project, packages):
     assert packages in (project.directory / "flakes-default").read_text()
 
 
+@pytest.mark.both_pairs
 def test_dry_run_and_check_mode(project, packages):
     task = f"file: packages.nix\nattribute: [tool]\narguments: {{salt: {packages}}}\nout_link: tool"
     dry = build(project, task + "\ndry_run: true").of("Build")
@@ -233,6 +238,7 @@ def test_dry_run_and_check_mode(project, packages):
     assert build(project, task + "\ndry_run: true").of("Build")["built"] == []
 
 
+@pytest.mark.both_pairs
 def test_fetched_from_a_binary_cache(project, packages):
     tool = build_package(project, "tool", packages)
     base = build_package(project, "base", packages)
@@ -255,6 +261,7 @@ options: {{substituters: "{cache}", require-sigs: "false"}}
     assert result["changed"]
 
 
+@pytest.mark.both_pairs
 def test_failed_build_shows_the_end_of_its_log(project, packages):
     outcome = build(
         project, f"file: packages.nix\nattribute: [broken]\narguments: {{salt: {packages}}}\nout_link: broken"
@@ -270,6 +277,7 @@ def test_failed_build_shows_the_end_of_its_log(project, packages):
     assert [name for name in os.listdir(project.directory) if name.startswith("broken")] == []
 
 
+@pytest.mark.both_pairs
 def test_evaluation_error_is_shown_whole(project):
     project.write("wrong.nix", "let\n  a = 1;\nin a.b.c + unknown\n")
     message = build(project, "file: wrong.nix").of("Build")["msg"]
@@ -304,6 +312,7 @@ def test_ad_hoc(project, packages):
     assert "-base.drv" in outcome.output
 
 
+@pytest.mark.both_pairs
 def test_build_host(machine, project, packages):
     builder = machine("target")
     builder.run("mkfifo /tmp/gate")
@@ -385,6 +394,7 @@ def test_build_host_without_nix(machine, project, packages):
     assert "nix-store is not on the PATH" in outcome.of("Build")["msg"]
 
 
+@pytest.mark.both_pairs
 @pytest.mark.parametrize("here", [True, False], ids=["controller", "build host"])
 def test_interrupt_ends_the_build(machine, project, packages, here):
     builder = machine("target")

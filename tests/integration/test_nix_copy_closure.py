@@ -48,6 +48,7 @@ def sizes(*paths):
     return sum(int(size) for size in nix("nix-store", "--query", "--size", *paths).split())
 
 
+@pytest.mark.both_pairs
 def test_only_what_is_missing_is_copied(machine, project, tool):
     tool, base = tool
     target = machine("target")
@@ -73,6 +74,7 @@ def test_only_what_is_missing_is_copied(machine, project, tool):
     assert len(ssh.runs()) == 1
 
 
+@pytest.mark.both_pairs
 @pytest.mark.parametrize("debian", ["bookworm", "trixie"])
 def test_to_and_from_each_version_of_nix(machine, project, tool, debian):
     tool, base = tool
@@ -149,6 +151,7 @@ def test_substitutes_come_from_the_machines_own_cache(machine, project, tool):
     assert (result["paths"], result["changed"]) == ([base], True)
 
 
+@pytest.mark.both_pairs
 def test_user_who_is_not_trusted(machine, project, tool):
     tool, base = tool
     target = machine("user", user="deploy")
@@ -181,6 +184,7 @@ def test_user_with_sudo(machine, project, tool):
     target.run(["nix-store", "--delete", tool, base])
 
 
+@pytest.mark.both_pairs
 @pytest.mark.parametrize("names_the_user", [True, False], ids=["inventory", "ssh_config"])
 def test_sudo_that_wants_a_password(machine, project, tool, names_the_user):
     tool, base = tool
@@ -203,6 +207,7 @@ def test_sudo_that_wants_a_password(machine, project, tool, names_the_user):
     assert "s e'c$" not in outcome.output
 
 
+@pytest.mark.both_pairs
 def test_connection_that_is_not_ssh(machine, project, tool):
     tool, base = tool
     target = machine("target")
@@ -219,6 +224,7 @@ def test_connection_that_is_not_ssh(machine, project, tool):
     assert target.run("find /root/.ansible/tmp -mindepth 1 2>/dev/null || true").stdout == ""
 
 
+@pytest.mark.both_pairs
 def test_every_character_in_the_options_of_ssh(machine, project, tool):
     target = machine("target")
     identity = project.directory / "my \"key\" of $(touch never) & 'me'"
@@ -263,12 +269,14 @@ def test_path_that_does_not_exist(machine, project):
     assert target.inspect() == before
 
 
+@pytest.mark.both_pairs
 def test_local_connection(project, tool):
     outcome = copy(project, tool[0], hosts="localhost")
     assert outcome.statuses("Copy") == {"localhost": "ok"}
     assert outcome.of("Copy")["paths"] == []
 
 
+@pytest.mark.both_pairs
 def test_ad_hoc(machine, project, tool):
     target = machine("target")
     options = json.dumps({"path": tool[0]})

@@ -9,6 +9,7 @@ import json
 
 import pytest
 
+from integration.engine import SETTLED, bring, build_systems, controlled, settle
 from integration.networks import main_pids, standing
 from integration.tasks import (
     GATE,
@@ -139,23 +140,72 @@ def test_what_is_done_with_units_is_told(target, project):
     assert result["output"].splitlines() == lines[: len(result["output"].splitlines())]
 
 
-BAD = '{ systemd.services.bad = { wantedBy = [ "multi-user.target" ]; script = "echo it is so bad; exit 7"; }; }'
+BAD = 'systemd.services.bad = { wantedBy = [ "multi-user.target" ]; script = "echo it is so bad; exit 7"; };'
+
+
+@pytest.fixture(scope="module")
+def failing(machine):
+    """A machine for all units that fail: each test compares with what it found."""
+    return machine("failing")
+
+
+@pytest.fixture(scope="module")
+def systems(failing, tmp_path_factory):
+    """All of its systems by their names; a settled one runs."""
+    built = build_systems(tmp_path_factory.mktemp("systems"), {**dict.fromkeys(SETTLED, ""), "bad": BAD})
+    with controlled(failing) as controller:
+        bring(controller, built)
+    return built
+
+
+@pytest.fixture
+def controller(failing):
+    """A controller of that machine."""
+    with controlled(failing) as controller:
+        yield controller
+
+
+@pytest.fixture
+def before(controller, systems):
+    """What was seen there, while a settled system runs."""
+    return settle(controller, systems)
 
 
 @pytest.mark.parametrize("policy", ["rollback", "fail", "warn"])
-def test_failed_unit_without_rollback(target, project, policy):
-    system = build_system(project, BAD)
-    put(target, system)
-    outcome = activate(project, system, f"failed_units: {policy}\nrollback: never")
-    assert (outcome.exit_code == 0) == (policy == "warn")
-    boots = target.toplevel if policy == "rollback" else system
-    assert standing(target) == (system, boots, boots)
-    assert outcome.of("Activate")["exit_code"] == 4
+def test_failed_unit_without_rollback(failing, systems, controller, before, policy):
+    ran = controller.activate(systems["bad"], failed_units=policy, rollback="never")
+    assert (ran.message is None) == (policy == "warn")
+    boots = before["running"] if policy == "rollback" else systems["bad"]
+    assert standing(failing) == (systems["bad"], boots, boots)
+    assert ran.activation.exit_code == 4
 
 
 @pytest.mark.parametrize("policy", ["rollback", "fail", "warn"])
-def test_failed_unit(target, project, policy):
-    system = build_system(project, BAD)
+def test_failed_unit(failing, systems, controller, before, policy):
+    ran = controller.activate(systems["bad"], failed_units=policy)
+    assert (ran.message is None) == (policy == "warn")
+    ended = ran.activation
+    stays = policy != "rollback"
+    assert (ended.exit_code, ended.step) == (4, "boot" if stays else "rollback")
+    assert ended.rolled_back == ("no" if stays else "yes")
+    assert ended.changed
+    assert ended.units.failed == ("bad.service",)
+    assert "it is so bad" in ended.journal["bad.service"]
+    assert ended.after.failed_units == (("bad.service",) if stays else ())
+    runs = systems["bad"] if stays else before["running"]
+    assert standing(failing) == (runs, runs, runs)
+    assert traces_of_jobs(failing) == []
+    if policy != "warn":
+        assert "units failed" in ran.failed
+        assert "bad.service" in ran.failed
+        assert "it is so bad" in ran.failed
+        assert f"runs {runs}, boots {runs}" in ran.failed
+        assert ("gone back to what ran before" in ran.failed) != stays
+
+
+@pytest.mark.parametrize("policy", ["rollback", "warn"])
+def test_a_task_with_a_failed_unit(target, project, policy):
+    system = build_system(project, f"{{ {BAD} }}")
     put(target, system)
     outcome = activate(project, system, f"failed_units: {policy}")
     assert (outcome.exit_code == 0) == (policy == "warn")
@@ -167,17 +217,8 @@ def test_failed_unit(target, project, policy):
     assert result["units"]["failed"] == ["bad.service"]
     assert "it is so bad" in result["journal"]["bad.service"]
     assert result["failed_units"] == (["bad.service"] if stays else [])
-    runs = system if stays else target.toplevel
-    assert standing(target) == (runs, runs, runs)
-    assert traces_of_jobs(target) == []
     if policy == "warn":
         assert "units failed: bad.service" in outcome.output
-    else:
-        assert "units failed" in result["msg"]
-        assert "bad.service" in result["msg"]
-        assert "it is so bad" in result["msg"]
-        assert f"runs {runs}, boots {runs}" in result["msg"]
-        assert ("gone back to what ran before" in result["msg"]) != stays
 
 
 def test_another_profile(target, project):
@@ -308,17 +349,6 @@ def test_killed_activation_is_told(target, project, gated):
     # The next one is not held up.
     target.run("rm /run/gate")
     assert activate(project, gated).exit_code == 0
-
-
-def test_reboot_in_the_middle_is_told(target, project, gated):
-    process, seen = start(project, gated)
-    target.power_cut()
-    outcome = project.finish(process, seen)
-    message = outcome.of("Activate")["msg"]
-    assert "rebooted during the activation" in message
-    assert f"runs {target.toplevel}, boots {target.toplevel}" in message
-    assert standing(target) == (target.toplevel,) * 3
-    assert traces_of_jobs(target) == []
 
 
 def test_environment_is_seen_by_the_activation_alone(target, project):

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import time
 
+import pytest
+
 from integration.networks import Counter
 from integration.tasks import build_system, enter, put, run_tasks, write_inventory
 
@@ -22,6 +24,7 @@ def info(project, *words, hosts="target", options="{}", keywords=""):
     return outcome.of("Info")
 
 
+@pytest.mark.both_pairs
 def test_new_machine(machine, project):
     target = machine("target")
     ssh = Counter(project, "ssh")
@@ -81,6 +84,7 @@ def test_unprivileged_user(machine, project):
     assert info(project, hosts="user", keywords="  become: true") == told
 
 
+@pytest.mark.both_pairs
 def test_host_that_is_no_nixos(project):
     told = info(project, hosts="localhost")
     assert {name: told[name] for name in NOTHING} == dict.fromkeys(NOTHING)
@@ -102,6 +106,7 @@ def test_connection_that_is_not_ssh(machine, project):
     assert info(project, hosts="all")["running"] == target.toplevel
 
 
+@pytest.mark.both_pairs
 def test_ad_hoc(machine, project):
     target = machine("target")
     outcome = project.ad_hoc("target", "-i", "target,", "-m", "nix.ops.nixos_info")

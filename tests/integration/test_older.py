@@ -275,10 +275,8 @@ def test_a_boot_entry_that_was_not_written(older: Older) -> None:
     assert f"the boot entry of {second} was not written yet" in run.output
     assert gists(known(run)) == [(second, 1, False), *gists(remembered)]
     assert standing(older.target) == (second,) * 3
-    again = older.deploy("second")
-    assert not again.changed, again.output
-    assert gists(known(again)) == [(second, 0, False), (second, 1, False), *gists(remembered)]
-    assert known(again)["inputs"] == remembered["inputs"]
+    assert gists(remembers(run)) == [(second, 0, False), (second, 1, False), *gists(remembered)]
+    assert remembers(run)["inputs"] == remembered["inputs"]
 
 
 def test_an_activation_at_a_gate(older: Older, tmp_path: Path) -> None:

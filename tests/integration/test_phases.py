@@ -5,38 +5,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 
 from fleet import Machine
 from integration.conftest import MachineFactory
+from integration.engine import (
+    SETTLED,
+    Controller,
+    Running,
+    bring,
+    build_systems,
+    controlled,
+    other,
+    settle,
+    wait_on,
+)
 from integration.faults import Tell
-from integration.networks import ACTIVATE, Network
-from integration.outside import COPIED, processes_of, stands
-from integration.project import Project
-from integration.tasks import wait_for
+from integration.outside import stands
 
 pytestmark = pytest.mark.one_pair
 
 UNIT = "nix-ops-activation.service"
 
-# A machine gives up waiting for its controller after so many seconds.
-SOON = ("-e", "deploy_confirm_timeout=3", "-e", "ansible_timeout=1")
-
 # Something waits at a gate as long as the machine has a file.
 WAIT = ": >/run/at-gate; while [ -e /run/gate ]; do sleep 0.1; done"
 LOCKED_OUT = 'services.openssh.extraConfig = "DenyUsers root";'
+GATE = f'system.activationScripts.gate = "{WAIT}";'
 
-# What holds an activation in each of its phases.
+# What holds an activation in each of its phases: what is defined, and what is checked.
 PHASES = {
-    "activate": f'system.activationScripts.gate = "{WAIT}";',
-    "acknowledge": LOCKED_OUT,
-    "check": f'deployment.healthChecks = {{ commands = [ "{WAIT}" ]; deadline = 2; }};',
-    "rollback": LOCKED_OUT,
-    "profile": "",
-    "boot": f'system.preSwitchChecks.gate = "[ $2 != boot ] || {{ {WAIT}; }}";',
+    "activate": (GATE, ""),
+    "acknowledge": (LOCKED_OUT, ""),
+    "check": ("", WAIT),
+    "rollback": (LOCKED_OUT, ""),
+    "profile": ("", ""),
+    "boot": (f'system.preSwitchChecks.gate = "[ $2 != boot ] || {{ {WAIT}; }}";', ""),
 }
 
 # The phases in which nothing has to be undone any more.
@@ -56,13 +62,22 @@ def target(machine: MachineFactory) -> Machine:
     return machine("target")
 
 
+@pytest.fixture(scope="module")
+def systems(target: Machine, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """All systems by their names, or by the phase that they are held in; a settled one runs."""
+    # What runs before a fault has a gate too, for its rollback.
+    described = {phase: config for phase, (config, _check) in PHASES.items()}
+    built = build_systems(tmp_path_factory.mktemp("systems"), {**described, **dict.fromkeys(SETTLED, GATE)})
+    with controlled(target) as controller:
+        bring(controller, built)
+    return built
+
+
 @pytest.fixture
-def network(target: Machine, project: Project) -> Network:
-    """A network whose machine has been deployed, with a gate in what it runs."""
-    network = Network(project, target, where={"target": "deployment.provisionSSHKey = false;"})
-    network.define(f'system.activationScripts.gate = "{WAIT}";', one="before")
-    network.deployed()
-    return network
+def controller(target: Machine) -> Iterator[Controller]:
+    """A controller that gives a connection up after a second."""
+    with controlled(target, connect_timeout=1) as controller:
+        yield controller
 
 
 def hold(target: Machine, phase: str) -> None:
@@ -78,19 +93,18 @@ def let_go(target: Machine) -> None:
     target.run("rm -f /run/gate /run/at-gate /usr/local/bin/nix-env")
 
 
-def is_held(target: Machine, phase: str) -> bool:
-    """Whether the activation is in this phase."""
+def wait_until_held(target: Machine, phase: str) -> None:
+    """Wait until the activation is in this phase."""
     at_gate = "true" if phase == "acknowledge" else "test -e /run/at-gate"
-    steps = "for one in /run/nix-ops-*; do [ -e $one/rc ] || cat $one/step; done"
-    step = target.run(f"{at_gate} && {steps}", check=False)
-    return step.stdout == f"{phase}\n"
+    steps = "for one in /run/nix-ops-*; do [ -e $one/rc ] || cat $one/step; done 2>/dev/null"
+    condition = f'{at_gate} && [ "$({steps})" = {phase} ]'
+    wait_on(target, condition, f"the activation is held in its phase {phase}")
 
 
-def bring_about(target: Machine, fault: str, controller: Any, network: Network) -> None:
+def bring_about(target: Machine, fault: str, running: Running) -> None:
     """Bring a fault about, and open the gates."""
     if fault == "killed controller":
-        controller.kill()
-        wait_for(lambda: not processes_of(network.project), "no process of the run is left")
+        running.kill()
     elif fault == "killed activation":
         target.run(f"systemctl kill --signal=SIGKILL {UNIT}")
     elif fault == "reboot":
@@ -107,6 +121,11 @@ def what_boots(after: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     return all(after[name] == before[name] for name in names)
 
 
+def left_over(seen: Mapping[str, Any]) -> list[str]:
+    """What is left over but the last minutes' answers, for who lost the connection."""
+    return [one for one in seen["leftovers"] if not one.startswith("/run/nix-ops-")]
+
+
 CASES = [
     (phase, fault)
     for phase in PHASES
@@ -117,50 +136,55 @@ CASES = [
 
 
 @pytest.mark.parametrize(("phase", "fault"), CASES, ids=["-".join(case).replace(" ", "-") for case in CASES])
-def test_a_fault_in_a_phase(target: Machine, network: Network, tell: Tell, phase: str, fault: str) -> None:
-    before = target.inspect()
-    network.define(PHASES[phase], one="after")
+def test_a_fault_in_a_phase(
+    target: Machine, systems: dict[str, str], controller: Controller, tell: Tell, phase: str, fault: str
+) -> None:
+    before = settle(controller, systems)
+    new, check = systems[phase], PHASES[phase][1]
+    checks = {"commands": [check], "deadline": 2} if check else None
     hold(target, phase)
-    controller = network.start(*SOON)
+    running = controller.start(new, confirm_timeout=3, health_checks=checks)
     try:
-        wait_for(lambda: is_held(target, phase), f"the activation is held in its phase {phase}", 40)
-        bring_about(target, fault, controller, network)
+        wait_until_held(target, phase)
+        bring_about(target, fault, running)
     finally:
         let_go(target)
-    outcome = network.project.finish(controller, [])
-    wait_for(
-        lambda: not target.run(f"systemctl is-active {UNIT} || true").stdout.startswith(("active", "deact")), "rest"
-    )
+    outcome = running.finish()
+    wait_on(target, f'! systemctl is-active {UNIT} | grep -E "^(active|deact)" >/dev/null', "rest")
     after = target.inspect()
 
     goes_down = fault in ("reboot", "power cut")
+    assert outcome.killed == (fault == "killed controller"), outcome
     if phase in ACKNOWLEDGED and not goes_down:
         # Whoever is gone, it is brought to its end.
-        assert len(set(stands(after))) == 1 and after["running"] != before["running"], outcome.output
-        assert outcome.exit_code == (-9 if fault == "killed controller" else 0), outcome.output
+        assert stands(after) == (new, new, new), outcome
+        assert outcome.message is None, outcome
     elif phase == "boot":
         # The profile was set, and the boot entry was not: it is not taken for done.
         assert (after["running"], after["boot_default"]) == (before["running"], before["boot_default"])
-        assert outcome.exit_code == 2, outcome.output
+        assert outcome.failed
     else:
-        assert what_boots(after, before), outcome.output
-        assert outcome.exit_code == (-9 if fault == "killed controller" else 2), outcome.output
+        assert what_boots(after, before), outcome
+        assert outcome.killed or outcome.failed, outcome
+    if outcome.message is not None:
+        what = "the machine was rebooted during the activation" if goes_down else "the activation was killed"
+        assert outcome.message.startswith(f"target: {what}")
+        assert f"State: it runs {after['running']}, boots {after['boot_default']}" in outcome.message
+        assert "Next: Run the same again" in outcome.message
     assert after["system_state"] == "running"
     assert target.ssh("true").returncode == 0
     if not goes_down:
-        assert [one for one in after["leftovers"] if not one.startswith("/run/nix-ops-")] == [COPIED]
+        assert left_over(after) == []
+    # What the next run is told: an activation that had begun, and that no exit code has ended.
+    last = controller.last_activation()
+    assert last is not None and last.toplevel == new
+    if outcome.killed or goes_down:
+        assert (last.exit_code is None) == goes_down
 
     # The next run goes on.
-    network.define("", one="mended")
-    mended = network.deployed()
-    assert mended.statuses(ACTIVATE) == {"target": "changed"}
-    if outcome.exit_code == -9 or goes_down:
-        interrupted = "was interrupted" in mended.output
-        assert interrupted == goes_down, mended.output
+    mended = other(systems, before["running"])
+    assert controller.activate(mended).done.changed
     healed = target.inspect()
-    assert set(stands(healed)) == {mended.of(ACTIVATE)["toplevel"]}
-    assert [one for one in healed["leftovers"] if not one.startswith("/run/nix-ops-")] == [COPIED]
-    said = (
-        None if fault == "killed controller" else outcome.of(ACTIVATE).get("msg") or "activation finished successfully"
-    )
-    tell(f"{FAULTS[fault]}, in the phase {phase}", before, after, says=said, then="succeeds")
+    assert stands(healed) == (mended, mended, mended)
+    assert left_over(healed) == []
+    tell(f"{FAULTS[fault]}, in the phase {phase}", before, after, says=outcome.says, then="succeeds")

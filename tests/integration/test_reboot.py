@@ -6,25 +6,28 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from fleet import Machine
 from integration.conftest import MachineFactory
+from integration.engine import SETTLED, Controller, bring, build_systems, controlled, other, wait_on
 from integration.faults import Tell
 from integration.networks import ACTIVATE, Network, standing
-from integration.outside import COPIED, boots_of, processes_of
+from integration.outside import boots_of, left_over, processes_of, stands
 from integration.project import Project
-from integration.tasks import read_until, wait_for
+from integration.tasks import wait_for
 
 pytestmark = pytest.mark.one_pair
 
 OTHER_KERNEL = "boot.kernelPackages = pkgs.linuxPackages_latest;"
-DONE = "target: activation finished successfully"
 WHEN_NEEDED = ("-e", "deploy_reboot=when_needed")
 
-# The machine waits so long after its reboot.
-SOON = ("-e", "deploy_reboot_timeout=12", "-e", "ansible_timeout=2")
+# The same for the engine; the machine waits so long after its reboot.
+REBOOTS: dict[str, Any] = {"reboot": "when_needed"}
+SOON: dict[str, Any] = {**REBOOTS, "reboot_timeout": 12}
 
 # What does harm where this system was booted, and none where it was switched to.
 AT_BOOT = """
@@ -36,45 +39,103 @@ AT_BOOT = """
 """
 
 
+# What a machine that goes down waits for, as long as it has a file.
+GATE = "until [ ! -e /run/gate ]; do sleep 0.1; done"
+HELD = f"""
+  {OTHER_KERNEL}
+  systemd.services.gate = {{
+    wantedBy = [ "multi-user.target" ];
+    script = "exec sleep 1000000";
+    serviceConfig.ExecStop = "${{pkgs.writeShellScript "gate" ": >/run/at-gate; {GATE}"}}";
+  }};
+"""
+
+# What an activation waits for before its boot entry is written.
+ENTRY_HELD = "[ $2 != boot ] || { : >/run/at-gate; while [ -e /run/gate ]; do sleep 0.1; done; }"
+
+# Systems that a switch is refused to, and what the deploy says without a reboot.
+ONLY_BOOT = {
+    "the init interface": ("systemd.package = pkgs.systemd // { interfaceVersion = 3; };", 100),
+    "an inhibitor": ('system.switch.inhibitors.bus = "another";', 1),
+}
+
+SYSTEMS = {
+    **dict.fromkeys(SETTLED, ""),
+    "inhibited": 'system.switch.inhibitors.bus = "one";',
+    **{what: config for what, (config, _exit_code) in ONLY_BOOT.items()},
+    "locks out": OTHER_KERNEL + AT_BOOT.format("systemctl stop sshd"),
+    "ill": OTHER_KERNEL + AT_BOOT.format("touch /run/ill"),
+    "held": HELD,
+    "alone": f'{OTHER_KERNEL} system.preSwitchChecks.gate = "{ENTRY_HELD}";',
+    "bold": f"{OTHER_KERNEL} systemd.services.nix-ops-boot-guard.enable = false;",
+}
+
+
 @pytest.fixture(scope="module")
 def target(machine: MachineFactory) -> Machine:
     """One machine for all reboots: each test compares with what it found."""
     return machine("target")
 
 
+@pytest.fixture(scope="module")
+def systems(target: Machine, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """All systems by their names; a settled one runs."""
+    built = build_systems(tmp_path_factory.mktemp("systems"), SYSTEMS)
+    with controlled(target) as controller:
+        bring(controller, built)
+    return built
+
+
 @pytest.fixture
-def network(target: Machine, project: Project) -> Network:
-    """A network whose machine has booted what it says; its key is not used."""
-    network = Network(project, target, where={"target": "deployment.provisionSSHKey = false;"})
-    network.deployed(*WHEN_NEEDED)
-    if target.inspect()["booted"] != standing(target)[0]:
-        network.deployed("-e", "deploy_reboot=always")
-    assert standing(target) == (target.inspect()["booted"],) * 3
-    return network
+def controller(target: Machine) -> Iterator[Controller]:
+    """A controller that gives a connection up after two seconds."""
+    with controlled(target, connect_timeout=2) as controller:
+        yield controller
 
 
-def rebooted(target: Machine, before: dict[str, object], new: str) -> None:
+@pytest.fixture
+def before(target: Machine, controller: Controller, systems: dict[str, str]) -> dict[str, Any]:
+    """What was seen on the machine, which has booted a settled system."""
+    seen = target.inspect()
+    if len({seen["booted"], *stands(seen)}) > 1 or seen["running"] not in [systems[name] for name in SETTLED]:
+        assert controller.activate(other(systems, seen["running"]), reboot="always").done.rebooted
+        seen = target.inspect()
+    return seen
+
+
+@pytest.fixture
+def network(project: Project, before: dict[str, Any], target: Machine) -> Network:
+    """A network of the machine; its key is not used."""
+    return Network(project, target, where={"target": "deployment.provisionSSHKey = false;"})
+
+
+def kept(target: Machine) -> list[str]:
+    """What the machine keeps of its deployments, beside their records."""
+    return [name for name in target.run(["ls", "-A", "/nix/var/nix/nix-ops"]).stdout.split() if name != "records"]
+
+
+def rebooted(target: Machine, before: dict[str, Any], new: str) -> None:
     """The machine has booted a system, keeps it, and has nothing left over."""
-    wait_for(lambda: "nix-ops-boot-guard.service" not in target.inspect()["leftovers"], "its boot guard has ended")
+    wait_on(target, "! systemctl is-active nix-ops-boot-guard.service >/dev/null", "its boot guard has ended")
     after = target.inspect()
     assert after["boot_id"] != before["boot_id"]
     assert (after["booted"], *standing(target)) == (new,) * 4
-    assert (after["leftovers"], after["failed_units"]) == ([COPIED], [])
-    assert target.run(["ls", "-A", "/nix/var/nix/nix-ops"]).stdout.split() == ["last-activation", "records"]
+    assert (left_over(after), after["failed_units"]) == ([], [])
+    assert kept(target) == ["last-activation"]
 
 
-def as_before(target: Machine, before: dict[str, object]) -> None:
+def as_before(target: Machine, before: dict[str, Any]) -> None:
     """The machine has booted what it had booted before, and can be reached."""
     after = target.inspect()
     assert after["boot_id"] != before["boot_id"]
-    same = ("running", "booted", "profile", "generation", "boot_default", "failed_units", "system_state")
+    same = ("running", "profile", "generation", "boot_default", "failed_units", "system_state")
     assert {name: after[name] for name in same} == {name: before[name] for name in same}
-    assert after["leftovers"] == [COPIED]
+    assert after["booted"] == after["running"]
+    assert left_over(after) == []
     assert target.ssh("true").returncode == 0
 
 
-def test_a_new_kernel(target: Machine, network: Network) -> None:
-    before = target.inspect()
+def test_a_new_kernel(target: Machine, before: dict[str, Any], network: Network) -> None:
     network.define(OTHER_KERNEL)
     deploy = network.deployed(*WHEN_NEEDED)
     answer = deploy.of(ACTIVATE)
@@ -85,8 +146,9 @@ def test_a_new_kernel(target: Machine, network: Network) -> None:
     assert not network.deployed(*WHEN_NEEDED).changed
 
 
-def test_a_reboot_that_is_needed_and_not_wanted_is_told_and_made_up_for(target: Machine, network: Network) -> None:
-    before = target.inspect()
+def test_a_reboot_that_is_needed_and_not_wanted_is_told_and_made_up_for(
+    target: Machine, before: dict[str, Any], network: Network
+) -> None:
     network.define(f'{OTHER_KERNEL} environment.etc.note.text = "later";')
     assert "a reboot will be needed for: kernel" in network.deployed("--check", "--diff").output
     answer = network.deployed().of(ACTIVATE)
@@ -96,114 +158,92 @@ def test_a_reboot_that_is_needed_and_not_wanted_is_told_and_made_up_for(target: 
     assert target.inspect()["boot_id"] == before["boot_id"]
     network.deployed(*WHEN_NEEDED)
     rebooted(target, before, answer["toplevel"])
+    # It runs and boots that already.
+    again = network.deployed("-e", "deploy_reboot=always")
+    assert again.of(ACTIVATE)["rebooted"] and again.changed
 
 
-def test_what_needs_no_reboot_is_not_rebooted(target: Machine, network: Network) -> None:
-    before = target.inspect()
-    network.define(one="uno")
-    assert not network.deployed(*WHEN_NEEDED).of(ACTIVATE)["rebooted"]
+def test_what_needs_no_reboot_is_not_rebooted(
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any]
+) -> None:
+    assert not controller.activate(other(systems, before["running"]), **REBOOTS).done.rebooted
     assert target.inspect()["boot_id"] == before["boot_id"]
 
 
-def test_always(target: Machine, network: Network) -> None:
-    before = target.inspect()
-    again = network.deployed("-e", "deploy_reboot=always")
-    assert again.of(ACTIVATE)["rebooted"] and again.changed
-    rebooted(target, before, before["running"])
-
-
-# Systems that a switch is refused to, and what the deploy says without a reboot.
-ONLY_BOOT = {
-    "the init interface": ("systemd.package = pkgs.systemd // { interfaceVersion = 3; };", 100),
-    "an inhibitor": ('system.switch.inhibitors.bus = "another";', 1),
-}
+def test_always(target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any]) -> None:
+    new = other(systems, before["running"])
+    assert controller.activate(new, reboot="always").done.rebooted
+    rebooted(target, before, new)
 
 
 @pytest.mark.parametrize("what", ONLY_BOOT)
-def test_a_system_that_only_a_reboot_starts(target: Machine, network: Network, what: str) -> None:
-    config, exit_code = ONLY_BOOT[what]
-    network.define('system.switch.inhibitors.bus = "one";')
-    network.deployed(*WHEN_NEEDED)
+def test_a_system_that_only_a_reboot_starts(
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any], what: str
+) -> None:
+    # A switch compares inhibitors, so the running system has to have one too.
+    assert controller.activate(systems["inhibited"], **REBOOTS).message is None
     before = target.inspect()
-    network.define(config)
-    refused = network.deploy()
-    assert refused.exit_code == 2
-    assert refused.of(ACTIVATE)["exit_code"] == exit_code
-    assert "when_needed" in refused.of(ACTIVATE)["msg"]
-    assert target.inspect() == {**before, "leftovers": [COPIED]}
+    refused = controller.activate(systems[what])
+    assert "when_needed" in refused.failed
+    assert refused.activation is not None and refused.activation.exit_code == ONLY_BOOT[what][1]
+    assert target.inspect() == before
 
-    answer = network.deployed(*WHEN_NEEDED).of(ACTIVATE)
-    assert answer["rebooted"]
-    rebooted(target, before, answer["toplevel"])
+    assert controller.activate(systems[what], **REBOOTS).done.rebooted
+    rebooted(target, before, systems[what])
 
 
-def test_boot_and_reboot(target: Machine, network: Network) -> None:
-    before = target.inspect()
-    network.define(one="due")
-    answer = network.deployed("-e", "deploy_action=boot", *WHEN_NEEDED).of(ACTIVATE)
-    assert answer["rebooted"]
-    rebooted(target, before, answer["toplevel"])
+def test_boot_and_reboot(
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any]
+) -> None:
+    new = other(systems, before["running"])
+    assert controller.activate(new, action="boot", **REBOOTS).done.rebooted
+    rebooted(target, before, new)
 
 
-def test_a_system_that_locks_out_once_it_is_booted(target: Machine, network: Network, tell: Tell) -> None:
-    before = target.inspect()
-    network.define(OTHER_KERNEL + AT_BOOT.format("systemctl stop sshd"), one="tre")
-    run = network.deploy(*WHEN_NEEDED, *SOON, timeout=180)
-    assert run.exit_code == 2, run.output
-    answer = run.of(ACTIVATE)
-    assert "so the machine has booted back" in answer["msg"]
-    assert f"State: it runs {before['running']}, boots {before['running']}" in answer["msg"]
-    assert answer["rolled_back"] and not answer["rebooted"]
+def test_a_system_that_locks_out_once_it_is_booted(
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any], tell: Tell
+) -> None:
+    ran = controller.activate(systems["locks out"], **SOON)
+    assert "so the machine has booted back" in ran.failed
+    assert f"State: it runs {before['running']}, boots {before['running']}" in ran.failed
+    assert ran.activation is not None
+    assert (ran.activation.rolled_back, ran.activation.rebooted) == ("reboot", False)
     as_before(target, before)
     after = target.inspect()
-    network.define(one="mended")
-    network.deployed(*WHEN_NEEDED)
-    tell("a new kernel's system locks out once it is booted", before, after, says=answer["msg"], then="succeeds")
+    assert controller.activate(other(systems, before["running"]), **REBOOTS).done.changed
+    tell("a new kernel's system locks out once it is booted", before, after, says=ran.failed, then="succeeds")
 
 
-def test_a_system_that_is_ill_once_it_is_booted(target: Machine, network: Network, tell: Tell) -> None:
-    before = target.inspect()
-    ill = 'deployment.healthChecks = { commands = [ "test ! -e /run/ill" ]; deadline = 2; };'
-    network.define(OTHER_KERNEL + ill + AT_BOOT.format("touch /run/ill"), one="quattro")
-    run = network.deploy(*WHEN_NEEDED, timeout=180)
-    assert run.exit_code == 2, run.output
-    answer = run.of(ACTIVATE)
-    assert "its health checks failed after the reboot: command 'test ! -e /run/ill': exit code 1" in answer["msg"]
-    assert "so the machine has booted back" in answer["msg"]
+ILL = {"commands": ["test ! -e /run/ill"]}
+
+
+def test_a_system_that_is_ill_once_it_is_booted(
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any], tell: Tell
+) -> None:
+    message = controller.activate(systems["ill"], health_checks={**ILL, "deadline": 2}, **REBOOTS).failed
+    assert "its health checks failed after the reboot: command 'test ! -e /run/ill': exit code 1" in message
+    assert "so the machine has booted back" in message
     as_before(target, before)
-    tell("a new kernel's system is ill once it is booted", before, target.inspect(), says=answer["msg"])
+    tell("a new kernel's system is ill once it is booted", before, target.inspect(), says=message)
 
 
-def kill(run: subprocess.Popen[str], network: Network) -> None:
-    """Kill a controller, and wait until nothing of it is left."""
-    run.kill()
-    network.project.finish(run, [])
-    wait_for(lambda: not processes_of(network.project), "no process of the run is left")
-
-
-def hold(network: Network, target: Machine) -> None:
-    """Define a system that needs a reboot, which the machine holds up as long as it has a file."""
-    gate = "until [ ! -e /run/gate ]; do sleep 0.1; done"
-    network.define(
-        f"""
-          {OTHER_KERNEL}
-          systemd.services.gate = {{
-            wantedBy = [ "multi-user.target" ];
-            script = "exec sleep 1000000";
-            serviceConfig.ExecStop = "${{pkgs.writeShellScript "gate" ": >/run/at-gate; {gate}"}}";
-          }};
-        """,
-        one="held",
-    )
+def close_gate(target: Machine) -> None:
+    """Have what comes to the gate wait there."""
     target.run("rm -f /run/at-gate; touch /run/gate")
 
 
-def test_a_controller_that_is_killed_while_the_machine_reboots(target: Machine, network: Network, tell: Tell) -> None:
-    before = target.inspect()
-    hold(network, target)
-    run = network.start(*WHEN_NEEDED, *SOON)
-    wait_for(lambda: target.run("test -e /run/at-gate", check=False).returncode == 0, "it goes down", 40)
-    kill(run, network)
+def wait_at_gate(target: Machine) -> None:
+    """Wait until something waits at the gate."""
+    wait_on(target, "[ -e /run/at-gate ]", "something waits at the gate")
+
+
+def test_a_controller_that_is_killed_while_the_machine_reboots(
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any], tell: Tell
+) -> None:
+    close_gate(target)
+    running = controller.start(systems["held"], **SOON)
+    wait_at_gate(target)
+    running.kill()
     boots = boots_of(target)
     target.run("rm /run/gate")
     # It boots the new system, waits for nobody, and boots back.
@@ -213,11 +253,20 @@ def test_a_controller_that_is_killed_while_the_machine_reboots(target: Machine, 
     tell("the controller is killed while the machine reboots into a new kernel", before, target.inspect())
 
 
-def test_a_run_that_goes_on_where_the_killed_one_was(target: Machine, network: Network) -> None:
-    before = target.inspect()
-    hold(network, target)
+def kill(run: subprocess.Popen[str], network: Network) -> None:
+    """Kill a deploy, and wait until nothing of it is left."""
+    run.kill()
+    network.project.finish(run, [])
+    wait_for(lambda: not processes_of(network.project), "no process of the run is left")
+
+
+def test_a_deploy_that_goes_on_where_the_killed_one_was(
+    target: Machine, before: dict[str, Any], network: Network
+) -> None:
+    network.define(HELD, one="deployed")
+    close_gate(target)
     run = network.start(*WHEN_NEEDED)
-    wait_for(lambda: target.run("test -e /run/at-gate", check=False).returncode == 0, "it goes down", 40)
+    wait_at_gate(target)
     kill(run, network)
     boots = boots_of(target)
     target.run("rm /run/gate")
@@ -228,68 +277,71 @@ def test_a_run_that_goes_on_where_the_killed_one_was(target: Machine, network: N
     rebooted(target, before, standing(target)[0])
 
 
-def test_nobody_is_there_to_see_the_reboot(target: Machine, network: Network, tell: Tell) -> None:
-    before = target.inspect()
-    gate = "[ $2 != boot ] || { : >/run/at-gate; while [ -e /run/gate ]; do sleep 0.1; done; }"
-    network.define(f'{OTHER_KERNEL} system.preSwitchChecks.gate = "{gate}";', one="alone")
-    target.run("rm -f /run/at-gate; touch /run/gate")
-    run = network.start(*WHEN_NEEDED, "-e", "deploy_confirm_timeout=2")
-    wait_for(lambda: target.run("test -e /run/at-gate", check=False).returncode == 0, "its boot entry is written", 40)
-    kill(run, network)
+def test_nobody_is_there_to_see_the_reboot(
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any], tell: Tell
+) -> None:
+    new = systems["alone"]
+    close_gate(target)
+    running = controller.start(new, confirm_timeout=2, **REBOOTS)
+    wait_at_gate(target)
+    running.kill()
     target.run("rm /run/gate")
-    active = ["systemctl", "is-active", "nix-ops-activation.service"]
-    wait_for(lambda: target.run(active, check=False).stdout == "inactive\n", "the activation has ended")
+    active = "systemctl is-active nix-ops-activation.service >/dev/null"
+    wait_on(target, f"! {active}", "the activation has ended")
     after = target.inspect()
-    new = after["running"]
     assert after["boot_id"] == before["boot_id"]
-    assert standing(target) == (new,) * 3
-    assert target.run(["ls", "-A", "/nix/var/nix/nix-ops"]).stdout.split() == ["last-activation", "records"]
-    network.deployed(*WHEN_NEEDED)
+    assert stands(after) == (new,) * 3
+    assert kept(target) == ["last-activation"]
+    # As a deploy does where a machine stands at its system and only has to boot it.
+    assert controller.activate(new, action="boot", reboot="always").done.rebooted
     rebooted(target, before, new)
     tell("the controller is killed before a reboot that is needed", before, after, then="reboots")
 
 
-def test_a_system_without_a_boot_guard_gets_a_warning(target: Machine, network: Network) -> None:
-    network.define(f"{OTHER_KERNEL} systemd.services.nix-ops-boot-guard.enable = false;", one="bold")
-    before = target.inspect()
-    run = network.deployed(*WHEN_NEEDED)
-    assert "has no boot guard" in run.output
-    rebooted(target, before, run.of(ACTIVATE)["toplevel"])
+def test_a_system_without_a_boot_guard_gets_a_warning(
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any]
+) -> None:
+    ran = controller.activate(systems["bold"], **REBOOTS)
+    assert ran.done.rebooted
+    assert any("has no boot guard" in line for line in ran.lines)
+    rebooted(target, before, systems["bold"])
 
 
-def test_the_power_is_cut_while_the_machine_goes_down(target: Machine, network: Network, tell: Tell) -> None:
-    before = target.inspect()
-    hold(network, target)
-    run = network.start(*WHEN_NEEDED)
-    seen = read_until(run, "rebooting...")
+def test_the_power_is_cut_while_the_machine_goes_down(
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any], tell: Tell
+) -> None:
+    close_gate(target)
+    running = controller.start(systems["held"], **REBOOTS)
+    running.read_until("rebooting...")
     target.power_cut()
-    outcome = network.project.finish(run, seen)
-    assert outcome.exit_code == 0, outcome.output
-    rebooted(target, before, outcome.of(ACTIVATE)["toplevel"])
+    outcome = running.finish()
+    assert outcome.done.rebooted
+    rebooted(target, before, systems["held"])
     after = target.inspect()
+    # It stands where it shall, and has nothing to boot back from.
+    found = controller.standing()
+    assert found.stands_at(systems["held"], "switch") and not found.on_trial and not found.reboot_parts
     tell(
         "the power is cut while the machine reboots into a new kernel",
         before,
         after,
-        says=DONE,
+        says=outcome.says,
         then="has nothing to do",
     )
 
 
-def test_the_power_is_cut_before_anybody_got_in(target: Machine, network: Network, tell: Tell) -> None:
-    before = target.inspect()
-    ill = 'deployment.healthChecks = { commands = [ "test ! -e /run/ill" ]; deadline = 30; };'
-    network.define(OTHER_KERNEL + ill + AT_BOOT.format("touch /run/ill"), one="cut")
-    run = network.start(*WHEN_NEEDED, "-e", "ansible_timeout=2")
-    seen = read_until(run, "not healthy yet")
+def test_the_power_is_cut_before_anybody_got_in(
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any], tell: Tell
+) -> None:
+    running = controller.start(systems["ill"], health_checks={**ILL, "deadline": 30}, **REBOOTS)
+    running.read_until("not healthy yet")
     target.power_cut()
-    outcome = network.project.finish(run, seen)
-    assert outcome.exit_code == 2, outcome.output
+    message = running.finish().failed
     target.wait_up()
     as_before(target, before)
     tell(
         "the power is cut before anybody got into a new kernel's system",
         before,
         target.inspect(),
-        says=outcome.of(ACTIVATE)["msg"],
+        says=message,
     )

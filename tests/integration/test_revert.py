@@ -15,13 +15,11 @@ from typing import Any
 import pytest
 
 from fleet import Machine
-from integration.conftest import MachineFactory
+from integration.conftest import Deployed, MachineFactory
 from integration.networks import ACTIVATE, CHECK, COPY, INFO, Network, import_deploy, main_pids, standing, toplevels
 from integration.outside import untouched
 from integration.project import Outcome, Project
 from integration.tasks import read_until, write_play
-
-pytestmark = pytest.mark.one_pair
 
 ENDED = "Tell that the batch has failed"
 BOOT_BACK = "Put back what boots"
@@ -41,18 +39,17 @@ A_UNIT_FAILS = """
 
 
 @pytest.fixture
-def machines(machine: MachineFactory) -> dict[str, Machine]:
-    """Fresh machines."""
-    return {name: machine(name) for name in NAMES}
+def network(deployed: Deployed) -> Network:
+    """A network whose machines have been deployed; a connection over a dead link is given up soon."""
+    network = deployed(*NAMES)
+    network.project.environment["ANSIBLE_SSH_COMMON_ARGS"] = "-o ServerAliveInterval=1 -o ServerAliveCountMax=2"
+    return network
 
 
 @pytest.fixture
-def network(machines: dict[str, Machine], project: Project) -> Network:
-    """A network whose machines have been deployed; a connection over a dead link is given up soon."""
-    project.environment["ANSIBLE_SSH_COMMON_ARGS"] = "-o ServerAliveInterval=1 -o ServerAliveCountMax=2"
-    network = Network(project, *machines.values())
-    network.deployed()
-    return network
+def machines(network: Network) -> dict[str, Machine]:
+    """Its machines."""
+    return {one.name: one for one in network.machines}
 
 
 def roll_out(network: Network, *words: str, **variables: object) -> Outcome:
@@ -208,10 +205,9 @@ def test_what_ran_need_not_be_what_booted(machines: dict[str, Machine], network:
         assert {name: stand(one) for name, one in machines.items()} == before, action
 
 
-def test_what_only_was_to_boot_is_put_back(machine: MachineFactory, project: Project) -> None:
-    machines = {name: machine(name) for name in ("alpha", "beta")}
-    network = Network(project, *machines.values())
-    network.deployed()
+def test_what_only_was_to_boot_is_put_back(deployed: Deployed) -> None:
+    network = deployed("alpha", "beta")
+    machines = {one.name: one for one in network.machines}
     before = {name: stand(one) for name, one in machines.items()}
     pid = main_pids(machines["alpha"], "one")
     refuses = 'pkgs.writeScript "refuses" "#!/bin/sh\\necho the boot loader says no\\nexit 1\\n"'
@@ -224,9 +220,7 @@ def test_what_only_was_to_boot_is_put_back(machine: MachineFactory, project: Pro
     assert main_pids(machines["alpha"], "one") == pid, "nothing was restarted"
 
 
-def test_a_machine_that_has_moved_moves_back(machines: dict[str, Machine], project: Project) -> None:
-    network = Network(project, *machines.values())
-    network.deployed()
+def test_a_machine_that_has_moved_moves_back(machines: dict[str, Machine], network: Network) -> None:
     before = {name: stand(one) for name, one in machines.items()}
     moves = "services.openssh.ports = [ 2222 ]; deployment.targetPort = 2222;"
     network.define(alpha=moves, beta=A_UNIT_FAILS)
@@ -270,10 +264,9 @@ def test_looking_takes_nothing_back(machine: MachineFactory, project: Project) -
         assert stand(target) == before
 
 
-def test_a_machine_is_taken_back_by_a_play_of_a_users_own(machine: MachineFactory, project: Project) -> None:
-    target = machine("alpha")
-    network = Network(project, target)
-    network.deployed()
+def test_a_machine_is_taken_back_by_a_play_of_a_users_own(deployed: Deployed) -> None:
+    network = deployed("alpha", "beta")
+    target = network.machines[0]
     before = stand(target)
     network.define(one="uno")
     tasks = """
@@ -281,7 +274,7 @@ def test_a_machine_is_taken_back_by_a_play_of_a_users_own(machine: MachineFactor
     - block: [{ansible.builtin.fail: {msg: The site does not answer.}}]
       rescue: [{ansible.builtin.import_role: {name: nix.ops.activate, tasks_from: back}}]
     """
-    outcome = network.deploy(playbook=write_play(project, tasks, "nixos"))
+    outcome = network.deploy("--limit", "alpha", playbook=write_play(network.project, tasks, "nixos"))
     assert outcome.exit_code == 0, outcome.output
     assert outcome.statuses(ACTIVATE) == outcome.statuses(BACK) == {"alpha": "changed"}
     assert stand(target) == before
@@ -290,16 +283,25 @@ def test_a_machine_is_taken_back_by_a_play_of_a_users_own(machine: MachineFactor
 @pytest.mark.parametrize(
     ("variables", "told"),
     [
-        ({"deploy_revert": "all"}, "deploy_revert is all, and none of never, batch, run."),
+        (
+            {
+                "deploy_revert": "all",
+                "deploy_unreachable": "ignore",
+                "deploy_rollback": "off",
+                "deploy_failed_units": "ignore",
+                "deploy_reboot": "sometimes",
+            },
+            "deploy_failed_units is ignore, and none of rollback, fail, warn. "
+            "deploy_reboot is sometimes, and none of never, when_needed, always. "
+            "deploy_revert is all, and none of never, batch, run. "
+            "deploy_rollback is off, and none of auto, never. "
+            "deploy_unreachable is ignore, and none of warn, fail.",
+        ),
         ({"deploy_revert": "run", "deploy_strategy": "host_pinned"}, "deploy_revert needs the strategy linear"),
         (
             {"deploy_revert": "run", "deploy_strategy": "ansible.builtin.free"},
             "deploy_revert needs the strategy linear",
         ),
-        ({"deploy_unreachable": "ignore"}, "deploy_unreachable is ignore, and none of warn, fail."),
-        ({"deploy_rollback": "off"}, "deploy_rollback is off, and none of auto, never."),
-        ({"deploy_failed_units": "ignore"}, "deploy_failed_units is ignore, and none of rollback, fail, warn."),
-        ({"deploy_reboot": "sometimes"}, "deploy_reboot is sometimes, and none of never, when_needed, always."),
     ],
 )
 def test_what_can_not_be_done_is_refused(
@@ -314,10 +316,9 @@ def test_what_can_not_be_done_is_refused(
     assert refused.statuses(INFO) == {}
 
 
-def test_what_a_reboot_has_brought_a_reboot_takes_away(machine: MachineFactory, project: Project) -> None:
-    alpha, beta = machine("alpha"), machine("beta")
-    network = Network(project, alpha, beta)
-    network.deployed("-e", "deploy_reboot=always")
+def test_what_a_reboot_has_brought_a_reboot_takes_away(deployed: Deployed) -> None:
+    network = deployed("alpha", "beta")
+    alpha = network.machines[0]
     before = alpha.inspect()
     assert before["booted"] == before["running"]
     network.define("boot.kernelPackages = pkgs.linuxPackages_latest;", beta=A_UNIT_FAILS)

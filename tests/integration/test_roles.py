@@ -115,6 +115,7 @@ def test_a_machine_that_fails_stops_whom_the_play_says(machine: MachineFactory, 
     assert standing(target) == (all_built(usual)["target"],) * 3
 
 
+@pytest.mark.both_pairs
 def test_variables_from_wherever_ansible_takes_them(target: Machine, project: Project) -> None:
     network = Network(project, target)
     first = target.toplevel
@@ -187,6 +188,7 @@ BAD_VALUES = [
 ]
 
 
+@pytest.mark.both_pairs
 def test_bad_values_are_refused_before_anything_is_done(project: Project) -> None:
     project.write("example.nix", '{ target.deployment.targetHost = "192.0.2.1"; }')
     project.write("example.network.yml", "plugin: nix.ops.network\nfiles: [example.nix]\n")
@@ -206,6 +208,7 @@ def test_bad_values_are_refused_before_anything_is_done(project: Project) -> Non
         assert variable in " ".join(refused.result["argument_errors"])
 
 
+@pytest.mark.both_pairs
 @pytest.mark.parametrize("name", NAMES)
 def test_the_readme_and_the_defaults_say_what_the_specification_says(name: str) -> None:
     role = ROLES / name
@@ -224,6 +227,7 @@ def test_the_readme_and_the_defaults_say_what_the_specification_says(name: str) 
         assert default == options[variable].get("default") or "{{" in default
 
 
+@pytest.mark.both_pairs
 def test_ansible_doc_shows_every_option(project: Project) -> None:
     for name in NAMES:
         shown = project.run("ansible-doc", "-t", "role", f"nix.ops.{name}")
@@ -236,6 +240,7 @@ def test_ansible_doc_shows_every_option(project: Project) -> None:
                 assert re.search(rf"\b{word}\b", shown.output)
 
 
+@pytest.mark.both_pairs
 def test_the_examples_are_playbooks(project: Project) -> None:
     plays = []
     for name in NAMES:

@@ -13,8 +13,6 @@ from integration.networks import ACTIVATE, BUILD, CHECK, COPY, INFO, Network, im
 from integration.outside import untouched
 from integration.project import Project
 
-pytestmark = pytest.mark.one_pair
-
 NAMES = ("target", "beta", "gamma")
 NAMED = "Name the machines that can't be reached"
 BROKEN = 'system.activationScripts.broken = "echo this machine is broken; exit 3";'

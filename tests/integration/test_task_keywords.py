@@ -49,6 +49,7 @@ def still_building(machine, salt):
     return (nix("sh", "-c", search) if machine is None else machine.run(search).stdout.strip()) != "0"
 
 
+@pytest.mark.both_pairs
 def test_environment_reaches_nix(target, project, salt):
     project.write(
         "mine/default.nix", '{ salt }: (import ../packages.nix { salt = salt + builtins.getEnv "MORE"; }).base'
@@ -90,6 +91,7 @@ def test_environment_reaches_nix(target, project, salt):
     assert "is no name of an environment variable" in outcome.of("Ask with it")["msg"]
 
 
+@pytest.mark.both_pairs
 def test_no_log_shows_nothing(target, project, salt):
     system = build_system(project, '{ system.activationScripts.secret = "echo the line is hunter2"; }')
     put(target, system)
@@ -126,6 +128,7 @@ def test_no_log_shows_nothing(target, project, salt):
     assert outcome.lines("target") == []
 
 
+@pytest.mark.both_pairs
 @pytest.mark.parametrize("here", [True, False], ids=["controller", "build host"])
 def test_timeout_ends_a_build(target, project, salt, here):
     gate = project.directory / "gate" if here else Path("/tmp/gate")
@@ -177,6 +180,7 @@ def test_timeout_ends_the_following_and_not_the_activation(target, project):
     wait_for(lambda: standing(target) == (system, system, system), "the switch went on to its end")
 
 
+@pytest.mark.both_pairs
 def test_delegate_to_loop_and_register(machine, target, project, salt):
     other = machine("other")
     tool, base = build_package(project, "tool", salt), build_package(project, "base", salt)
@@ -221,6 +225,7 @@ def test_failure_names_the_host_it_was_delegated_to(machine, target, project, sa
     assert outcome.of("Build")["msg"].startswith("bare: ")
 
 
+@pytest.mark.both_pairs
 def test_module_defaults(target, project, salt):
     tool = build_package(project, "tool", salt)
     project.write(
@@ -253,6 +258,7 @@ def test_module_defaults(target, project, salt):
     assert outcome.of("Info")["running"] == target.toplevel
 
 
+@pytest.mark.both_pairs
 @pytest.mark.parametrize(
     ("module", "options"),
     [
@@ -270,6 +276,7 @@ def test_async_is_refused(target, project, module, options):
     assert target.inspect() == before
 
 
+@pytest.mark.both_pairs
 def test_check_mode_of_a_task(target, project, salt):
     tool = build_package(project, "tool", salt)
     outcome = run_tasks(
@@ -288,6 +295,7 @@ def test_check_mode_of_a_task(target, project, salt):
     assert has_path(target, tool)
 
 
+@pytest.mark.both_pairs
 def test_become_another_user(target, project, salt):
     # root becomes one who is not trusted: what he may not is refused.
     tool = build_package(project, "tool", salt)

@@ -9,6 +9,8 @@ running=$1 boots=$2
 shift 2
 profile=/nix/var/nix/profiles/system
 
+# What a test that failed has left at work.
+systemctl stop 'nix-ops-*.service'
 # By its name, wherever a version keeps it.
 find /nix/var /root /run /var -name 'nix[-.]ops*' -prune -exec rm -rf {} +
 rm -f /run/gate /run/order "$profile" "$profile"-*-link

@@ -8,7 +8,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -39,13 +41,41 @@ def main() -> int:
     return unnoticed
 
 
+def bodies(text: str, name: str, *, python: bool) -> list[str]:
+    """Find the functions of a name in a file's text.
+
+    :param python: whether it is Python; otherwise it is shell, whose functions begin and end at a line's beginning.
+    """
+    if not python:
+        return re.findall(rf"^{re.escape(name)}\(\) {{.*?^}}", text, re.MULTILINE | re.DOTALL)
+    return [
+        ast.get_source_segment(text, node) or ""
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef) and node.name == name
+    ]
+
+
+def place_of(defect: dict[str, str], directory: Path) -> tuple[Path, str]:
+    """Find where a defect is: the file, and the function's own text.
+
+    :raises SystemExit: where no function of its name has that text, or several have.
+    """
+    found = []
+    for file in sorted([*directory.rglob("*.py"), *directory.rglob("*.sh")]):
+        named = bodies(file.read_text(encoding="utf-8"), defect["function"], python=file.suffix == ".py")
+        found += [(file, body) for body in named if defect["is"] in body]
+    if len(found) != 1 or found[0][1].count(defect["is"]) != 1:
+        where = ", ".join(f"{file.name} ({body.count(defect['is'])} times)" for file, body in found) or "no file"
+        raise SystemExit(f"{defect['fault']}: a function {defect['function']} with {defect['is']!r} is in {where}")
+    return found[0]
+
+
 def _is_red(copy: Path, defect: dict[str, str]) -> bool:
     """Whether a copy of the checkout fails its test with a defect."""
-    file = copy / "plugins" / "plugin_utils" / defect["file"]
+    file, body = place_of(defect, copy / "plugins" / "plugin_utils")
     whole = file.read_text(encoding="utf-8")
-    if whole.count(defect["is"]) != 1:
-        raise SystemExit(f"{defect['fault']}: {defect['file']} has {whole.count(defect['is'])} times: {defect['is']}")
-    file.write_text(whole.replace(defect["is"], defect["becomes"]), encoding="utf-8")
+    broken = body.replace(defect["is"], defect["becomes"])
+    file.write_text(whole.replace(body, broken), encoding="utf-8")
     test, *words = shlex.split(defect["test"])
     command = ["tests/tools/pytest.sh", "--numprocesses=0", "-x", f"tests/integration/{test}", *words]
     environment = {**os.environ, "VENV": os.environ.get("VENV", str(CHECKOUT / ".venv")), "CI": ""}

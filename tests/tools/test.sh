@@ -2,19 +2,37 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-# All tests, with both pairs: the one that fits this Debian here, the other in a root of the other Debian.
+# test.sh [--everything] [PYTEST'S WORDS…]: all tests with the pair that fits this Debian, and with the other, in a root
+# of the other Debian, what depends on versions; with --everything the other pair has all tests as well.
 set -u
 . "$(dirname -- "$0")/common.sh"
+
+# What ansible-test and pytest run with the other pair, on top of what they are given.
+other_sanity='--test compile --test import --test validate-modules'
+other_tests='-m both_pairs'
+if [ "${1-}" = --everything ]; then
+    shift
+    other_sanity='' other_tests=''
+fi
 
 failed=
 step() {
     label=$1
     shift
     printf '\n==> %s\n' "$label"
-    began=$(date +%s)
-    "$@" || failed="$failed
+    part "$label" "$@" || failed="$failed
     $label"
-    printf '    %s: %s s\n' "$label" "$(($(date +%s) - began))"
+}
+
+# Runs a command and prints how long it took.
+part() {
+    part_label=$1
+    shift
+    began=$(date +%s)
+    "$@"
+    part_code=$?
+    printf '    %s: %s s\n' "$part_label" "$(($(date +%s) - began))"
+    return "$part_code"
 }
 
 # Sums up what each pytest run counted, in the words of its closing line.
@@ -35,9 +53,10 @@ closing_line() {
 rm -rf "$checkout/.cache/$release" "$checkout/.cache/$other_release"
 # Tests wait for machines now and then, so both pairs are tested at once.
 elsewhere=$(mktemp)
+# shellcheck disable=SC2086
 (
-    "$tools/enter.sh" "$tools/sanity.sh" &&
-        "$tools/enter.sh" "$tools/pytest.sh" -m "not one_pair" --numprocesses=2 "$@"
+    part "sanity, Debian $other_release" "$tools/enter.sh" "$tools/sanity.sh" $other_sanity &&
+        part "tests, Debian $other_release" "$tools/enter.sh" "$tools/pytest.sh" $other_tests --numprocesses=2 "$@"
 ) >"$elsewhere" 2>&1 &
 other_pair() {
     wait "$!"

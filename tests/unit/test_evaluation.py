@@ -343,7 +343,10 @@ def test_argument_values_are_seen_by_nix_alone(tmp_path: Path, monkeypatch: pyte
         ('deployment.targetHost = "$(reboot)";', "deployment.targetHost is '$(reboot)'"),
         ('deployment.targetHost = "a\\n";', "deployment.targetHost is 'a\\n'"),
         ("deployment.targetPort = 70000;", "deployment.targetPort is 70000"),
+        ("deployment.targetPort = 0;", "deployment.targetPort is 0"),
         ('deployment.targetUser = "-x";', "deployment.targetUser is '-x'"),
+        ('deployment.targetUser = "-oProxyCommand=touch /tmp/x";', "deployment.targetUser is '-oProxyCommand"),
+        ('deployment.targetUser = "root;touch /tmp/x";', "deployment.targetUser is 'root;touch /tmp/x'"),
         ('deployment.targetEnv = "ec2";', "deployment.targetEnv is 'ec2'"),
         ('deployment.keys.password.text = "x";', "deployment.keys (password) is not supported"),
         ('deployment.keys.old = "x";', "deployment.keys (old) is not supported"),
@@ -361,12 +364,17 @@ def test_what_is_not_honoured_is_refused_by_name(tmp_path: Path, module: str, sa
 
 
 @pytest.mark.parametrize(
-    "name", ["all", "localhost", "Ungrouped", "a b", "-a", "1a", "a,b", "a[1:3]", "$(x)", "a/b", "é"]
+    "name",
+    [
+        *("all", "localhost", "ungrouped", "Ungrouped", "a b", "-a", "1a", "a,b", "a[1:3]", "a[1]", "$(x)", "a/b", "é"),
+        *("a;b", "a{{b}}", "a:b", "!a", ".."),
+    ],
 )
 def test_name_that_could_be_misread_is_refused(tmp_path: Path, name: str) -> None:
     quoted = name.replace("$", "\\$")
-    with pytest.raises(OpsError, match="can not be a machine's name"):
+    with pytest.raises(OpsError, match="can not be a machine's name") as error:
         evaluate(network(*write(tmp_path, n=f'{{ "{quoted}".networking.hostName = "x"; }}')))
+    assert str(error.value.next_step).startswith("Use letters")
 
 
 def test_declared_resource_is_refused_and_none_accepted(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,27 +23,29 @@ from ansible_collections.nix.ops.plugins.plugin_utils.deployment.ssh_keys import
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.network.source import read_source
 from networks.support import ENVIRONMENT, NETWORKS, NIXPKGS, write
+from unit.ansible_programs import PROGRAMS, AnsiblePrograms
 
 BIN = Path(sys.executable).parent
 
 
 class Project:
-    """A directory in which a user types commands."""
+    """A directory in which a user types commands.
 
-    def __init__(self, directory: Path) -> None:
+    :param programs: what runs Ansible's programs in the usual environment.
+    """
+
+    def __init__(self, directory: Path, programs: AnsiblePrograms) -> None:
         self.directory = directory
+        self._programs = programs
         self.env = {
-            **os.environ,
-            **ENVIRONMENT,
+            **usual_environment(),
             "XDG_CACHE_HOME": str(directory / "cache"),
             "XDG_STATE_HOME": str(directory / "state"),
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_INVENTORY_ENABLED": "nix.ops.network,host_list,script,auto,yaml,ini",
         }
-        self.env.pop("ANSIBLE_INVENTORY", None)
-        self.env.pop("ANSIBLE_SSH_COMMON_ARGS", None)
 
     def run(self, command: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        if command in PROGRAMS and self._programs.fits({**self.env, **env}, self.directory):
+            return self._programs.run([command, *arguments], {**self.env, **env}, self.directory)
         return subprocess.run(
             [str(BIN / command), *arguments],
             cwd=self.directory,
@@ -76,10 +78,31 @@ class Project:
         return done.stderr
 
 
+def usual_environment() -> dict[str, str]:
+    """The variables that the commands have."""
+    environment = {
+        **os.environ,
+        **ENVIRONMENT,
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_INVENTORY_ENABLED": "nix.ops.network,host_list,script,auto,yaml,ini",
+    }
+    environment.pop("ANSIBLE_INVENTORY", None)
+    environment.pop("ANSIBLE_SSH_COMMON_ARGS", None)
+    return environment
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnsiblePrograms]:
+    """What runs Ansible's programs."""
+    running = AnsiblePrograms(usual_environment(), tmp_path_factory.mktemp("programs"))
+    yield running
+    running.close()
+
+
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
+def project(tmp_path: Path, programs: AnsiblePrograms) -> Project:
     shutil.copytree(NETWORKS / "example", tmp_path, dirs_exist_ok=True)
-    return Project(tmp_path)
+    return Project(tmp_path, programs)
 
 
 EXAMPLE = "files: [target.nix, config.nix]\n"
@@ -537,10 +560,20 @@ def test_error_is_shown_as_nix_shows_it_and_ends_every_command(project: Project,
             "'nixos' is a host's name and a group's",
         ),
         (EXAMPLE + "hostname: '{{ nowhere }}'\n", "nowhere"),
+        ("files: [directory]\n", "directory"),
+        ("files: [binary.nix]\n", "binary.nix"),
+        (EXAMPLE + "name: '$(touch pwned)'\n", "can not be a deployment's name"),
+        (EXAMPLE + "options: {'-x': y}\n", "are no setting of Nix"),
     ],
 )
 def test_bad_source_is_never_an_empty_inventory(project: Project, text: str, said: str) -> None:
-    assert said in project.refused(project.source(text))
+    (project.directory / "directory").mkdir()
+    (project.directory / "binary.nix").write_bytes(bytes(range(256)))
+    source = project.source(text)
+    told = project.refused(source)
+    assert said in told
+    assert str(project.directory / source) in told
+    assert "Traceback" not in told
 
 
 def test_bad_single_file_is_not_left_to_another_plugin(project: Project) -> None:

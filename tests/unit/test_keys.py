@@ -91,8 +91,8 @@ def test_private_key_is_never_readable_by_others(key: Path, monkeypatch: pytest.
 
 
 def test_runs_at_once_end_with_one_pair(key: Path) -> None:
-    code = "import sys; from ansible_collections.nix.ops.plugins.plugin_utils import keys; sys.stdin.read(); "
-    code += "print(keys.generate(sys.argv[1], sys.argv[2]))"
+    code = "import sys; from ansible_collections.nix.ops.plugins.plugin_utils.deployment import ssh_keys; "
+    code += "sys.stdin.read(); print(ssh_keys.generate(sys.argv[1], sys.argv[2]))"
     runs = [
         subprocess.Popen(
             [sys.executable, "-c", code, str(key), f"run {number}"],

@@ -70,12 +70,17 @@ def units_of(toplevel: str) -> dict[str, str]:
     return {entry.name: str(entry.resolve()) for entry in sorted(directory.iterdir()) if entry.is_file()}
 
 
-def reboot(booted: Mapping[str, str], toplevel: str) -> tuple[str, ...]:
-    """Name the parts of a toplevel in the controller's store that only a reboot would put in place.
+def reboot_parts(booted: Mapping[str, str], toplevel: str) -> tuple[str, ...]:
+    """Return the parts of a toplevel in the controller's store that only a reboot would put in place.
 
-    :param booted: such parts and the store paths that were booted.
+    :param booted: the store path of each such part that was booted.
     """
-    parts = [name for name, path in booted.items() if _differs(path, Path(toplevel, name))]
+    return tuple(name for name, path in booted.items() if _differs(path, Path(toplevel, name)))
+
+
+def reboot(booted: Mapping[str, str], toplevel: str) -> tuple[str, ...]:
+    """Say for which parts of a toplevel a reboot will be needed; nothing if for none."""
+    parts = reboot_parts(booted, toplevel)
     return (f"a reboot will be needed for: {', '.join(parts)}",) if parts else ()
 
 

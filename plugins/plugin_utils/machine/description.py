@@ -236,6 +236,7 @@ def as_json(found: Description) -> dict[str, Any]:
         "generations": [asdict(generation) for generation in found.generations],
         "reboot_needed": bool(found.standing.reboot_parts),
         "reboot_parts": list(found.standing.reboot_parts),
+        "booted_parts": dict(found.booted_parts),
     }
 
 

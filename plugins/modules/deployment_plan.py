@@ -1,0 +1,134 @@
+#!/usr/bin/python
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of nix.ops.deployment_plan; the work is done by the action plugin of the same name."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: deployment_plan
+short_description: Plan a rollout, and tell what became of it
+version_added: 0.1.0
+author: nix.ops contributors (@nix-ops)
+description:
+  - Decides for all machines of a play at once what a deploy does on each of them.
+  - The playbook C(nix.ops.deploy) uses it between its plays. A playbook of your own can do the same with the roles
+    P(nix.ops.prepare#role), P(nix.ops.build#role), P(nix.ops.copy#role) and P(nix.ops.activate#role), whose registered
+    results it reads.
+  - Works on the controller alone, and connects to no machine. Use it with C(run_once).
+extends_documentation_fragment: [nix.ops.attributes]
+attributes:
+  platform:
+    platforms: posix
+options:
+  stage:
+    description:
+      - V(check), before anything is touched, refuses a pattern that matches no machine of a network, variables
+        C(deploy_*) with a value that a deploy does not take, and names that look like such a variable.
+      - V(reached), after the role P(nix.ops.prepare#role), names the machines that can't be reached, and fails if
+        C(deploy_unreachable) is V(fail).
+      - V(decide), after the role P(nix.ops.build#role), makes the plan and shows it as a table. It fails if a machine
+        failed before and C(deploy_any_errors_fatal) is true, or if the plan has a toplevel that is missing from
+        C(deploy_previewed).
+      - V(batch), in the rollout, tells whether more machines of the batch failed than may, and which machines then go
+        back (C(deploy_revert)).
+      - V(outcome) tells in a line what became of each machine.
+    type: str
+    choices: [check, reached, decide, batch, outcome]
+    required: true
+  pattern:
+    description: The pattern of hosts to deploy, for the stage V(check). A text or a list.
+    type: raw
+seealso:
+  - module: nix.ops.nixos_activate
+"""
+
+EXAMPLES = r"""
+- name: Check what is to be deployed
+  nix.ops.deployment_plan:
+    stage: check
+    pattern: nixos
+  run_once: true
+
+- name: Plan the rollout
+  nix.ops.deployment_plan:
+    stage: decide
+  run_once: true
+  register: rollout_plan
+"""
+
+RETURN = r"""
+machines:
+  description:
+    - For the stage V(decide), what the deploy does on each machine, by its host.
+    - For the stage V(check), the hosts; for V(outcome), a line for each host.
+  returned: for the stages check, decide and outcome
+  type: raw
+  sample:
+    target:
+      toplevel: /nix/store/hwdn5rjckz13a5zafjia3bk14f1rgacs-nixos-system-target-24.05
+      copy: true
+      action: switch
+      reboot: [kernel]
+      reasons: []
+      does: copy, switch, reboot (kernel)
+rollout:
+  description: The hosts on which the deploy does anything.
+  returned: for the stage decide
+  type: list
+  elements: str
+  sample: [target]
+hosts:
+  description: The hosts for the play of the rollout; one that is up to date if there is nothing to do.
+  returned: for the stage decide
+  type: list
+  elements: str
+  sample: [target]
+rolls_out:
+  description: Whether the rollout goes on after the plan. It ends there in check mode without C(--diff).
+  returned: for the stage decide
+  type: bool
+  sample: true
+toplevels:
+  description: The toplevels of all machines of the plan.
+  returned: for the stage decide
+  type: list
+  elements: str
+  sample: [/nix/store/hwdn5rjckz13a5zafjia3bk14f1rgacs-nixos-system-target-24.05]
+unreachable:
+  description: The hosts that can't be reached.
+  returned: for the stage reached
+  type: list
+  elements: str
+  sample: [gamma]
+ends:
+  description: Whether the rollout ends with this batch.
+  returned: for the stage batch
+  type: bool
+  sample: false
+failed:
+  description: The hosts of the batch that failed or could not be reached.
+  returned: for the stage batch
+  type: list
+  elements: str
+  sample: [gamma]
+goes_back:
+  description: The hosts that go back to what they ran before.
+  returned: for the stage batch
+  type: list
+  elements: str
+  sample: [beta]
+stays_deployed:
+  description: The hosts that were activated and stay.
+  returned: for the stage batch
+  type: list
+  elements: str
+  sample: [alpha]
+untouched:
+  description: The hosts that were not activated yet.
+  returned: for the stage batch
+  type: list
+  elements: str
+  sample: [omega]
+"""

@@ -1,0 +1,192 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan of a rollout: what a deploy does on each machine, made once after the build."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Standing
+
+# Actions that make the toplevel the one that boots.
+_BOOTING = ("switch", "boot")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is wanted of a machine.
+
+    :param toplevel: the toplevel that was built for it.
+    :param action: ``switch``, ``boot``, ``test`` or ``dry-activate``.
+    :param reboot: ``never``, ``when_needed`` or ``always``.
+    :param force: whether to activate the toplevel even if the machine is up to date.
+    """
+
+    toplevel: str
+    action: str = "switch"
+    reboot: str = "never"
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found out about a machine.
+
+    :param activating: whether an activation is at work.
+    :param reboot_parts: the parts of the toplevel that differ from the booted ones, and that only a reboot replaces.
+    :param known: the toplevels that are remembered of the machine.
+    :param recorded: whether the machine's record has all that is remembered.
+    """
+
+    standing: Standing
+    activating: bool = False
+    reboot_parts: tuple[str, ...] = ()
+    known: Collection[str] = ()
+    recorded: bool = True
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a deploy does on one machine.
+
+    :param copy: whether the toplevel's closure is copied.
+    :param action: how the toplevel is activated; None if it is not.
+    :param reboot: the parts that the machine is rebooted for; ``all`` if it is rebooted in any case.
+    :param reasons: why, if the toplevel itself is not the reason.
+    """
+
+    toplevel: str
+    copy: bool = False
+    action: str | None = None
+    reboot: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.copy or self.action or self.reboot or self.reasons)
+
+    def summary(self) -> str:
+        """Return what is done, in a few words."""
+        if not self:
+            return "nothing"
+        done = ["copy"] if self.copy else []
+        done += [self.action] if self.action else []
+        done += [f"reboot ({', '.join(self.reboot)})"] if self.reboot else []
+        return ", ".join([*done, *self.reasons])
+
+
+def need(wish: Wish, found: Found) -> Need:
+    """Decide what a deploy does on a machine."""
+    standing = found.standing
+    copies = wish.toplevel not in (standing.running, standing.profile)
+    if wish.action == "dry-activate":
+        return Need(wish.toplevel, copies, wish.action)
+    activates = wish.force or found.activating or not standing.stands_at(wish.toplevel, wish.action)
+    return Need(
+        toplevel=wish.toplevel,
+        copy=copies,
+        action=wish.action if activates else None,
+        reboot=_reboot(wish, found),
+        reasons=tuple(_reasons(wish, found, activates)),
+    )
+
+
+def _reboot(wish: Wish, found: Found) -> tuple[str, ...]:
+    if wish.action not in _BOOTING or wish.reboot == "never":
+        return ()
+    if wish.reboot == "always":
+        return found.reboot_parts or ("all",)
+    # A toplevel that is only to boot is not running before that.
+    waits = wish.action == "boot" and found.standing.running != wish.toplevel
+    return found.reboot_parts or (("all",) if waits else ())
+
+
+def _reasons(wish: Wish, found: Found, activates: bool) -> list[str]:
+    reasons = []
+    if found.standing.on_trial:
+        reasons.append("acknowledge what it has booted")
+    if found.activating:
+        reasons.append("an activation is at work")
+    elif found.standing.boot_unfinished:
+        reasons.append("its boot entry was not written")
+    elif wish.force and found.standing.stands_at(wish.toplevel, wish.action):
+        reasons.append("alwaysActivate")
+    if not activates and (not found.recorded or wish.toplevel not in found.known):
+        reasons.append("write its record")
+    return reasons
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What became of a batch.
+
+    :param failed: the machines that failed or could not be reached.
+    :param ends: whether the rollout ends with this batch.
+    :param goes_back: the machines that go back to what they ran before.
+    :param stays_deployed: the machines that were activated and stay.
+    :param untouched: the machines that were not activated yet.
+    """
+
+    failed: tuple[str, ...] = ()
+    ends: bool = False
+    goes_back: tuple[str, ...] = ()
+    stays_deployed: tuple[str, ...] = ()
+    untouched: tuple[str, ...] = ()
+
+
+def ending(
+    batch: Sequence[str],
+    run: Sequence[str],
+    failed: Collection[str],
+    activated: Collection[str],
+    *,
+    allowed: float,
+    fatal: bool,
+    revert: str,
+) -> Ending:
+    """Decide whether a rollout ends with a batch, by the rule of Ansible's max_fail_percentage and any_errors_fatal.
+
+    :param batch: the machines of the batch.
+    :param run: all machines of the rollout.
+    :param failed: the machines of the batch that failed or could not be reached.
+    :param activated: the machines of the rollout that were activated and changed.
+    :param allowed: the percentage of a batch that may fail.
+    :param fatal: whether one failure ends the rollout.
+    :param revert: which machines go back then: those of the ``batch`` or of the ``run``; ``never`` none.
+    """
+    down = tuple(host for host in batch if host in failed)
+    share = 100 * len(down) / len(batch) if batch else 0
+    if not down or not (fatal or len(down) == len(batch) or share > allowed):
+        return Ending(down)
+    switched = [host for host in run if host in activated and host not in down]
+    back = {"run": switched, "batch": [host for host in switched if host in batch]}.get(revert, [])
+    return Ending(
+        failed=down,
+        ends=True,
+        goes_back=tuple(back),
+        stays_deployed=tuple(host for host in switched if host not in back),
+        untouched=tuple(host for host in run if host not in down and host not in switched),
+    )
+
+
+def outcome(need: Need | None, result: Mapping[str, object], *, reverted: bool = False) -> str:
+    """Return what became of a machine, in a line.
+
+    :param need: its part of the plan; None if there is none.
+    :param result: what the role activate registered; empty if it was not run.
+    :param reverted: whether the machine was taken back.
+    """
+    if reverted:
+        return "runs and boots again what it did before this deploy"
+    if need is not None and not need:
+        return "up to date"
+    if not result or result.get("skipped"):
+        return "not activated"
+    if result.get("failed") or result.get("unreachable"):
+        back = ", and has gone back to what ran before" if result.get("rolled_back") else ""
+        return f"failed{back}"
+    generation = f", generation {result['generation']}" if result.get("generation") is not None else ""
+    rebooted = ", rebooted" if result.get("rebooted") else ""
+    words = {"switch": "runs and boots", "boot": "boots next", "test": "runs"}
+    return f"{words.get(str(result.get('action')), 'would run')} {result.get('toplevel')}{generation}{rebooted}"

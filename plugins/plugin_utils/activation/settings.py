@@ -1,0 +1,186 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The variables of a deploy: which there are, which values they take, and which value counts for a machine."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ansible.module_utils.parsing.convert_bool import boolean
+
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+
+PREFIX = "deploy_"
+
+# A name counts as misspelt if what follows the prefix is at least this similar to a variable's (difflib).
+_SIMILAR = 0.75
+
+_PERCENT = re.compile(r"(?:100|[0-9]{1,2})(?:\.[0-9]+)?%?")
+_BATCH = re.compile(r"[1-9][0-9]{0,8}|(?:100|[1-9][0-9]?)%")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A variable of a deploy.
+
+    :param wanted: which values it takes, in words.
+    :param read: returns the value as the deploy uses it; raises ValueError if it is not valid.
+    :param default: the value if the variable is not set.
+    """
+
+    wanted: str
+    read: Callable[[Any], Any]
+    default: Any = None
+
+
+def _choice(*choices: str) -> Setting:
+    """Return a setting that takes one of these texts; the first is the default."""
+
+    def read(value: Any) -> str:
+        if value not in choices:
+            raise ValueError(value)
+        return str(value)
+
+    return Setting(f"one of {', '.join(choices)}", read, choices[0])
+
+
+def _flag(default: bool) -> Setting:
+    def read(value: Any) -> bool:
+        try:
+            return bool(boolean(value))
+        except TypeError as error:
+            raise ValueError(value) from error
+
+    return Setting("true or false", read, default)
+
+
+def _seconds(default: int, least: int) -> Setting:
+    def read(value: Any) -> int:
+        if isinstance(value, bool | float) or int(value) < least:
+            raise ValueError(value)
+        return int(value)
+
+    return Setting(f"a number of seconds, at least {least}", read, default)
+
+
+def _matching(wanted: str, pattern: re.Pattern[str], default: Any = None) -> Setting:
+    def read(value: Any) -> Any:
+        if isinstance(value, bool) or not pattern.fullmatch(str(value)):
+            raise ValueError(value)
+        return value
+
+    return Setting(wanted, read, default)
+
+
+def _listed(one: Setting, wanted: str) -> Setting:
+    """Return a setting that takes such a value or a list of them."""
+
+    def read(value: Any) -> Any:
+        values = value if isinstance(value, list | tuple) else [value]
+        if not values:
+            raise ValueError(value)
+        return [one.read(each) for each in values]
+
+    return Setting(wanted, read, None)
+
+
+def _checks(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise ValueError(value)
+    return value
+
+
+_TEXT = _matching("a text", re.compile(r"[^\n]+"))
+
+SETTINGS: Mapping[str, Setting] = {
+    "deploy_action": _choice("switch", "boot", "test", "dry-activate"),
+    "deploy_any_errors_fatal": _flag(False),
+    "deploy_check_health": _flag(True),
+    "deploy_confirm_timeout": _seconds(60, 1),
+    "deploy_failed_units": _choice("rollback", "fail", "warn"),
+    "deploy_health_checks": Setting("a mapping, as 'health_checks' of nix.ops.nixos_activate takes it", _checks),
+    "deploy_machines": _listed(_TEXT, "a pattern of hosts, or a list of them"),
+    "deploy_max_fail_percentage": _matching("a percentage from 0 to 100", _PERCENT, 100),
+    "deploy_previewed": Setting("a list of toplevels", lambda value: [str(one) for one in value]),
+    "deploy_provision": _flag(True),
+    "deploy_reboot": _choice("never", "when_needed", "always"),
+    "deploy_reboot_timeout": _seconds(600, 1),
+    "deploy_replace_unknown": _flag(True),
+    "deploy_revert": _choice("never", "batch", "run"),
+    "deploy_rollback": _choice("auto", "never"),
+    "deploy_serial": _listed(_matching("", _BATCH), "a number of machines, a percentage, or a list of them"),
+    "deploy_ssh_timeout": _seconds(60, 0),
+    "deploy_strategy": _TEXT,
+    "deploy_unreachable": _choice("warn", "fail"),
+}
+
+
+def check(variables: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse values that a deploy does not take, and names that look like one of its variables.
+
+    :param variables: for each host the variables that begin with :data:`PREFIX`.
+    :raises OpsError: naming all of them, each once.
+    """
+    problems = dict.fromkeys(_problems(variables))
+    if problems:
+        raise OpsError(
+            "\n".join(problems),
+            state="nothing was touched",
+            next_step="Correct them where they are set: with -e, in group_vars or host_vars, or in your playbook.",
+        )
+
+
+def read(name: str, variables: Mapping[str, Any]) -> Any:
+    """Return the value of a setting for a host.
+
+    :param variables: the host's variables, checked.
+    """
+    setting = SETTINGS[name]
+    return setting.read(variables[name]) if name in variables else setting.default
+
+
+def _problems(variables: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    for found in variables.values():
+        for name, value in found.items():
+            if name not in SETTINGS:
+                words = [one.removeprefix(PREFIX) for one in SETTINGS]
+                if similar := difflib.get_close_matches(name.removeprefix(PREFIX), words, n=1, cutoff=_SIMILAR):
+                    yield f"{name} is not a variable of a deploy; did you mean {PREFIX}{similar[0]}?"
+                continue
+            try:
+                SETTINGS[name].read(value)
+            except (TypeError, ValueError):
+                yield f"{name} is {_shown(value)}, and has to be {SETTINGS[name].wanted}."
+
+
+def check_revert(strategy: str) -> None:
+    """Refuse to take back the machines of a batch that are not kept in step.
+
+    :param strategy: the strategy of the rollout.
+    """
+    if strategy not in ("linear", "ansible.builtin.linear"):
+        raise OpsError(
+            f"deploy_revert needs the strategy linear: {strategy} does not keep the machines of a batch in step",
+            state="nothing was touched",
+            next_step="Leave out deploy_revert, or set deploy_strategy=linear.",
+        )
+
+
+def unmatched(pattern: Sequence[str], hosts: Iterable[str], groups: Iterable[str]) -> list[str]:
+    """Return the names in a pattern of hosts that no host and no group has.
+
+    :param pattern: the parts of the pattern, as Ansible splits it at commas and colons.
+    """
+    known = {*hosts, *groups}
+    names = [re.sub(r"\[[^\]]*\]$", "", part.lstrip("&!")) for part in pattern]
+    # A regular expression or a wildcard may match whatever there is.
+    return [name for name in names if name and name not in known and not re.search(r"^~|[*?\[]", name)]
+
+
+def _shown(value: Any) -> str:
+    return str(value) if len(str(value)) <= 60 else f"{str(value)[:60]}..."

@@ -1,0 +1,47 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan of a rollout: what is refused before anything is touched, what a deploy will do, and what became of it."""
+
+from __future__ import annotations
+
+from integration.conftest import MachineFactory
+from integration.networks import ACTIVATE, COPY, Network, standing, toplevels
+from integration.project import Project
+
+PLAN = "Plan the rollout"
+CHECK = "Check what is to be deployed"
+OUTCOME = "Tell what became of the machines"
+
+
+def test_a_machine_that_needs_nothing_costs_no_task(machine: MachineFactory, project: Project) -> None:
+    machines = {name: machine(name) for name in ("alpha", "beta")}
+    network = Network(project, *machines.values())
+    before = {name: standing(one) for name, one in machines.items()}
+    preview = network.deployed("--check")
+    assert preview.of(PLAN)["machines"]["alpha"]["does"] == "copy, switch"
+    assert "| alpha   |" in preview.output and "| copy, switch |" in preview.output
+    assert preview.statuses(COPY) == preview.statuses(ACTIVATE) == {}
+    assert {name: standing(one) for name, one in machines.items()} == before
+
+    first = network.deployed()
+    assert first.statuses(ACTIVATE) == dict.fromkeys(machines, "changed")
+    new = toplevels(first)
+    assert first.of(OUTCOME)["machines"] == {name: f"runs and boots {new[name]}, generation 2" for name in machines}
+    again = network.deployed()
+    assert not again.changed
+    assert again.of(PLAN)["rollout"] == []
+    assert again.statuses(COPY) == again.statuses(ACTIVATE) == {}
+    assert again.of(OUTCOME)["machines"] == dict.fromkeys(machines, "up to date")
+    assert "no hosts matched" not in again.output
+
+    network.define(beta='environment.etc.note.text = "beta alone";')
+    one = network.deployed("-e", "deploy_action=boot", "-e", "deploy_serial=50%")
+    assert one.of(PLAN)["machines"]["beta"]["does"] == "copy, boot"
+    assert one.statuses(ACTIVATE) == {"beta": "changed"}
+    wrong = network.deploy("-e", "deploy_acton=boot", "-e", "deploy_reboot=sometimes", "-e", "deploy_machines=nobody")
+    assert wrong.exit_code == 2
+    assert wrong.of(CHECK)["msg"].startswith("nobody: not a machine and not a group of the inventory (deploy_machines)")
+    wrong = network.deploy("-e", "deploy_acton=boot", "-e", "deploy_reboot=sometimes")
+    assert "deploy_acton is not a variable of a deploy; did you mean deploy_action?" in wrong.of(CHECK)["msg"]
+    assert "deploy_reboot is sometimes, and has to be one of never, when_needed, always." in wrong.of(CHECK)["msg"]

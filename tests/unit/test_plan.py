@@ -1,0 +1,94 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan of a rollout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.nix.ops.plugins.plugin_utils.activation import plan
+from ansible_collections.nix.ops.plugins.plugin_utils.activation.plan import Ending, Found, Need, Wish
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Standing
+
+OLD = "/nix/store/00000000000000000000000000000000-old"
+NEW = "/nix/store/11111111111111111111111111111111-new"
+
+
+def found(
+    running: str = OLD, profile: str | None = None, *, standing: dict[str, Any] | None = None, **more: Any
+) -> Found:
+    """A machine that runs a toplevel, boots it, and is known."""
+    boots = profile or running
+    details = {"boot_id": "1", **(standing or {})}
+    return Found(Standing(running, running, boots, 1, boots, **details), **{"known": [OLD, NEW], **more})
+
+
+@pytest.mark.parametrize(
+    ("wish", "machine", "does"),
+    [
+        (Wish(NEW), found(NEW), "nothing"),
+        (Wish(NEW), found(OLD), "copy, switch"),
+        (Wish(NEW, "boot"), found(OLD), "copy, boot"),
+        (Wish(NEW, "boot"), found(OLD, NEW), "nothing"),
+        (Wish(NEW, "switch"), found(OLD, NEW), "switch"),
+        (Wish(NEW, "test"), found(NEW, OLD), "nothing"),
+        (Wish(NEW, "switch"), found(NEW, OLD), "switch"),
+        (Wish(NEW, "dry-activate"), found(NEW), "dry-activate"),
+        (Wish(NEW, "dry-activate"), found(OLD), "copy, dry-activate"),
+        (Wish(NEW, force=True), found(NEW), "switch, alwaysActivate"),
+        (Wish(NEW), found(NEW, activating=True), "switch, an activation is at work"),
+        (Wish(NEW), found(NEW, standing={"boot_unfinished": True}), "switch, its boot entry was not written"),
+        (Wish(NEW), found(NEW, standing={"trial": NEW}), "acknowledge what it has booted"),
+        (Wish(NEW), found(NEW, standing={"trial": OLD}), "nothing"),
+        (Wish(NEW), found(NEW, recorded=False), "write its record"),
+        (Wish(NEW), found(NEW, known=[OLD]), "write its record"),
+        (Wish(NEW), found(NEW, reboot_parts=("kernel",)), "nothing"),
+        (Wish(NEW, reboot="when_needed"), found(NEW, reboot_parts=("kernel", "initrd")), "reboot (kernel, initrd)"),
+        (Wish(NEW, reboot="when_needed"), found(NEW), "nothing"),
+        (Wish(NEW, reboot="when_needed"), found(OLD, reboot_parts=("kernel",)), "copy, switch, reboot (kernel)"),
+        (Wish(NEW, reboot="always"), found(NEW), "reboot (all)"),
+        (Wish(NEW, "test", "always"), found(NEW), "nothing"),
+        (Wish(NEW, "boot", "when_needed"), found(OLD, NEW), "reboot (all)"),
+    ],
+)
+def test_what_a_deploy_does(wish: Wish, machine: Found, does: str) -> None:
+    need = plan.need(wish, machine)
+    assert need.summary() == does
+    assert bool(need) == (does != "nothing")
+
+
+BATCH = ["beta", "gamma"]
+RUN = ["alpha", *BATCH, "omega"]
+
+
+@pytest.mark.parametrize(
+    ("failed", "allowed", "fatal", "revert", "ending"),
+    [
+        ([], 0, True, "run", Ending()),
+        (["gamma"], 50, False, "run", Ending(("gamma",))),
+        (["gamma"], 49, False, "run", Ending(("gamma",), True, ("alpha", "beta"), (), ("omega",))),
+        (["gamma"], 0, False, "batch", Ending(("gamma",), True, ("beta",), ("alpha",), ("omega",))),
+        (["gamma"], 100, True, "batch", Ending(("gamma",), True, ("beta",), ("alpha",), ("omega",))),
+        (["beta", "gamma"], 100, False, "run", Ending(("beta", "gamma"), True, ("alpha",), (), ("omega",))),
+        (["gamma"], 0, False, "never", Ending(("gamma",), True, (), ("alpha", "beta"), ("omega",))),
+    ],
+)
+def test_how_a_batch_ends(failed: list[str], allowed: float, fatal: bool, revert: str, ending: Ending) -> None:
+    activated = {"alpha", "beta", "gamma"}
+    assert plan.ending(BATCH, RUN, failed, activated, allowed=allowed, fatal=fatal, revert=revert) == ending
+
+
+def test_outcomes_in_a_line() -> None:
+    need = Need(NEW, True, "switch")
+    good = {"action": "switch", "toplevel": NEW, "generation": 3, "changed": True}
+    assert plan.outcome(need, good) == f"runs and boots {NEW}, generation 3"
+    assert plan.outcome(need, {**good, "rebooted": True}) == f"runs and boots {NEW}, generation 3, rebooted"
+    assert plan.outcome(need, {**good, "action": "boot"}) == f"boots next {NEW}, generation 3"
+    assert plan.outcome(need, {"failed": True}) == "failed"
+    assert plan.outcome(need, {"failed": True, "rolled_back": True}) == "failed, and has gone back to what ran before"
+    assert plan.outcome(need, {}) == plan.outcome(need, {"skipped": True}) == "not activated"
+    assert plan.outcome(Need(NEW), {}) == "up to date"
+    assert plan.outcome(need, good, reverted=True) == "runs and boots again what it did before this deploy"
