@@ -67,13 +67,17 @@ forget_trial() {
     rm -f "$nix_ops_trial" "$nix_ops_old_trial"
 }
 
-# Copy a file to a place in another directory. The copy is complete and on the disk before it has its name.
-copy_durably() { # FROM TO
-    new=$2.new.$$
-    if ! cp "$1" "$new" || ! sync "$new" || ! mv "$new" "$2" || ! sync "${2%/*}"; then
-        rm -f "$new"
+# Copy a file. The copy is complete and on the disk before it has its name.
+copy_durably() { # FROM TO TEMPORARY
+    if ! cp "$1" "$3" || ! sync "$3" || ! mv "$3" "$2" || ! sync "${2%/*}"; then
+        rm -f "$3"
         return 1
     fi
+}
+
+move_file() { # FROM TO
+    [ -e "$1" ] || return 0
+    copy_durably "$1" "$2" "$2.new" && rm -f "$1"
 }
 
 # Move a deployment's record from the old place. The newest revision stays in one of the places all the time.
@@ -83,7 +87,8 @@ move_record() { # UUID
     case $record_file in
         "$nix_ops_old_records"/*)
             mkdir -p "$nix_ops_records/$1" || return 1
-            copy_durably "$record_file" "$nix_ops_records/$1/$revision.json" || return 1
+            # Another run may be moving the same.
+            copy_durably "$record_file" "$nix_ops_records/$1/$revision.json" "$nix_ops_records/$1/new.$$" || return 1
             ;;
     esac
     directory=$nix_ops_old_records/$1
@@ -113,14 +118,10 @@ move_kept() (
     umask 077
     mkdir -p "$nix_ops_kept" && move_records || exit
     if [ "$(last_activation_file)" = "$nix_ops_old_last_activation" ]; then
-        copy_durably "$nix_ops_old_last_activation" "$nix_ops_last_activation" || exit
+        move_file "$nix_ops_old_last_activation" "$nix_ops_last_activation" || exit
     fi
-    if [ -e "$nix_ops_old_boot_unfinished" ]; then
-        copy_durably "$nix_ops_old_boot_unfinished" "$nix_ops_boot_unfinished" || exit
-    fi
-    if [ -e "$nix_ops_old_trial_failed" ]; then
-        copy_durably "$nix_ops_old_trial_failed" "$nix_ops_trial_failed" || exit
-    fi
-    rm -f "$nix_ops_old_last_activation" "$nix_ops_old_boot_unfinished" "$nix_ops_old_trial_failed"
+    move_file "$nix_ops_old_boot_unfinished" "$nix_ops_boot_unfinished" || exit
+    move_file "$nix_ops_old_trial_failed" "$nix_ops_trial_failed" || exit
+    rm -f "$nix_ops_old_last_activation"
     rmdir "$nix_ops_old_kept" 2>/dev/null || :
 )
