@@ -113,7 +113,9 @@ def test_the_first_deploy_says_and_does_what_nixops_does(target: Machine, projec
     )
     assert (found["acknowledged"]["address"], found["acknowledged"]["port"]) == (target.address, 22)
     assert found["members"] == ["target"]
-    modes = target.run(f"stat -c '%a %U' /nix/var/nix/nix-ops /nix/var/nix/nix-ops/records {RECORDS} {RECORDS}/*").stdout
+    modes = target.run(
+        f"stat -c '%a %U' /nix/var/nix/nix-ops /nix/var/nix/nix-ops/records {RECORDS} {RECORDS}/*"
+    ).stdout
     assert modes.split("\n")[:-1] == ["700 root", "700 root", "700 root", "600 root"]
     assert cached(project)[UUID] == asked(project)[UUID] == found
 

@@ -76,7 +76,9 @@ def assign(values: Mapping[str, str]) -> str:
     """
     for name in values:
         if not _VARIABLE.fullmatch(name):
-            raise OpsError(f"{name!r} is not a valid name of an environment variable", next_step="Correct 'environment'.")
+            raise OpsError(
+                f"{name!r} is not a valid name of an environment variable", next_step="Correct 'environment'."
+            )
     return "".join(f"{name}={quote(value)}\n" for name, value in values.items())
 
 
