@@ -14,7 +14,9 @@ from pathlib import Path
 from fleet import Machine
 from integration.project import Outcome, Project
 
-CHECK = "Check that all hosts are machines"
+CHECK = "Check what is to be deployed"
+PLAN = "Plan the rollout"
+OUTCOME = "Tell what became of the machines"
 INFO = "Ask what the machine runs"
 BUILD = "Build the machines' systems"
 COPY = "Copy the closure"

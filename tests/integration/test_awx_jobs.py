@@ -150,9 +150,9 @@ def test_slices_deploy_their_share_at_once(machine: MachineFactory, image: Image
     assert [one.statuses(ACTIVATE) for one in done] == [{"alpha": "changed", "gamma": "changed"}, {"beta": "changed"}]
     # A job of all machines has what each slice remembered.
     whole = awx.run("deploy")
-    assert whole.statuses(ACTIVATE) == dict.fromkeys(("alpha", "beta", "gamma"), "ok")
+    assert whole.statuses(ACTIVATE) == {}
     assert FOUND not in whole.output
-    assert awx.run("deploy", limit="beta").statuses(ACTIVATE) == {"beta": "ok"}
+    assert awx.run("deploy", limit="beta").statuses(ACTIVATE) == {}
 
 
 def test_a_slice_without_a_machine_of_the_group_is_no_failure(
@@ -196,7 +196,7 @@ def test_a_job_that_is_canceled_leaves_a_machine_that_the_next_one_deploys(
     assert done.exit_code == 0, done.output
     assert FINISHED in done.output
     assert standing(target) == (done.of(ACTIVATE)["toplevel"],) * 3 != before
-    assert awx.run("deploy").statuses(ACTIVATE) == {"target": "ok"}
+    assert awx.run("deploy").statuses(ACTIVATE) == {}
 
 
 def test_redis_in_the_place_of_the_facts_of_awx(
@@ -223,7 +223,7 @@ def test_redis_in_the_place_of_the_facts_of_awx(
     )
     assert awx.run("deploy").exit_code == 0
     again = awx.run("deploy")
-    assert again.statuses(ACTIVATE) == {"target": "ok"}
+    assert again.statuses(ACTIVATE) == {}
     assert FOUND not in again.output
     assert PASSWORD_OF_REDIS not in again.output
 
@@ -236,4 +236,4 @@ def test_a_store_that_goes_with_its_container(machine: MachineFactory, image: Im
     first, again = awx.run("deploy"), awx.run("deploy")
     assert len(builds(again)) == len(builds(first)) > 0
     # It is the same system, so the machine is left alone.
-    assert again.statuses(ACTIVATE) == {"target": "ok"}
+    assert again.statuses(ACTIVATE) == {}

@@ -252,7 +252,8 @@ def test_an_inventory_without_machines_is_no_success(project):
         words += ["-i", project.write(f"{name}.network.yml", text).name]
     run = project.play(*words, "nix.ops.deploy")
     assert run.exit_code == 2, run.output
-    assert "The inventory has no machine of a network: name one with -i, and read the warnings above." in run.output
+    assert "the inventory has no machine of a network" in run.output
+    assert "Next: Name a network with -i, and read the warnings above." in run.output
     assert run.statuses(CHECK) == {"localhost": "failed"}
 
 
@@ -264,10 +265,8 @@ def test_a_host_that_is_no_machine_of_a_network(project, target):
     with untouched(target):
         run = network.deploy(*both)
     assert run.exit_code == 2, run.output
-    assert (
-        "stray, other: no machine of a network. Leave it out with --limit or deploy_machines,"
-        " for example --limit 'nixos:!stray:!other'."
-    ) in run.of(CHECK)["msg"]
+    assert "not machines of a network: stray, other" in run.of(CHECK)["msg"]
+    assert "for example --limit 'nixos:!stray:!other'." in run.of(CHECK)["msg"]
     assert {one.task for one in run.results} == {CHECK}
     assert network.deployed(*both, "--limit", "nixos:!stray:!other", "--tags", "build").exit_code == 0
 
@@ -279,8 +278,9 @@ def test_machines_that_are_none_of_the_inventory(project, target, limit):
         run = network.deploy("-e", "deploy_machines=deployment_exmaple", *limit)
     assert run.exit_code == 2, run.output
     assert run.of(CHECK)["msg"] == (
-        "deployment_exmaple (deploy_machines) is no machine and no group of the inventory."
-        " Groups are: deployment_example, nixos."
+        "deployment_exmaple: not a machine and not a group of the inventory (deploy_machines)\n"
+        "State: nothing was touched\n"
+        "Next: Name machines or groups. Groups are: deployment_example, nixos."
     )
 
 

@@ -18,6 +18,8 @@ from integration.networks import (
     CHECK,
     COPY,
     INFO,
+    OUTCOME,
+    PLAN,
     Counter,
     Network,
     import_deploy,
@@ -128,8 +130,8 @@ def test_nothing_to_do_is_one_evaluation_and_one_round_trip_a_machine(
     trips = ssh.runs()
     for one in machines:
         assert len([words for words in trips if f" {one.address} " in f"{words} "]) == 1
-    assert again.statuses(COPY) == {"target": "skipped", "beta": "skipped"}
-    assert again.statuses(ACTIVATE) == {"target": "ok", "beta": "ok"}
+    assert again.statuses(COPY) == {}
+    assert again.statuses(ACTIVATE) == {}
     assert [one.inspect() for one in machines] == before
 
     # The same where the evaluations of earlier runs are forgotten, and the fact cache is.
@@ -177,7 +179,7 @@ def test_tags_end_the_deployment_early(target: Machine, project: Project) -> Non
     copied = network.deployed("--tags", "copy")
     toplevel = toplevels(copied)["target"]
     assert toplevel in copied.of(COPY)["paths"]
-    assert [one.task for one in copied.results if one.status != "skipped"] == [CHECK, INFO, BUILD, COPY]
+    assert [one.task for one in copied.results if one.status != "skipped"] == [CHECK, INFO, BUILD, PLAN, COPY, OUTCOME]
     now = target.inspect()
     assert now.pop("leftovers") == [COPIED]
     before.pop("leftovers")
@@ -207,7 +209,7 @@ def test_a_step_that_is_skipped_takes_no_other_with_it(target: Machine, project:
     assert standing(target) == before
 
     copied = network.deployed("--skip-tags", "activate")
-    assert [one.task for one in copied.results if one.status != "skipped"] == [CHECK, INFO, BUILD, COPY]
+    assert [one.task for one in copied.results if one.status != "skipped"] == [CHECK, INFO, BUILD, PLAN, COPY, OUTCOME]
     assert standing(target) == before
 
     activated = network.deployed("--skip-tags", "copy")
@@ -224,19 +226,19 @@ def test_a_users_own_playbook_chooses_the_action(target: Machine, project: Proje
     new = toplevels(dry)["target"]
     assert "target> would activate the configuration..." in dry.output
     assert dry.statuses(ACTIVATE) == {"target": "ok"}
-    assert dry.lines("target")[-1] == "dry activation finished; nothing was activated"
+    assert "dry activation finished; nothing was activated" in dry.lines("target")
     assert standing(target) == (old, old, old)
     (project.directory / "group_vars" / "nixos.yml").unlink()
 
     tested = network.deployed(playbook=import_deploy(project, deploy_action="test"))
     assert tested.statuses(ACTIVATE) == {"target": "changed"}
-    assert tested.lines("target")[-1] == "test activation finished; the machine still boots what it booted before"
+    assert "test activation finished; the machine still boots what it booted before" in tested.lines("target")
     assert standing(target) == (new, old, old)
     assert not network.deployed(playbook="deploy.yml").changed
 
     network.define(one="uno")
     booting = network.deployed(playbook=import_deploy(project, deploy_action="boot"))
-    assert booting.lines("target")[-1] == "deployment finished successfully"
+    assert "deployment finished successfully" in booting.lines("target")
     newest = toplevels(booting)["target"]
     assert standing(target) == (new, newest, newest)
     assert not network.deployed(playbook="deploy.yml").changed

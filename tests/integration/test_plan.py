@@ -6,12 +6,8 @@
 from __future__ import annotations
 
 from integration.conftest import MachineFactory
-from integration.networks import ACTIVATE, COPY, Network, standing, toplevels
+from integration.networks import ACTIVATE, CHECK, COPY, OUTCOME, PLAN, Network, standing, toplevels
 from integration.project import Project
-
-PLAN = "Plan the rollout"
-CHECK = "Check what is to be deployed"
-OUTCOME = "Tell what became of the machines"
 
 
 def test_a_machine_that_needs_nothing_costs_no_task(machine: MachineFactory, project: Project) -> None:

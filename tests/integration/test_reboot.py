@@ -15,7 +15,7 @@ from fleet import Machine
 from integration.conftest import MachineFactory
 from integration.engine import SETTLED, Controller, bring, build_systems, controlled, other, wait_on
 from integration.faults import Tell
-from integration.networks import ACTIVATE, Network, standing
+from integration.networks import ACTIVATE, PLAN, Network, standing
 from integration.outside import boots_of, left_over, processes_of, stands
 from integration.project import Project
 from integration.tasks import wait_for
@@ -154,7 +154,7 @@ def test_a_reboot_that_is_needed_and_not_wanted_is_told_and_made_up_for(
     answer = network.deployed().of(ACTIVATE)
     assert (answer["rebooted"], answer["reboot_needed"]) == (False, True)
     assert target.inspect()["boot_id"] == before["boot_id"]
-    assert network.deployed("--check", *WHEN_NEEDED).of(ACTIVATE)["changed"]
+    assert network.deployed("--check", *WHEN_NEEDED).of(PLAN)["machines"]["target"]["reboot"] == ["kernel"]
     assert target.inspect()["boot_id"] == before["boot_id"]
     network.deployed(*WHEN_NEEDED)
     rebooted(target, before, answer["toplevel"])

@@ -21,7 +21,7 @@ from integration.outside import untouched
 from integration.project import Outcome, Project
 from integration.tasks import read_until, write_play
 
-ENDED = "Tell that the batch has failed"
+ENDED = "Tell whether the batch has failed"
 BOOT_BACK = "Put back what boots"
 BACK = "Put back what ran"
 TOLD = "Tell what has become of the machine"
@@ -66,8 +66,8 @@ def stand(machine: Machine) -> dict[str, Any]:
 
 def ended(outcome: Outcome) -> dict[str, list[str]]:
     """What is told when a rollout ends."""
-    [told] = [one.result["msg"] for one in outcome.results if one.task == ENDED and one.status != "skipped"]
-    return dict(told)
+    [told] = [one.result for one in outcome.results if one.task == ENDED and one.result.get("ends")]
+    return {name: told[name] for name in ("failed", "goes_back", "stays_deployed", "untouched")}
 
 
 def recap(outcome: Outcome, count: str) -> set[str]:
@@ -291,11 +291,11 @@ def test_a_machine_is_taken_back_by_a_play_of_a_users_own(deployed: Deployed) ->
                 "deploy_failed_units": "ignore",
                 "deploy_reboot": "sometimes",
             },
-            "deploy_failed_units is ignore, and none of rollback, fail, warn. "
-            "deploy_reboot is sometimes, and none of never, when_needed, always. "
-            "deploy_revert is all, and none of never, batch, run. "
-            "deploy_rollback is off, and none of auto, never. "
-            "deploy_unreachable is ignore, and none of warn, fail.",
+            "deploy_failed_units is ignore, and has to be one of rollback, fail, warn.\n"
+            "deploy_reboot is sometimes, and has to be one of never, when_needed, always.\n"
+            "deploy_revert is all, and has to be one of never, batch, run.\n"
+            "deploy_rollback is off, and has to be one of auto, never.\n"
+            "deploy_unreachable is ignore, and has to be one of warn, fail.\n",
         ),
         ({"deploy_revert": "run", "deploy_strategy": "host_pinned"}, "deploy_revert needs the strategy linear"),
         (

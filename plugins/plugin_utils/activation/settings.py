@@ -146,7 +146,7 @@ def read(name: str, variables: Mapping[str, Any]) -> Any:
 
 def _problems(variables: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for found in variables.values():
-        for name, value in found.items():
+        for name, value in sorted(found.items()):
             if name not in SETTINGS:
                 words = [one.removeprefix(PREFIX) for one in SETTINGS]
                 if similar := difflib.get_close_matches(name.removeprefix(PREFIX), words, n=1, cutoff=_SIMILAR):
