@@ -90,16 +90,14 @@ class ActionModule(OpsAction):
         pattern = ",".join(parts)
         groups: Mapping[str, list[str]] = self.variables["groups"]
         known = set(groups["all"])
+        if not any("nix_network" in self._of(host) for host in known):
+            raise self._no_network()
         if missing := settings.unmatched(split_host_pattern(parts), known, groups):
             raise self._no_machine(pattern, missing, groups)
         machines = [host for host in self._matching(parts) if host in self._all]
         strangers = [host for host in machines if "nix_network" not in self._of(host)]
-        if not [host for host in known if "nix_network" in self._of(host)] or (machines and machines == strangers):
-            raise OpsError(
-                "the inventory has no machine of a network",
-                state="nothing was touched",
-                next_step="Name a network with -i, and read the warnings above.",
-            )
+        if strangers and strangers == machines:
+            raise self._no_network()
         if strangers:
             left_out = ":!".join(["nixos", *strangers])
             raise OpsError(
@@ -126,6 +124,13 @@ class ActionModule(OpsAction):
             "ansible.builtin.inventory_hostnames", loader=self._loader, templar=self._templar
         )
         return [str(host) for host in lookup.run([",".join(pattern)], variables=self.variables)]
+
+    def _no_network(self) -> OpsError:
+        return OpsError(
+            "the inventory has no machine of a network",
+            state="nothing was touched",
+            next_step="Name a network with -i, and read the warnings above.",
+        )
 
     def _no_machine(self, pattern: str, missing: Sequence[str], groups: Iterable[str]) -> OpsError:
         there = ", ".join(sorted(set(groups) - {"all", "ungrouped"}))

@@ -198,7 +198,7 @@ def test_a_step_that_is_skipped_takes_no_other_with_it(target: Machine, project:
     for skipped in ("build", "build,copy,activate"):
         unbuilt = network.deploy("--skip-tags", skipped)
         assert unbuilt.exit_code == 2
-        assert "leave build out of --skip-tags" in unbuilt.of(CHECK)["msg"]
+        assert "Leave build out of --skip-tags" in unbuilt.of(CHECK)["msg"]
     assert set(toplevels(network.deployed("--skip-tags", "copy,activate"))) == {"target"}
     assert ssh.runs() == []
 
