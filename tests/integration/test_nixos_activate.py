@@ -422,7 +422,7 @@ def test_what_can_not_be_activated_is_refused(target, project):
           ignore_errors: true
         """,
     )
-    assert "no NixOS system in this machine's store" in outcome.of("Not in the machine's store")["msg"]
+    assert "not a NixOS system in this machine's store" in outcome.of("Not in the machine's store")["msg"]
     assert "not the path of a system" in outcome.of("In no store")["msg"]
     assert "not the path of a system" in outcome.of("A file in it")["msg"]
     assert "is not a valid profile" in outcome.of("No profile")["msg"]
