@@ -202,7 +202,7 @@ options:
   remember:
     description:
       - The machine's deployment. The activation is added to what is remembered of the machine, and
-        written to its own record, C(/var/lib/nix-ops/records) on it, which root alone can read. Then it becomes the
+        written to its own record, C(/nix/var/nix/nix-ops/records) on it, which root alone can read. Then it becomes the
         fact C(nix_ops) of the host.
       - The machine itself notes how an activation ended, also if it failed or no run saw its end, and
         M(nix.ops.deployment_prepare) finds the note.

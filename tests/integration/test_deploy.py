@@ -204,7 +204,7 @@ def test_a_step_that_is_skipped_takes_no_other_with_it(target: Machine, project:
 
     absent = network.deploy("--skip-tags", "copy")
     assert absent.exit_code == 2
-    assert "no NixOS system in this machine's store" in absent.of(ACTIVATE)["msg"]
+    assert "not a NixOS system in this machine's store" in absent.of(ACTIVATE)["msg"]
     assert "Next: Bring it there first" in absent.of(ACTIVATE)["msg"]
     assert standing(target) == before
 

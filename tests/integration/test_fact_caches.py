@@ -226,9 +226,9 @@ def test_what_the_first_version_wrote_is_read(machine: MachineFactory, project: 
     network = Network(project, target, source=SOURCE)
     written = Path(__file__).parents[1] / "states/schema-1.json"
     key = json.loads(written.read_text())["inputs"]["ssh_public_key"]
-    target.run("mkdir -p -m 0700 /var/lib/nix-ops /var/lib/nix-ops/records")
-    target.run(f"mkdir -m 0700 /var/lib/nix-ops/records/{UUID}")
-    target.run(f"cat >/var/lib/nix-ops/records/{UUID}/3.json", stdin=written.read_bytes())
+    target.run("mkdir -p -m 0700 /nix/var/nix/nix-ops /nix/var/nix/nix-ops/records")
+    target.run(f"mkdir -m 0700 /nix/var/nix/nix-ops/records/{UUID}")
+    target.run(f"cat >/nix/var/nix/nix-ops/records/{UUID}/3.json", stdin=written.read_bytes())
     first = network.deployed()
     assert first.of(INFO)["inputs"] == {"state_version": "23.11", "ssh_public_key": key}
     assert [one["time"] for one in record(target)["activations"][1:]] == [1764000000, 1763900000]

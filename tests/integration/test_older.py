@@ -45,6 +45,7 @@ pytestmark = pytest.mark.one_pair
 ATTEMPT = "0123456789abcdef"
 BOOT = "00000000-0000-0000-0000-000000000001"
 GUARD = "nix-ops-boot-guard.service"
+KEPT = "/nix/var/nix/nix-ops"
 FOUND = "what is remembered of it was found on the machine"
 MOVE_FACTS = "a network may copy its directory into the Nix store. Next: mkdir"
 JOINED = "the same activation is at work already; following it to its end"
@@ -385,3 +386,22 @@ def test_an_old_boot_guard_boots_back(older: Older) -> None:
     assert again.statuses(ACTIVATE) == {}
     assert gists(known(again)) == [(second, 0, True), *gists(remembered)]
     assert known(again)["inputs"] == remembered["inputs"]
+
+
+def test_a_system_with_an_old_boot_guard_boots_back(older: Older) -> None:
+    """As where a generation of the older version is deployed again."""
+    older.place("deployed")
+    target, first, second = older.target, older.toplevels["first"], older.toplevels["second"]
+    older.target.reboot()
+    boots, remembered = boots_of(target), older.remembered()
+    once_booted = "test $(readlink -f /run/booted-system) != $(readlink -f /run/current-system)"
+    checks = json.dumps({"deploy_health_checks": {"commands": [once_booted], "deadline": 1}})
+    run = older.deploy("second", "-e", checks, "-e", "deploy_reboot=when_needed", exit_code=2)
+    assert "its health checks failed after the reboot" in run.of(ACTIVATE)["msg"]
+    assert run.of(ACTIVATE)["rolled_back"]
+    assert (*standing(target), boots_of(target)) == (first, first, first, boots + 2)
+    again = older.deploy("first")
+    assert again.statuses(ACTIVATE) == {}
+    assert gists(known(again)) == [(second, 0, True), *gists(remembered)]
+    kept = target.run(f"find /{STATE} {KEPT} -type f -name 'trial*'", check=False).stdout
+    assert kept == ""

@@ -154,7 +154,7 @@ def test_a_system_of_the_users_own_on_a_host_of_no_network(target: Machine, proj
     assert standing(target) == (toplevel, target.toplevel, target.toplevel)
     assert target.run(["cat", "/etc/greeting"]).stdout == "hello"
     assert "ansible_facts" not in outcome.of(ACTIVATE)
-    assert target.run(["test", "-e", "/var/lib/nix-ops/records"], check=False).returncode == 1
+    assert target.run(["test", "-e", "/nix/var/nix/nix-ops/records"], check=False).returncode == 1
     again = project.play("-i", "target,", "site.yml")
     assert (again.exit_code, again.changed) == (0, False)
 

@@ -16,7 +16,7 @@ import testinfra
 from testinfra.host import Host
 
 EPHEMERAL = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
-RECORDS = "/var/lib/nix-ops/records"
+RECORDS = "/nix/var/nix/nix-ops/records"
 
 
 @pytest.fixture(scope="session", params=["db", "web"])

@@ -170,8 +170,8 @@ def _check_record(
             f"the machine{where} has a record that it is {record.state.machine} of this deployment",
             machine=machine.name,
             state="nothing was touched",
-            next_step="Correct deployment.targetHost. Where the machine has a new name in the network, remove"
-            f" /var/lib/nix-ops/records/{record.state.uuid} on it.",
+            next_step="Correct deployment.targetHost. If the machine has a new name in the network, run this on it:"
+            f" {records.removing(record.state.uuid)}",
         )
 
 

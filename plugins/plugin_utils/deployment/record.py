@@ -14,7 +14,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import Ac
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import YES, Key
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import RECORD
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine, place
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 
 # Give up after this many write conflicts.
@@ -64,6 +64,11 @@ def read_last(line: str | None, uuid: str) -> Activated | None:
             if known and (code.isdigit() or code == "-"):
                 return Activated(toplevel, action, None, None if code == "-" else int(code), int(when), back != "no")
     return None
+
+
+def removing(uuid: str) -> str:
+    """Return the command that removes a machine's record of this deployment, wherever it is."""
+    return f"rm -rf {place('records')}/{uuid} {place('old_records')}/{uuid}"
 
 
 def write(machine: Machine, state: State) -> State:
