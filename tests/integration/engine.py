@@ -46,7 +46,7 @@ SETTLED = ("even", "odd")
 # What a deploy says at its end.
 DONE = "activation finished successfully"
 
-_GUARD = Path(protocol.__file__).parent / "nix" / "boot-guard.nix"
+_GUARD = Path(protocol.__file__).parents[1] / "network" / "boot-guard.nix"
 _OPTIONS: Any = NIXOS_ACTIVATE["argument_spec"]
 _DEFAULTS = {name: option.get("default") for name, option in _OPTIONS.items()}
 

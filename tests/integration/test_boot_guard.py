@@ -21,7 +21,7 @@ from integration.tasks import wait_for
 
 pytestmark = pytest.mark.one_pair
 
-TRIAL = "/var/lib/nix-ops/trial"
+TRIAL = "/nix/var/nix/nix-ops/trial"
 PROFILE = "/nix/var/nix/profiles/system"
 UNIT = "nix-ops-boot-guard.service"
 OTHER_KERNEL = "boot.kernelPackages = pkgs.linuxPackages_latest;"
@@ -112,20 +112,20 @@ class Trial:
         assert after["leftovers"] == []
         assert files(self.target) == ["last-activation"]
         assert self.target.run(["cat", "/var/lib/booted"]).stdout.split() == [self.new] * boots
-        last = self.target.run(["cat", "/var/lib/nix-ops/last-activation"]).stdout.split()
+        last = self.target.run(["cat", "/nix/var/nix/nix-ops/last-activation"]).stdout.split()
         assert (last[1], last[-1]) == (self.new, "reboot")
 
 
 def files(target: Machine) -> list[str]:
     """What the machine keeps of its deployments."""
-    return target.run(["ls", "-A", "/var/lib/nix-ops"]).stdout.split()
+    return target.run(["ls", "-A", "/nix/var/nix/nix-ops"]).stdout.split()
 
 
 def begin(controller: Controller, systems: dict[str, str], how: str = "new") -> Trial:
     """Make a new system what the machine boots next."""
     target = controller.target
     # What an earlier test has left behind.
-    target.run(f"rm -f /var/lib/booted {TRIAL}* /var/lib/nix-ops/boot-unfinished; systemctl reset-failed")
+    target.run(f"rm -f /var/lib/booted {TRIAL}* /nix/var/nix/nix-ops/boot-unfinished; systemctl reset-failed")
     before, new = settle(controller, systems), systems[how]
     assert controller.activate(new, action="boot").done.changed
     assert standing(target) == (before["running"], new, new)

@@ -122,9 +122,11 @@ def test_a_job_that_would_lose_its_state_is_refused(machine: MachineFactory, pro
     network = Network(project, target, source=SOURCE)
     project.environment["AWX_PRIVATE_DATA_DIR"] = str(project.directory)
     jobs = {
-        "of the facts in": {"CACHE_PLUGIN_CONNECTION": str(project.directory / "artifacts/1/fact_cache")},
+        "AWX and ansible-runner collect no facts from": {
+            "CACHE_PLUGIN_CONNECTION": str(project.directory / "artifacts/1/fact_cache")
+        },
         "facts are kept in memory alone": {"CACHE_PLUGIN": "memory"},
-        f"{project.directory}/.nix-ops/facts is gone at the end of the job": {},
+        f"{project.facts} is gone at the end of the job": {},
     }
     for what, settings in jobs.items():
         for name, value in settings.items():
@@ -224,17 +226,17 @@ def test_what_the_first_version_wrote_is_read(machine: MachineFactory, project: 
     network = Network(project, target, source=SOURCE)
     written = Path(__file__).parents[1] / "states/schema-1.json"
     key = json.loads(written.read_text())["inputs"]["ssh_public_key"]
-    target.run("mkdir -p -m 0700 /var/lib/nix-ops /var/lib/nix-ops/records")
-    target.run(f"mkdir -m 0700 /var/lib/nix-ops/records/{UUID}")
-    target.run(f"cat >/var/lib/nix-ops/records/{UUID}/3.json", stdin=written.read_bytes())
+    target.run("mkdir -p -m 0700 /nix/var/nix/nix-ops /nix/var/nix/nix-ops/records")
+    target.run(f"mkdir -m 0700 /nix/var/nix/nix-ops/records/{UUID}")
+    target.run(f"cat >/nix/var/nix/nix-ops/records/{UUID}/3.json", stdin=written.read_bytes())
     first = network.deployed()
     assert first.of(INFO)["inputs"] == {"state_version": "23.11", "ssh_public_key": key}
     assert [one["time"] for one in record(target)["activations"][1:]] == [1764000000, 1763900000]
     # The same as an entry of the cache.
     forget(project)
-    (project.directory / ".nix-ops/facts").mkdir(parents=True)
+    project.facts.mkdir(parents=True)
     facts = {"nix_ops": {UUID: record(target)}}
-    (project.directory / ".nix-ops/facts/s1_target").write_text(json.dumps({"__payload__": json.dumps(facts)}))
+    (project.facts / "s1_target").write_text(json.dumps({"__payload__": json.dumps(facts)}))
     again = network.deployed()
     assert not again.changed
     assert FOUND not in again.output

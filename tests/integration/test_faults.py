@@ -370,6 +370,6 @@ def test_a_toplevel_that_is_not_on_the_machine(project, target, controller):
     system = build_system(project, f'{{ environment.etc.note.text = "{new_salt()}"; }}')
     with untouched(target):
         message = controller.activate(system).failed
-    assert f"{system} is no NixOS system in this machine's store" in message
+    assert f"{system} is not a NixOS system in this machine's store" in message
     assert "State: nothing was activated" in message
     assert "Next: " in message

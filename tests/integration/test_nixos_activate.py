@@ -422,10 +422,10 @@ def test_what_can_not_be_activated_is_refused(target, project):
           ignore_errors: true
         """,
     )
-    assert "no NixOS system in this machine's store" in outcome.of("Not in the machine's store")["msg"]
-    assert "no path of a system" in outcome.of("In no store")["msg"]
-    assert "no path of a system" in outcome.of("A file in it")["msg"]
-    assert "is no profile" in outcome.of("No profile")["msg"]
+    assert "not a NixOS system in this machine's store" in outcome.of("Not in the machine's store")["msg"]
+    assert "not the path of a system" in outcome.of("In no store")["msg"]
+    assert "not the path of a system" in outcome.of("A file in it")["msg"]
+    assert "is not a valid profile" in outcome.of("No profile")["msg"]
     assert "must be one of" in outcome.of("No action")["msg"]
     assert target.inspect() == before
 

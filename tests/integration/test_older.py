@@ -45,7 +45,9 @@ pytestmark = pytest.mark.one_pair
 ATTEMPT = "0123456789abcdef"
 BOOT = "00000000-0000-0000-0000-000000000001"
 GUARD = "nix-ops-boot-guard.service"
+KEPT = "/nix/var/nix/nix-ops"
 FOUND = "what is remembered of it was found on the machine"
+MOVE_FACTS = "a network may copy its directory into the Nix store. Next: mkdir"
 JOINED = "the same activation is at work already; following it to its end"
 
 # The boot guard of the recording, in the place of this version's.
@@ -220,7 +222,12 @@ def test_a_deployed_machine(older: Older) -> None:
     assert {name: after[name] for name in same} == {name: before[name] for name in same}
     # What was built is kept from being collected, by a link of the project's.
     roots = nix("nix-store", "--query", "--roots", older.toplevels["first"])
-    assert f"{older.project.directory}/" in roots
+    assert f"{older.project.directory}/state/nix.ops/toplevels/{UUID}/target" in roots
+    assert not list((older.project.directory / ".nix-ops/toplevels").glob("*"))
+    # Its ansible.cfg is the user's: the facts go on to be used, and the run tells how to move them.
+    assert MOVE_FACTS in first.output.replace("\n", " ")
+    assert list((older.project.directory / ".nix-ops/facts").iterdir())
+    assert not (older.project.directory / "state/nix.ops/facts").exists()
 
 
 def test_a_fact_cache_of_awx(older: Older, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -379,3 +386,22 @@ def test_an_old_boot_guard_boots_back(older: Older) -> None:
     assert again.statuses(ACTIVATE) == {}
     assert gists(known(again)) == [(second, 0, True), *gists(remembered)]
     assert known(again)["inputs"] == remembered["inputs"]
+
+
+def test_a_system_with_an_old_boot_guard_boots_back(older: Older) -> None:
+    """As where a generation of the older version is deployed again."""
+    older.place("deployed")
+    target, first, second = older.target, older.toplevels["first"], older.toplevels["second"]
+    older.target.reboot()
+    boots, remembered = boots_of(target), older.remembered()
+    once_booted = "test $(readlink -f /run/booted-system) != $(readlink -f /run/current-system)"
+    checks = json.dumps({"deploy_health_checks": {"commands": [once_booted], "deadline": 1}})
+    run = older.deploy("second", "-e", checks, "-e", "deploy_reboot=when_needed", exit_code=2)
+    assert "its health checks failed after the reboot" in run.of(ACTIVATE)["msg"]
+    assert run.of(ACTIVATE)["rolled_back"]
+    assert (*standing(target), boots_of(target)) == (first, first, first, boots + 2)
+    again = older.deploy("first")
+    assert again.statuses(ACTIVATE) == {}
+    assert gists(known(again)) == [(second, 0, True), *gists(remembered)]
+    kept = target.run(f"find /{STATE} {KEPT} -type f -name 'trial*'", check=False).stdout
+    assert kept == ""

@@ -139,11 +139,11 @@ if NIXPKGS:
         assert settings == {
             "[Unit]",
             "Before=shutdown.target",
-            "ConditionPathExists=/var/lib/nix-ops/trial",
+            "ConditionPathExists=/nix/var/nix/nix-ops/trial",
             "Conflicts=shutdown.target",
             "DefaultDependencies=false",
             "IgnoreOnIsolate=true",
-            "RequiresMountsFor=/nix/store /var/lib/nix-ops",
+            "RequiresMountsFor=/nix/store /nix/var/nix/nix-ops",
             "X-StopOnRemoval=false",
         }
         assert {"X-RestartIfChanged=false", "Type=simple"} <= set(service.splitlines())

@@ -111,7 +111,7 @@ def network(project: Project, before: dict[str, Any], target: Machine) -> Networ
 
 def kept(target: Machine) -> list[str]:
     """What the machine keeps of its deployments, beside their records."""
-    return [name for name in target.run(["ls", "-A", "/var/lib/nix-ops"]).stdout.split() if name != "records"]
+    return [name for name in target.run(["ls", "-A", "/nix/var/nix/nix-ops"]).stdout.split() if name != "records"]
 
 
 def rebooted(target: Machine, before: dict[str, Any], new: str) -> None:

@@ -25,7 +25,7 @@ from integration.tasks import GATE, close_gate, open_gate, read_until, wait_for
 
 UUID = "9e8652aa-e64a-11f1-b7ab-02fc00000001"
 SOURCE = f"uuid: {UUID}\n"
-RECORDS = f"/var/lib/nix-ops/records/{UUID}"
+RECORDS = f"/nix/var/nix/nix-ops/records/{UUID}"
 BROKEN = 'system.activationScripts.broken = "echo it is broken >&2; false";'
 
 
@@ -37,7 +37,7 @@ def target(machine: MachineFactory) -> Machine:
 
 def cached(project: Project, host: str = "target") -> dict[str, Any]:
     """What the fact cache has of a host."""
-    file = project.directory / f".nix-ops/facts/s1_{host}"
+    file = project.facts / f"s1_{host}"
     if "ANSIBLE_CACHE_PLUGIN" in project.environment or not file.exists():
         return asked(project, host)
     payload = json.loads(file.read_text())["__payload__"]
@@ -64,7 +64,7 @@ def record(machine: Machine) -> dict[str, Any]:
 def forge(machine: Machine, document: object) -> None:
     """Put something in the place of a machine's record, as whoever broke into it could."""
     text = document if isinstance(document, str) else json.dumps(document)
-    machine.run(f"mkdir -p -m 0700 /var/lib/nix-ops {RECORDS}; cat >{RECORDS}/900.json", stdin=text.encode())
+    machine.run(f"mkdir -p -m 0700 /nix/var/nix/nix-ops {RECORDS}; cat >{RECORDS}/900.json", stdin=text.encode())
 
 
 def public_key(project: Project, machine: str = "target") -> str:
@@ -74,7 +74,7 @@ def public_key(project: Project, machine: str = "target") -> str:
 
 def forget(project: Project) -> None:
     """Remove the fact cache."""
-    shutil.rmtree(project.directory / ".nix-ops/facts")
+    shutil.rmtree(project.facts)
 
 
 def refused(outcome: Outcome, task: str = INFO) -> str:
@@ -113,7 +113,9 @@ def test_the_first_deploy_says_and_does_what_nixops_does(target: Machine, projec
     )
     assert (found["acknowledged"]["address"], found["acknowledged"]["port"]) == (target.address, 22)
     assert found["members"] == ["target"]
-    modes = target.run(f"stat -c '%a %U' /var/lib/nix-ops /var/lib/nix-ops/records {RECORDS} {RECORDS}/*").stdout
+    modes = target.run(
+        f"stat -c '%a %U' /nix/var/nix/nix-ops /nix/var/nix/nix-ops/records {RECORDS} {RECORDS}/*"
+    ).stdout
     assert modes.split("\n")[:-1] == ["700 root", "700 root", "700 root", "600 root"]
     assert cached(project)[UUID] == asked(project)[UUID] == found
 
@@ -209,9 +211,9 @@ def test_check_mode_writes_no_state(target: Machine, project: Project) -> None:
     with untouched(target):
         preview = network.deployed("--check", "--diff")
     assert "setting state version to 24.05" in preview.output
-    assert not list((project.directory / ".nix-ops/facts").glob("*"))
+    assert not list(project.facts.glob("*"))
     assert not (project.directory / "state").exists()
-    assert target.run(["test", "-e", "/var/lib/nix-ops"], check=False).returncode == 1
+    assert target.run(["test", "-e", "/nix/var/nix/nix-ops"], check=False).returncode == 1
 
 
 def test_check_mode_changes_no_state(deployed: Deployed) -> None:
@@ -299,7 +301,7 @@ def test_a_controller_that_was_killed_finds_out_what_became_of_its_activation(
     open_gate(target)
     wait_for(
         lambda: (
-            target.run(["grep", "-q", " 0 [0-9]* yes$", "/var/lib/nix-ops/last-activation"], check=False).returncode
+            target.run(["grep", "-q", " 0 [0-9]* yes$", "/nix/var/nix/nix-ops/last-activation"], check=False).returncode
             == 0
         ),
         "end",
@@ -336,7 +338,7 @@ def test_a_damaged_cache_file(deployed: Deployed) -> None:
     network = deployed("target", source=SOURCE)
     project, [target] = network.project, network.machines
     before = cached(project)[UUID]
-    [file] = (project.directory / ".nix-ops/facts").iterdir()
+    [file] = project.facts.iterdir()
     file.write_text('{"__payload__": "cut o')
     with untouched(target):
         # Ansible itself ends the run there.
@@ -529,7 +531,8 @@ def test_a_system_that_someone_else_has_deployed_is_left_alone_where_the_user_wa
         # The closure is there by then, which is no activation.
         never = network.deploy(*careful, "--skip-tags", "copy")
     assert (
-        f"the machine runs {target.toplevel}, which nothing that is remembered of it knows" in never.of(ACTIVATE)["msg"]
+        f"the machine runs {target.toplevel}, which no remembered activation has brought there"
+        in never.of(ACTIVATE)["msg"]
     )
     network.deployed()
     network.define(one="uno")
@@ -585,14 +588,14 @@ def test_a_key_of_the_users_own_is_taken(deployed: Deployed) -> None:
 def test_a_full_disk_keeps_the_deployment_from_no_end(deployed: Deployed) -> None:
     network = deployed("target", source=SOURCE)
     project, [target] = network.project, network.machines
-    target.run("mkdir -p /run/small; mount -t tmpfs -o size=4k tmpfs /var/lib/nix-ops/records")
-    target.run("head -c 4096 /dev/zero >/var/lib/nix-ops/records/full")
+    target.run("mkdir -p /run/small; mount -t tmpfs -o size=4k tmpfs /nix/var/nix/nix-ops/records")
+    target.run("head -c 4096 /dev/zero >/nix/var/nix/nix-ops/records/full")
     network.define(one="uno")
     done = network.deployed()
     assert "its own record could not be written" in done.output
     assert standing(target)[0] == toplevels(done)["target"]
     assert len(cached(project)[UUID]["activations"]) == 2
-    target.run("umount /var/lib/nix-ops/records")
+    target.run("umount /nix/var/nix/nix-ops/records")
     healed = network.deployed()
     assert healed.statuses(ACTIVATE) == {"target": "changed"}
     assert record(target)["activations"] == cached(project)[UUID]["activations"]

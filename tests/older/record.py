@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from ansible.release import __version__ as core
 
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import place
 from fleet import Fleet, Machine
 from integration.conftest import MachineFactory, fleet, machine
 from integration.networks import toplevels
@@ -35,7 +36,6 @@ from older.deployment import (
     OTHER_KERNEL,
     OUR_CACHE,
     SECOND,
-    STATE,
     UUID,
     archive,
     boot_id,
@@ -54,7 +54,15 @@ FACTS = ".nix-ops/facts"
 OF_A_PROJECT = ("ansible.cfg", "example.network.yml", ".nix-ops/.gitignore", ".nix-ops/toplevels", "state")
 
 # Part of every toplevel; where one file reads the other, their places are those of the collection.
-BOOT_GUARD = ("nix/boot-guard.nix", "sh/boot_guard.sh")
+BOOT_GUARD = (
+    "network/boot-guard.nix",
+    "machine/places.sh",
+    "activation/shared.sh",
+    "activation/boot_guard.sh",
+)
+
+# What a machine keeps.
+STATE = place("kept").lstrip("/")
 
 # Stands before systemd-run on the machine, and notes how it is called and what there is then.
 NOTING = """#!/bin/sh

@@ -207,7 +207,7 @@ def test_boot_guard_is_a_unit_of_every_machine_that_boots_by_itself(tmp_path: Pa
     assert {
         "DefaultDependencies=false",
         "IgnoreOnIsolate=true",
-        "ConditionPathExists=/var/lib/nix-ops/trial",
+        "ConditionPathExists=/nix/var/nix/nix-ops/trial",
         "X-StopOnRemoval=false",
         "X-RestartIfChanged=false",
     } <= set(lines)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 
 import pytest
@@ -15,7 +16,9 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import (
     ConnectionLost,
     Machine,
     compose,
-    encode_word,
+    export,
+    place,
+    quote,
 )
 from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed
 
@@ -56,18 +59,29 @@ def run(shell, words=(), environment=None, data=""):
         "'single' \"double\" \\back",
         "-n",
         "%041",
-        "w:e:",
         "grün",
-        "a\tb",
+        "a\tb\rc",
+        "\n\nboth ends\n\n",
+        "\n",
+        "'",
+        "''\\'\"'",
+        "!history $((1)) ${x} *?[a] ~ # & | ; < > ( )",
+        # Not UTF-8, and what dash and busybox use inside for themselves.
+        os.fsdecode(bytes(range(0x80, 0x100))),
+        os.fsdecode(b"a\x81'\x88\x7f\x01\x02\n\xff"),
+        "long '\n" * 15_000,
     ],
+    ids=lambda word: repr(word[:12]),
 )
 def test_a_word_arrives_as_it_is(shell, word):
-    assert run(shell, (word,)).stdout.decode() == f"<{word}> GREETING=<> data=<>"
+    raw = os.fsencode(word)
+    done = run(shell, (word, word), {"GREETING": word}, f"{word}\n")
+    assert (done.stdout, done.stderr) == (b"<%s><%s> GREETING=<%s> data=<%s\n>" % (raw, raw, raw, raw), b"")
 
 
 def test_words_variables_and_data_do_not_mix(shell):
-    done = run(shell, ("a", "b c"), {"GREETING": "it's\n$HOME"}, "line 1\n$(id) `id`\nWORDS-\n")
-    assert done.stdout.decode() == "<a><b c> GREETING=<it's\n$HOME> data=<line 1\n$(id) `id`\nWORDS-\n>"
+    done = run(shell, ("a", "b c"), {"GREETING": "it's\n$HOME"}, "line 1\n$(id) `id`\nDATA-\n")
+    assert done.stdout.decode() == "<a><b c> GREETING=<it's\n$HOME> data=<line 1\n$(id) `id`\nDATA-\n>"
 
 
 def test_a_large_amount_of_data_arrives_whole(shell):
@@ -85,12 +99,20 @@ def test_a_value_with_nul_is_refused():
 
 
 def test_a_variable_without_a_proper_name_is_refused():
-    with pytest.raises(OpsError, match="'A B'"):
+    with pytest.raises(OpsError, match="'A B' is not a valid name"):
         compose(SHOW, (), {"A B": "x"}, "")
 
 
-def test_an_encoded_word_has_nothing_that_a_shell_reads():
-    assert encode_word("a b'$(c)\n") == "a%040b%047%044%050c%051%012"
+@pytest.mark.parametrize("write", [quote, lambda value: export({"A": value})])
+def test_a_value_with_nul_is_never_quoted(write):
+    with pytest.raises(OpsError, match="NUL"):
+        write("a\0b")
+
+
+def test_the_environment_does_not_replace_a_place(shell):
+    text = compose('main() { echo "$nix_ops_records"; }', (), {"nix_ops_records": "/tmp"}, "")
+    said = subprocess.run([*shell, "-s"], input=text, capture_output=True, check=True)
+    assert said.stdout.decode().splitlines()[-1] == place("records") == "/nix/var/nix/nix-ops/records"
 
 
 def answering(stdout, exit_code=0):

@@ -73,15 +73,17 @@ def test_nothing_changed_asks_nix_once(tmp_path: Path, runs: Runs) -> None:
     assert (first.definitions, first.derivations) == (second.definitions, second.derivations)
 
 
-def test_own_files_of_another_release_ask_nix_anew(tmp_path: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = Path(evaluation._NIX)
-    for name in ("nix", "sh"):
-        shutil.copytree(own.parent / name, tmp_path / "own" / name)
-    monkeypatch.setattr(evaluation, "_NIX", str(tmp_path / "own" / "nix"))
+@pytest.mark.parametrize("file", ["activation/boot_guard.sh", "activation/shared.sh", "machine/places.sh"])
+def test_own_files_of_another_release_ask_nix_anew(
+    tmp_path: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    for name in ("network", "activation", "machine"):
+        shutil.copytree(Path(evaluation._NIX).parent / name, tmp_path / "own" / name)
+    monkeypatch.setattr(evaluation, "_NIX", str(tmp_path / "own" / "network"))
     files = write(tmp_path, n="{ machine = { }; }")
     first = runs.evaluate(*files)
-    with (tmp_path / "own" / "sh" / "boot_guard.sh").open("a") as guard:
-        guard.write("true\n")
+    with (tmp_path / "own" / file).open("a") as script:
+        script.write("true\n")
     second = runs.evaluate(*files)
     assert runs.count == 2
     assert second.derivations != first.derivations

@@ -1,35 +1,52 @@
 # shellcheck shell=sh disable=SC2154
-# The job that activates a toplevel, as the machine runs it by itself.
+# The job that activates a toplevel. It runs on the machine by itself and needs no controller.
 # sh job DIRECTORY         activates.
-# sh job DIRECTORY guard   is run after that, however it ended, and ends in order what was killed.
-# The action switch is done as test, acknowledgement, profile, boot: a machine that breaks half way still boots
-# what it ran before, and one that can't be reached any more goes back to it.
-# The files of the directory: plan (the settings, job_NAME), variables (the user's), ways_in (what let somebody in
-# before), log, step (where it is), code (the exit code of the switch), reached (someone got in, and checks the health),
-# decision (what became of that), reboot (someone is there to see it), rolled_back, journal, rc (the exit code, written
-# last; - where it was killed).
+# sh job DIRECTORY guard   systemd runs this after the job. It cleans up if the job was killed.
+# The action switch is done in four steps: test, acknowledgement, profile, boot. A machine that breaks in between still
+# boots what it ran before, and a machine that can't be reached any more goes back to it.
+# Before this text stand the user's variables, places.sh, kept.sh, shared.sh and the settings (job_NAME).
+# Files of the directory:
+#   before      what ran and booted before the activation
+#   ways_in     the units that let somebody in before
+#   log         the output
+#   step        the current step
+#   code        the exit code of the switch
+#   reached     made by the controller: it got in again and checks the machine's health
+#   decision    keep or undo; made by the controller, or by the machine after its wait
+#   reboot      made by the controller: it is there to follow a reboot
+#   rolled_back yes, or reboot if it took one
+#   journal     the ends of the journals of failed units
+#   rc          the exit code, written last; - if the job was killed
 
-# The user's variables are read below: the names of these are none that he would choose.
 job_directory=$1 job_mode=${2-}
-job_root=/nix/var/nix/gcroots/nix-ops/before
-job_guard=nix-ops-boot-guard.service
 cd / || exit 1
 umask 022
-# shellcheck source=/dev/null
-. "$job_directory/variables"
-# shellcheck source=/dev/null
-. "$job_directory/plan"
+job_old=$(sed -n 's/^running //p' "$job_directory/before")
+job_old_generation=$(sed -n 's/^generation //p' "$job_directory/before")
+# Without switch-to-configuration, as during an installation, there is nothing to roll back to.
+[ -x "$job_old/bin/switch-to-configuration" ] || job_old='' job_rollback=never
 
-# How it ended, or - as long as it has not. A full disk keeps no activation from ending.
+# Note the result, or - until there is one. The controller reads it even if it was not there at the end.
+# Callers ignore a failure: a full disk must not keep an activation from ending.
 remember() { # EXIT-CODE
-    (umask 077 && mkdir -p "${job_last%/*}") &&
-        back=$(cat "$job_directory/rolled_back" 2>/dev/null || echo no) &&
-        echo "$job_deployment $job_new $job_action $1 $(date +%s) $back" >"$job_last.new" &&
-        mv "$job_last.new" "$job_last"
+    (umask 077 && mkdir -p "$nix_ops_kept") || return
+    back=$(cat "$job_directory/rolled_back" 2>/dev/null || echo no)
+    last="$job_deployment $job_new $job_action $1 $(date +%s) $back"
+    write_line "$last" "$nix_ops_last_activation" || return
+    if [ -e "$nix_ops_old_trial" ]; then
+        # The boot guard of version 0.1.0 notes there that the machine has booted back.
+        write_line "$last" "$nix_ops_old_last_activation"
+    else
+        rm -f "$nix_ops_old_last_activation"
+    fi
 }
 
-# The ends of the journals of the units that failed in this activation.
-journals() {
+write_line() { # LINE FILE
+    echo "$1" >"$2.new" && mv "$2.new" "$2"
+}
+
+# Print the ends of the journals of the units that failed in this activation.
+print_journals() {
     systemctl list-units --failed --plain --no-legend --full 2>/dev/null | while read -r unit _; do
         if grep -qxF "failed $unit" "$job_directory/before" && ! grep -qF "$unit" "$job_directory/log"; then
             continue
@@ -40,19 +57,18 @@ journals() {
     done
 }
 
-# Everything but the last word.
+# Record the result; the exit code is written later.
 settle() { # EXIT-CODE
     [ "$job_action" = dry-activate ] || remember "$1" || :
-    rm -f "$job_root"
-    [ "$1" = 0 ] || [ -f "$job_directory/journal" ] || journals >"$job_directory/journal"
+    rm -f "$nix_ops_root_before"
+    [ "$1" = 0 ] || [ -f "$job_directory/journal" ] || print_journals >"$job_directory/journal"
 }
 
-# An exit code of 0 keeps the unit from being marked as failed; the true one is in the file.
+# The job exits with 0, or systemd would mark the unit as failed. The real exit code is in the file.
 finish() { # EXIT-CODE
     settle "$1"
-    case $1 in 0 | 4) ;; *) rm -f "$job_trial" ;; esac
-    echo "$1" >"$job_directory/rc.new"
-    mv "$job_directory/rc.new" "$job_directory/rc"
+    case $1 in 0 | 4) ;; *) forget_trial ;; esac
+    write_line "$1" "$job_directory/rc"
     exit 0
 }
 
@@ -66,46 +82,34 @@ step() { # NAME COMMAND...
     "$@" || end_of_step $?
 }
 
-# Where the new system does not run, the profile is put back as well: it names nothing that neither runs nor boots.
+# If the new system does not run, set the profile back too. It would name a system that neither runs nor boots.
 end_of_step() { # EXIT-CODE
-    if [ -n "$job_old_generation" ] && [ "$(readlink -f /run/current-system)" != "$job_new" ] &&
-        [ -e "$job_unfinished" ]; then
+    if [ -n "$job_old_generation" ] && ! runs "$job_new" && is_boot_unfinished; then
         old=$(readlink -f "$job_profile-$job_old_generation-link")
         if nix-env --profile "$job_profile" --switch-generation "$job_old_generation" &&
             "$old/bin/switch-to-configuration" boot; then
-            rm -f "$job_unfinished"
+            finish_boot
         fi
     fi
     finish "$1"
 }
 
-# A machine that goes down in between, or whose boot loader fails, is not taken for done.
+# boot-unfinished tells the next run if the machine goes down in between or the boot loader fails.
 profile_and_boot() {
     step profile mkdir -p "${job_profile%/*}"
-    step profile mkdir -p -m 0700 "${job_unfinished%/*}"
-    if needs_reboot; then step profile write_trial; else rm -f "$job_trial"; fi
-    step profile touch "$job_unfinished"
+    step profile mkdir -p -m 0700 "$nix_ops_kept"
+    if needs_reboot; then step profile write_trial; else forget_trial; fi
+    step profile touch "$nix_ops_boot_unfinished"
     step profile set_profile
     step boot "$job_new/bin/switch-to-configuration" boot
-    step boot rm -f "$job_unfinished"
+    step boot finish_boot
 }
 
 set_profile() {
-    if [ -n "$job_generation" ] && [ "$(readlink -f "$job_profile-$job_generation-link")" = "$job_new" ]; then
-        nix-env --profile "$job_profile" --switch-generation "$job_generation"
-    else
-        nix-env --profile "$job_profile" --set "$job_new"
-    fi
+    set_generation "$job_profile" "$job_generation" "$job_new"
 }
 
-# The clock is that of the kernel, which nobody sets.
-uptime_in_seconds() {
-    read -r seconds _ </proc/uptime
-    echo "${seconds%.*}"
-}
-
-# Whoever makes the link decides, once (symlink(2)): the controller that got in again, or the machine that has
-# waited long enough. Where the controller got in and checks the machine's health, it has the time for that.
+# Wait for the decision and print it. If the controller got in and checks the machine's health, wait for that as well.
 await_decision() {
     at acknowledge
     echo "waiting to be reached over a new connection..." >&2
@@ -115,27 +119,23 @@ await_decision() {
             at check
             checks=yes end=$(($(uptime_in_seconds) + job_check_seconds + job_seconds))
         fi
-        [ "$(uptime_in_seconds)" -lt "$end" ] || ln -s undo "$job_directory/decision" 2>/dev/null || :
+        [ "$(uptime_in_seconds)" -lt "$end" ] || decide "$job_directory/decision" undo
         sleep 0.1
     done
     readlink "$job_directory/decision"
 }
 
-# A switch that hangs is ended: nobody could be locked out for longer than by one that hangs.
+# A switch that hangs is ended, or it would lock everybody out for good.
 switch() { # TOPLEVEL
     timeout --kill-after=30 "$job_switch_seconds" "$1/bin/switch-to-configuration" test
 }
 
-runs() { # TOPLEVEL
-    [ "$(readlink -f /run/current-system)" = "$1" ]
-}
-
-# The units that let somebody in, a line each.
-ways_in() {
+# Print the units that let somebody in, one a line.
+list_ways_in() {
     systemctl list-units --plain --no-legend --state=active 'ssh.s*' 'sshd.s*' 'sshd-unix*' | cut -d ' ' -f 1
 }
 
-# What is still queued may stop what has just been started; a job that takes long is not waited for.
+# Wait up to ten seconds for queued jobs of systemd. One of them may stop what has just been started.
 await_jobs() {
     tries=100
     while [ "$tries" -gt 0 ] && [ -n "$(systemctl list-jobs --no-legend)" ]; do
@@ -147,16 +147,16 @@ await_jobs() {
 is_back() {
     runs "$job_old" || return 1
     await_jobs
-    [ "$(systemctl is-system-running)" != maintenance ] && ! ways_in | grep -vqxFf - "$job_directory/ways_in"
+    [ "$(systemctl is-system-running)" != maintenance ] &&
+        ! list_ways_in | grep -vqxFf - "$job_directory/ways_in"
 }
 
-# Puts back what ran before. Where the ordinary way is of no use, since a target has stopped D-Bus and sshd, the old
-# system is activated by itself and systemd brought back to its default; where that is of no use, by a reboot, which
-# starts the old system.
+# Put back what ran before. If a target has stopped D-Bus and sshd, switch-to-configuration fails: then activate the old
+# system directly and start systemd's default target. If that fails too, reboot into the old system.
 roll_back() { # EXIT-CODE
-    # It refused to begin, or could not be run.
+    # The switch refused to start, or could not be run.
     case $1 in 1 | 100 | 126 | 127) ! is_back || finish "$1" ;; esac
-    [ "$1" = 0 ] || journals >"$job_directory/journal"
+    [ "$1" = 0 ] || print_journals >"$job_directory/journal"
     at rollback
     echo "going back to $job_old"
     switch "$job_old" || :
@@ -171,14 +171,14 @@ roll_back() { # EXIT-CODE
         echo yes >"$job_directory/rolled_back"
         finish "$1"
     fi
-    echo "the old system could not be activated; the machine is rebooted, and boots it"
+    echo "the old system could not be activated; rebooting the machine into it"
     echo reboot >"$job_directory/rolled_back"
     systemctl reboot || :
     finish "$1"
 }
 
-# switch-to-configuration refused before it touched anything, since only a reboot can start this system: its init is
-# another, or what inhibits a switch has changed.
+# Return whether switch-to-configuration refused before it touched anything because only a reboot can start this system:
+# it has another init, or an inhibitor of switches has changed.
 only_boots() {
     [ "$job_reboot" != never ] && [ "$job_action" = switch ] && ! runs "$job_new" || return 1
     case $job_code in
@@ -200,7 +200,7 @@ needs_reboot() {
     return 1
 }
 
-# The generation of what was booted, the newest where there are several.
+# Print the newest generation of the system that was booted; - if it has none.
 booted_generation() { # TOPLEVEL
     newest=-
     for link in "$job_profile"-*-link; do
@@ -213,37 +213,56 @@ booted_generation() { # TOPLEVEL
     echo "$newest"
 }
 
-# Has the new system, where it was never booted, boot what is booted now unless someone gets in: its boot guard reads
-# this. It is there before the boot entry is, so that no power cut comes too early.
+# Print where the new system's boot guard looks for a trial; nothing if the system has no boot guard.
+trial_of_new() {
+    guard=$job_new/etc/systemd/system/$nix_ops_guard_unit
+    # A masked unit is not a file and counts as missing.
+    [ -f "$guard" ] || return 0
+    for place in "$nix_ops_trial" "$nix_ops_old_trial"; do
+        if grep -qxF "ConditionPathExists=$place" "$guard"; then
+            echo "$place"
+            return
+        fi
+    done
+}
+
+# Have the new system boot back to what is booted now, unless somebody gets in. This is for a system that was never
+# booted. The trial has to be there before the boot entry: the power may fail in between.
 write_trial() {
     booted=$(readlink -f /run/booted-system)
     [ "$booted" != "$job_new" ] || return 0
-    # Where the user has it masked, it is none.
-    if [ ! -f "$job_new/etc/systemd/system/$job_guard" ] || [ ! -x "$booted/bin/switch-to-configuration" ]; then
-        echo "warning: $job_new has no boot guard: it does not boot back by itself where nobody can reach it"
+    trial=$(trial_of_new)
+    if [ -z "$trial" ] || [ ! -x "$booted/bin/switch-to-configuration" ]; then
+        echo "warning: $job_new has no boot guard: it does not boot back by itself if nobody can reach it"
         return 0
     fi
     (
         umask 077
-        echo "$job_new $booted $(booted_generation "$booted") $job_reboot_seconds $job_profile" >"$job_trial.new"
-    ) && sync "$job_trial.new" && mv "$job_trial.new" "$job_trial"
+        mkdir -p "${trial%/*}" &&
+            echo "$job_new $booted $(booted_generation "$booted") $job_reboot_seconds $job_profile" >"$trial.new"
+    ) && sync "$trial.new" && mv "$trial.new" "$trial" || return
+    for place in "$nix_ops_trial" "$nix_ops_old_trial"; do
+        [ "$place" = "$trial" ] || rm -f "$place"
+    done
+    # From now on a boot guard of version 0.1.0 may add to its copy.
+    [ "$trial" = "$nix_ops_trial" ] || remember - || :
 }
 
-# Someone has to be there to see it: a machine is not rebooted after its controller has gone.
+# Reboot only if the controller is there to follow it.
 reboot_if_seen() {
     settle "$job_code"
     at reboot
     end=$(($(uptime_in_seconds) + job_seconds))
     until [ -e "$job_directory/reboot" ]; do
         if [ "$(uptime_in_seconds)" -ge "$end" ]; then
-            rm -f "$job_trial"
+            forget_trial
             echo "nobody is there to see a reboot: the machine is not rebooted"
             finish "$job_code"
         fi
         sleep 0.1
     done
     systemctl reboot || {
-        rm -f "$job_trial"
+        forget_trial
         finish 1
     }
     exit 0
@@ -272,12 +291,12 @@ activate_and_await() {
 make_bootable() {
     [ "$job_action" = test ] || profile_and_boot
     [ "$job_action" = test ] || ! needs_reboot || reboot_if_seen
-    # The exit code is that of the switch.
+    # The exit code belongs to this step.
     [ "$job_code" = 0 ] || at activate
     finish "$job_code"
 }
 
-# What was killed: before anybody has got in, the machine goes back; afterwards it is brought to its end.
+# Clean up after a job that was killed. Before the acknowledgement, go back; after it, do the steps that are left.
 end_in_order() {
     [ ! -e "$job_directory/rc" ] || exit 0
     job_step=$(cat "$job_directory/step" 2>/dev/null)
@@ -287,29 +306,31 @@ end_in_order() {
         *-reboot)
             # The machine goes down.
             [ ! -e "$job_directory/reboot" ] || exit 0
-            rm -f "$job_trial"
+            forget_trial
             finish "$job_code"
             ;;
         boot-* | *-profile | *-boot) make_bootable ;;
     esac
     if [ "$job_rollback" = never ] || [ -z "$job_step" ]; then finish -; fi
-    ln -s undo "$job_directory/decision" 2>/dev/null || :
+    decide "$job_directory/decision" undo
     [ "$(readlink "$job_directory/decision")" != keep ] || make_bootable
     echo "the activation was killed"
-    # What it had begun is undone even where it runs not yet.
+    # Even if the new system does not run yet: part of the switch is done.
     roll_back -
 }
 
-# A system that is none, as while one is installed, is no place to go back to.
-[ -n "$job_old" ] || job_rollback=never
 job_code=0
 [ "$job_mode" != guard ] || end_in_order
-[ "$job_action" = dry-activate ] || remember - || :
-ways_in >"$job_directory/ways_in"
+if [ "$job_action" != dry-activate ]; then
+    # What can't be moved is still read where it is.
+    move_kept || :
+    remember - || :
+fi
+list_ways_in >"$job_directory/ways_in"
 case $job_action in
     switch | test)
-        # What runs now may be no generation.
-        [ -z "$job_old" ] || { mkdir -p "${job_root%/*}" && ln -sfn "$job_old" "$job_root"; } || :
+        # What runs now may not be a generation.
+        [ -z "$job_old" ] || { mkdir -p "${nix_ops_root_before%/*}" && ln -sfn "$job_old" "$nix_ops_root_before"; } || :
         activate_and_await
         make_bootable
         ;;

@@ -1,16 +1,15 @@
-# shellcheck shell=sh
-# Acknowledges the first boot of a new system, over a connection of its own, or has it undone at once. That this runs
-# at all proves that the machine can be reached. The answer: "decision" and the one that counts, or none if nothing waits.
+# shellcheck shell=sh disable=SC2154
+# Acknowledges the first boot of a new system over a new connection, or has the machine boot back at once. The connection
+# itself proves that the machine can be reached.
+# Prints "decision" and the decision that counts, or none if no boot guard waits.
 
 main() { # keep|undo
-    trial=/var/lib/nix-ops/trial
-    decision=/run/nix-ops-boot-decision
-    if [ -e "$trial" ] && read -r new _ <"$trial" && [ "$(toplevel /run/current-system)" = "$new" ] &&
-        ln -s "$1" "$decision" 2>/dev/null; then
-        # A trial that came back after a power cut would undo what was acknowledged.
-        [ "$1" = undo ] || { rm -f "$trial" && sync "${trial%/*}"; } || exit
+    find_trial
+    if [ -n "$trial_file" ] && runs "$trial_toplevel" && ln -s "$1" "$nix_ops_boot_decision" 2>/dev/null; then
+        # After a power cut the trial would undo what was acknowledged.
+        [ "$1" = undo ] || { rm -f "$trial_file" && sync "${trial_file%/*}"; } || exit
         echo "decision $1"
     else
-        echo "decision $(readlink "$decision" || echo none)"
+        echo "decision $(readlink "$nix_ops_boot_decision" || echo none)"
     fi
 }

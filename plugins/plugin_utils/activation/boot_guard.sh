@@ -1,64 +1,50 @@
-# shellcheck shell=sh
-# What nix-ops-boot-guard.service runs on a machine that boots a new system for the first time: where nobody
-# acknowledges that in time, the machine goes back to the system before. It is part of every toplevel.
-# The trial, written just before the reboot: a line "TOPLEVEL OLD GENERATION SECONDS PROFILE"; then the boot that it
-# is about, which is written here.
+# shellcheck shell=sh disable=SC2154
+# Run by nix-ops-boot-guard.service when a machine boots a new system for the first time. If nobody acknowledges the boot
+# in time, the machine goes back to the system it booted before. It is part of every toplevel.
 
-state=/var/lib/nix-ops
-trial=$state/trial
-last=$state/last-activation
-decision=/run/nix-ops-boot-decision
-root=/nix/var/nix/gcroots/nix-ops/trial
-
-read -r new old generation seconds profile <"$trial" || :
-# A unit has hardly a PATH of its own.
+read -r new old generation allowed profile <"$nix_ops_trial" || :
+# The PATH of a unit has hardly anything.
 PATH=$PATH:$old/sw/bin:/run/current-system/sw/bin:/nix/var/nix/profiles/default/bin
 export PATH
 
-# The journal may have stopped before.
+# The journal may have stopped already.
 say() {
     echo "$*" >&2 || :
 }
 
-runs() {
+runs_new() {
     [ "$(readlink -f /run/current-system)" = "$new" ]
 }
 
-uptime_in_seconds() {
-    read -r uptime _ </proc/uptime
-    echo "${uptime%.*}"
-}
-
 # Another system was chosen in the boot menu.
-if ! runs || [ "$(readlink -f /run/booted-system)" != "$new" ]; then exit 0; fi
+if ! runs_new || [ "$(readlink -f /run/booted-system)" != "$new" ]; then exit 0; fi
 
 boot=$(cat /proc/sys/kernel/random/boot_id)
-begun=$(sed -n 2p "$trial")
+begun=$(sed -n 2p "$nix_ops_trial")
 case $begun in
     '')
-        rm -f "$trial-failed"
-        { echo "$boot" >>"$trial" && sync "$trial"; } || :
+        rm -f "$nix_ops_trial_failed"
+        { echo "$boot" >>"$nix_ops_trial" && sync "$nix_ops_trial"; } || :
         ;;
     "$boot") ;;
-    # It went down before anybody got in, and might do so for ever.
-    *) seconds=0 ;;
+    # It went down before it was acknowledged. Another wait could end the same way.
+    *) allowed=0 ;;
 esac
-# The system before may be no generation, or one that is deleted meanwhile.
-{ mkdir -p "${root%/*}" && ln -sfn "$old" "$root"; } || :
+# The system before may not be a generation, or its generation was deleted.
+{ mkdir -p "${nix_ops_root_trial%/*}" && ln -sfn "$old" "$nix_ops_root_trial"; } || :
 
-end=$(($(uptime_in_seconds) + seconds))
-while [ ! -L "$decision" ] && [ "$(uptime_in_seconds)" -lt "$end" ]; do
+end=$(($(uptime_in_seconds) + allowed))
+while [ ! -L "$nix_ops_boot_decision" ] && [ "$(uptime_in_seconds)" -lt "$end" ]; do
     sleep 0.5
 done
-# Whoever has activated another system meanwhile got in.
-if ! runs; then
-    rm -f "$trial" "$root"
+# Another system was activated meanwhile, so the machine can be reached.
+if ! runs_new; then
+    rm -f "$nix_ops_trial" "$nix_ops_root_trial"
     exit 0
 fi
-# Whoever makes the link decides, once (symlink(2)).
-ln -s undo "$decision" 2>/dev/null || :
-if [ "$(readlink "$decision")" = keep ]; then
-    rm -f "$trial" "$root" "$decision"
+decide "$nix_ops_boot_decision" undo
+if [ "$(readlink "$nix_ops_boot_decision")" = keep ]; then
+    rm -f "$nix_ops_trial" "$nix_ops_root_trial" "$nix_ops_boot_decision"
     exit 0
 fi
 
@@ -69,35 +55,28 @@ mount_boot() {
     done 2>/dev/null
 }
 
-set_profile() {
-    if [ "$(readlink "$profile-$generation-link")" = "$old" ]; then
-        nix-env --profile "$profile" --switch-generation "$generation"
-    else
-        nix-env --profile "$profile" --set "$old"
-    fi
-}
-
 go_back() {
     mount_boot || :
-    touch "$state/boot-unfinished" && set_profile &&
-        NIXOS_NO_CHECK=1 "$old/bin/switch-to-configuration" boot && rm -f "$state/boot-unfinished"
+    touch "$nix_ops_boot_unfinished" && set_generation "$profile" "$generation" "$old" &&
+        NIXOS_NO_CHECK=1 "$old/bin/switch-to-configuration" boot && rm -f "$nix_ops_boot_unfinished"
 }
 
-remember() {
-    read -r deployment toplevel action code time _ <"$last" && [ "$toplevel" = "$new" ] &&
-        echo "$deployment $toplevel $action $code $time reboot" >"$last.new" && mv "$last.new" "$last"
+remember_return() {
+    read -r deployment toplevel action code time _ <"$nix_ops_last_activation" && [ "$toplevel" = "$new" ] &&
+        echo "$deployment $toplevel $action $code $time reboot" >"$nix_ops_last_activation.new" &&
+        mv "$nix_ops_last_activation.new" "$nix_ops_last_activation"
 }
 
-say "nobody got in within $seconds seconds after the reboot; going back to $old"
+say "nobody got in within $allowed seconds after the reboot; going back to $old"
 if ! said=$(go_back 2>&1); then
     say "$said"
     say "the boot entry of $old could not be written; the machine is left as it is"
-    rm -f "$root"
-    mv "$trial" "$trial-failed"
+    rm -f "$nix_ops_root_trial"
+    mv "$nix_ops_trial" "$nix_ops_trial_failed"
     exit 1
 fi
 say "$said"
-remember || :
-rm -f "$trial" "$root"
+remember_return || :
+rm -f "$nix_ops_trial" "$nix_ops_root_trial"
 sync
 systemctl reboot -i || systemctl reboot --force

@@ -1,14 +1,14 @@
 # shellcheck shell=sh
-# One look at a machine's health: whether units are active, and stay so without being started anew, and whether
-# commands succeed. The answer: a line "amiss TEXT" for each that is not so.
+# Checks a machine's health once: whether commands succeed, and whether units are active and stay so without a restart.
+# Prints a line "amiss TEXT" for each check that fails.
 
+# Print the state of a unit in one line: active, invocation, loaded, restarts, substate.
 state() { # UNIT
     systemctl show --property=ActiveState --property=SubState --property=NRestarts --property=InvocationID \
         --property=LoadState -- "$1" | sort | cut -d = -f 2- | paste -s -d ' '
 }
 
-# The words of a state are in the order of their properties: active, invocation, loaded, restarts, substate.
-active() { # UNIT STATE
+check_active() { # UNIT STATE
     case $2 in
         "active "*) return 0 ;;
         *" not-found "*) echo "amiss $1 does not exist" ;;
@@ -30,7 +30,7 @@ main() { # STABLE SECONDS unit=NAME|command=LINE...
                     0) ;;
                     124) printf 'amiss %s did not end in time\n' "$command" ;;
                     *)
-                        # The text of a command ends the line, and has no line break of its own.
+                        # Without line breaks: each line of the answer is one check.
                         said=$(printf '%s\n' "$said" | tail -n 3 | paste -s -d ' ' | cut -c 1-300)
                         printf 'amiss %s: exit code %s: %s\n' "$command" "$code" "$said"
                         ;;
@@ -42,17 +42,17 @@ main() { # STABLE SECONDS unit=NAME|command=LINE...
     for check; do
         case $check in unit=*) ;; *) continue ;; esac
         unit=${check#*=}
-        seen=$(state "$unit")
-        active "$unit" "$seen" || continue
+        before=$(state "$unit")
+        check_active "$unit" "$before" || continue
         watched="$watched
-$unit $seen"
+$unit $before"
     done
     [ -n "$watched" ] || return 0
     [ "$stable" = 0 ] || sleep "$stable"
-    echo "$watched" | while read -r unit seen; do
+    echo "$watched" | while read -r unit before; do
         [ -n "$unit" ] || continue
         now=$(state "$unit")
-        active "$unit" "$now" || continue
-        [ "${now% *}" = "${seen% *}" ] || echo "amiss $unit was started anew within $stable seconds"
+        check_active "$unit" "$now" || continue
+        [ "${now% *}" = "${before% *}" ] || echo "amiss $unit was restarted within $stable seconds"
     done
 }

@@ -1,9 +1,9 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The switching protocol: an activation runs detached on the machine and is followed live.
+"""Activates a toplevel: the activation runs detached on the machine, and the controller follows it live.
 
-It knows nothing of how a toplevel was built or copied.
+How the toplevel was built or copied does not matter here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, fi
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import answer, description, jobs
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Key
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Standing
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine, script
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import (
+    ConnectionLost,
+    Machine,
+    assign,
+    export,
+    place,
+    script,
+)
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 
 # What each exit code of switch-to-configuration means for a user
@@ -40,14 +47,14 @@ _EXIT_CODES = {
 _NEXT_STEPS = {
     1: "Read the lines above: they name the check, or what the boot loader said. Where it inhibits the switch,"
     " set 'reboot' to when_needed.",
-    4: "Look at the units named above; correct them and deploy again.",
+    4: "Read the journals of the units above, correct them and deploy again.",
     11: "Wait for the other switch to end, then run the same again.",
     100: "Set 'reboot' to when_needed, or use the action 'boot' and reboot the machine.",
     126: "Check that the system was built for this machine's kind of processor.",
     127: "Check that the system was built for this machine's kind of processor.",
 }
 
-# Why a machine refuses to begin an activation, and what to do about it.
+# Why a machine refuses to start an activation, and what to do about it.
 _REFUSALS = {
     "busy": "Wait for it to end, then run the same again.",
     "room": "Free room on the machine (df -h /run), then run the same again.",
@@ -57,7 +64,10 @@ _REFUSALS = {
 }
 
 
-_DIRECTORY = Key(re.compile("/run/nix-ops-[0-9a-f]{16}"))
+_PARTS_OF_JOB = ("machine/places", "machine/kept", "activation/shared")
+_JOB = "activation/activation_job"
+
+_DIRECTORY = Key(re.compile(re.escape(place("activations")) + "-[0-9a-f]{16}"))
 _BEGUN = {**description.STANDING, "started": _DIRECTORY, "joined": _DIRECTORY}
 _REFUSED = {"refused": Key(re.compile("start|" + "|".join(_REFUSALS)), required=True)}
 _OUTCOME = {**description.STANDING, "rolled_back": Key(re.compile("yes|reboot"))}
@@ -65,7 +75,7 @@ _OUTCOME = {**description.STANDING, "rolled_back": Key(re.compile("yes|reboot"))
 
 @dataclass(frozen=True)
 class Units:
-    """What an activation did with units, as it said it."""
+    """What an activation did with units, according to its output."""
 
     stopped: tuple[str, ...] = ()
     started: tuple[str, ...] = ()
@@ -77,12 +87,11 @@ class Units:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a machine is to run and boot.
+    """What a machine shall run and boot.
 
     :param action: ``switch``, ``boot``, ``test`` or ``dry-activate``.
-    :param profile: the profile that becomes the toplevel, for ``switch`` and ``boot``.
-    :param generation: the number that the profile is to stand at, where that generation leads to the toplevel; a new
-        one is made otherwise.
+    :param profile: the profile to set to the toplevel, for ``switch`` and ``boot``.
+    :param generation: the generation to use if it leads to the toplevel; otherwise a new one is made.
     """
 
     toplevel: str
@@ -91,13 +100,13 @@ class Goal:
     generation: int | None = None
 
     def check(self) -> None:
-        """Refuse what is no toplevel or profile before anything is touched.
+        """Check the toplevel and the profile.
 
-        :raises OpsError: naming the value.
+        :raises OpsError: if one is not valid.
         """
         if not nix.STORE_PATH.fullmatch(self.toplevel):
             raise OpsError(
-                f"{self.toplevel!r} is no path of a system in the Nix store",
+                f"{self.toplevel!r} is not the path of a system in the Nix store",
                 next_step="Give the toplevel that nix_build returned.",
             )
         description.check_profile(self.profile)
@@ -105,14 +114,14 @@ class Goal:
 
 @dataclass(frozen=True)
 class Policy:
-    """What is done where an activation does not go well, and whether the machine is rebooted.
+    """What to do if an activation fails, and whether to reboot the machine.
 
-    :param rollback: whether the machine goes back to what ran before, where the switch fails or nobody gets in again.
-    :param switch_timeout: after how many seconds a switch that does not end is ended.
-    :param confirm_timeout: for how many seconds the machine waits after the switch for someone to get in.
-    :param failed_units: what follows from units that failed: ``fail``, ``warn`` or ``rollback``.
+    :param rollback: whether the machine goes back to what ran before, if the switch fails or nobody gets in again.
+    :param switch_timeout: seconds after which a switch is ended.
+    :param confirm_timeout: seconds that the machine waits after the switch for somebody to get in.
+    :param failed_units: what failed units lead to: ``fail``, ``warn`` or ``rollback``.
     :param reboot: ``never``, ``when_needed`` or ``always``.
-    :param reboot_timeout: for how many seconds a machine that reboots waits for someone to get in.
+    :param reboot_timeout: seconds that the machine waits after a reboot for somebody to get in.
     """
 
     rollback: bool
@@ -123,9 +132,9 @@ class Policy:
     reboot_timeout: int = 600
 
     def check(self) -> None:
-        """Refuse times that are none before anything is touched.
+        """Check the times.
 
-        :raises OpsError: naming the value.
+        :raises OpsError: if one is not valid.
         """
         for name in ("switch_timeout", "confirm_timeout", "reboot_timeout"):
             if getattr(self, name) < 1:
@@ -138,12 +147,14 @@ class Policy:
 
 @dataclass(frozen=True)
 class Access:
-    """How an activation gets in again, and what it looks for there.
+    """How the controller gets in again, and what it checks.
 
-    :param confirm: answers the attempt in this directory over a new connection, as the second word says; raises
-        :class:`ConnectionLost` where it can't, and is tried again as long as the machine waits.
-    :param confirm_boot: the same for a machine that has booted, as the word says; answers with what counts.
-    :param check: checks the machine's health; answers with what is amiss. None where nothing is to be checked.
+    :param confirm: acknowledges the activation in a directory over a new connection. The second argument is the answer
+        (``acknowledge.sh``). Raises :class:`ConnectionLost` if it can't connect; it is tried again while the machine
+        waits.
+    :param confirm_boot: acknowledges the boot of a machine in the same way; returns the decision that counts.
+    :param check: checks the machine's health; returns the failed checks. None if there are no checks.
+    :param check_seconds: seconds that the checks may take.
     """
 
     confirm: Callable[[str, str], None]
@@ -156,18 +167,18 @@ class Access:
 class Activation:
     """An activation that ended.
 
-    :param toplevel: what was to be activated.
-    :param action: how.
-    :param before: what ran and booted before it.
-    :param after: what runs and boots now, asked from the machine.
-    :param exit_code: that of the step that ended it; None where it was killed.
-    :param step: the step it came to: ``activate``, ``acknowledge``, ``check``, ``rollback``, ``profile``, ``boot`` or
+    :param toplevel: the toplevel of the goal.
+    :param action: the action of the goal.
+    :param before: what ran and booted before.
+    :param after: what runs and boots now, as the machine says.
+    :param exit_code: the exit code of the last step; None if the activation was killed.
+    :param step: the last step: ``activate``, ``acknowledge``, ``check``, ``rollback``, ``profile``, ``boot`` or
         ``reboot``.
-    :param output: all that was said.
-    :param rolled_back: ``yes``, ``reboot`` where the machine had to be rebooted for it, or ``no``.
-    :param unhealthy: what the health checks found amiss.
-    :param journal: the ends of the journals of the units that failed, by unit.
-    :param rebooted: whether the machine was rebooted into what it was to run.
+    :param output: its whole output.
+    :param rolled_back: ``yes``, ``reboot`` if that took a reboot, or ``no``.
+    :param unhealthy: the failed health checks.
+    :param journal: the ends of the journals of failed units, by unit.
+    :param rebooted: whether the machine was rebooted into the toplevel.
     """
 
     toplevel: str
@@ -185,7 +196,7 @@ class Activation:
 
     @property
     def changed(self) -> bool:
-        """Whether anything on the machine is another now."""
+        """Whether the activation changed anything on the machine."""
         return self.action != "dry-activate" and (self.before != self.after or self.units != Units())
 
 
@@ -202,20 +213,20 @@ def activate(
 ) -> Activation:
     """Activate a toplevel that is in the machine's store.
 
-    The activation goes on whatever becomes of the connection or of the caller. One that is at work already, with
-    the same toplevel and action, is followed to its end instead.
+    The activation goes on if the connection or the controller is gone. If one with the same toplevel and action is at
+    work already, follow that one to its end.
 
-    :param holder: who activates, shown to others who find the machine busy.
-    :param deployment: the UUID of the deployment it is of, which the machine notes.
-    :param on_line: called with each line that is said, while it happens.
-    :param patience: for how many seconds in a row the machine may be out of reach.
-    :raises ActivationFailed: where it does not succeed, with what runs and what boots.
-    :raises OpsError: where it is not begun, or the machine is out of reach for too long.
+    :param holder: the user and process that activate, for others who find the machine busy.
+    :param deployment: the UUID of the deployment, which the machine notes.
+    :param on_line: called with each line of output at once.
+    :param patience: seconds in a row that the machine may be out of reach.
+    :raises ActivationFailed: if the activation fails, with what runs and what boots.
+    :raises OpsError: if it could not be started, or the machine is out of reach for too long.
     """
     goal.check()
     policy.check()
-    before, directory = _begin(machine, goal, policy, access, deployment, holder, on_line)
-    answers = _Answers(access, directory, machine, on_line)
+    before, directory = _start(machine, goal, policy, access, deployment, holder, on_line)
+    answers = _Acknowledgements(access, directory, machine, on_line)
     outcome = partial(
         machine.ask,
         *("activation/activation_outcome", directory, goal.profile),
@@ -226,7 +237,7 @@ def activate(
     try:
         ended = jobs.follow(machine, directory, on_line=on_line, patience=patience, on_step=answers)
         if ended.exit_code is None and ended.step == "reboot":
-            return _rebooted(machine, goal, policy, access, before, ended, on_line)
+            return _follow_reboot(machine, goal, policy, access, before, ended, on_line)
         told = jobs.patiently(outcome, machine.name, on_line=on_line, patience=patience)
     except OpsError:
         raise
@@ -242,10 +253,10 @@ def activate(
         ended.step or "activate",
         read_units(ended.log),
         ended.log,
-        # An answer that was lost on the way is not given twice.
+        # Asking removes the answer, so that one lost on the way does not come again.
         told.one("rolled_back") or ("yes" if ended.step == "rollback" else "no"),
         answers.unhealthy,
-        _journal(told.block),
+        _read_journal(told.block),
     )
     if what := _what_failed(done, ended, answers, policy):
         raise ActivationFailed(what, done, machine)
@@ -255,11 +266,11 @@ def activate(
     return done
 
 
-class _Answers:
-    """What an activation that waits for the controller is answered.
+class _Acknowledgements:
+    """Sends acknowledgements to a waiting activation.
 
-    Once the switch is done, the controller gets in over a new connection, until that succeeds or the machine waits no
-    longer; it checks the machine's health; and it says that it is there to see a reboot.
+    After the switch, get in over a new connection and check the machine's health. Try again while the machine waits.
+    Before a reboot, tell the machine that the controller is there to follow it.
     """
 
     def __init__(self, access: Access, directory: str, machine: Machine, on_line: LineSink) -> None:
@@ -299,7 +310,7 @@ class _Answers:
         self._told = True
 
 
-def _begin(
+def _start(
     machine: Machine,
     goal: Goal,
     policy: Policy,
@@ -308,24 +319,10 @@ def _begin(
     holder: str,
     on_line: LineSink,
 ) -> tuple[Standing, str]:
-    plan = {
-        "action": goal.action,
-        "new": goal.toplevel,
-        "profile": goal.profile,
-        "generation": goal.generation or "",
-        "holder": holder,
-        "deployment": deployment or "-",
-        "rollback": "auto" if policy.rollback else "never",
-        "failed_units": policy.failed_units,
-        "switch_seconds": policy.switch_timeout,
-        "seconds": policy.confirm_timeout,
-        "check_seconds": access.check_seconds,
-        "reboot": policy.reboot,
-        "reboot_seconds": policy.reboot_timeout,
-    }
-    words = (secrets.token_hex(8), " ".join(machine.environment), *(f"{name}={value}" for name, value in plan.items()))
+    words = (secrets.token_hex(8), goal.action, goal.toplevel, goal.profile, holder)
+    job = compose_job(goal, policy, machine.environment, access.check_seconds, deployment)
     try:
-        done = machine.run("activation/activation", *words, data=script("activation/activation_job"))
+        done = machine.run("activation/activation", *words, data=job)
     except ConnectionLost as lost:
         state = "it is not known whether the activation began; if it did, it goes on by itself"
         raise ConnectionLost(str(lost), state) from lost
@@ -356,7 +353,34 @@ def _begin(
     )
 
 
-def _rebooted(
+def compose_job(
+    goal: Goal, policy: Policy, environment: Mapping[str, str], check_seconds: int, deployment: str | None
+) -> str:
+    """Write the job that activates, with all that it has to know. It runs on the machine without the controller.
+
+    :param environment: variables for the switch. They go into this file, which only root can read: the environment of
+        a unit can be read by every user.
+    :param check_seconds: for how long the health checks may take.
+    """
+    settings = {
+        "job_action": goal.action,
+        "job_new": goal.toplevel,
+        "job_profile": goal.profile,
+        "job_generation": str(goal.generation or ""),
+        "job_deployment": deployment or "-",
+        "job_rollback": "auto" if policy.rollback else "never",
+        "job_failed_units": policy.failed_units,
+        "job_switch_seconds": str(policy.switch_timeout),
+        "job_seconds": str(policy.confirm_timeout),
+        "job_check_seconds": str(check_seconds),
+        "job_reboot": policy.reboot,
+        "job_reboot_seconds": str(policy.reboot_timeout),
+    }
+    # Our own variables come last, so that the user's can't replace them.
+    return "\n".join([export(environment), *map(script, _PARTS_OF_JOB), assign(settings), script(_JOB)])
+
+
+def _follow_reboot(
     machine: Machine,
     goal: Goal,
     policy: Policy,
@@ -365,7 +389,7 @@ def _rebooted(
     ended: jobs.Ended,
     on_line: LineSink,
 ) -> Activation:
-    """Wait for a machine that reboots, and have it keep what it has booted."""
+    """Wait for a machine that reboots, and acknowledge the boot."""
     came = reboot.await_boot(
         machine,
         goal.toplevel,
@@ -395,7 +419,7 @@ def _rebooted(
     return done
 
 
-def _journal(text: str) -> dict[str, tuple[str, ...]]:
+def _read_journal(text: str) -> dict[str, tuple[str, ...]]:
     """Read lines "UNIT TEXT"."""
     found: dict[str, tuple[str, ...]] = {}
     for line in text.split("\n"):
@@ -407,8 +431,8 @@ def _journal(text: str) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _what_failed(done: Activation, ended: jobs.Ended, answers: _Answers, policy: Policy) -> str | None:
-    """What failed, one sentence; None where all went well."""
+def _what_failed(done: Activation, ended: jobs.Ended, answers: _Acknowledgements, policy: Policy) -> str | None:
+    """Return what failed in one sentence; None if nothing did."""
     if ended.state == "gone":
         return "the machine was rebooted during the activation"
     back = {
@@ -427,10 +451,10 @@ def _what_failed(done: Activation, ended: jobs.Ended, answers: _Answers, policy:
         return f"nobody got in over a new connection within {policy.confirm_timeout} seconds{back}{why}"
     if ended.exit_code == 4 and done.rolled_back == "no" and policy.failed_units == "warn":
         return None
-    return _of_exit_code(done, ended.exit_code) + back
+    return _describe_exit_code(done, ended.exit_code) + back
 
 
-def _of_exit_code(activation: Activation, code: int) -> str:
+def _describe_exit_code(activation: Activation, code: int) -> str:
     if activation.step == "reboot":
         return f"the machine could not be rebooted (exit code {code})"
     if activation.step == "profile":
@@ -444,9 +468,9 @@ def _of_exit_code(activation: Activation, code: int) -> str:
 
 
 class ActivationFailed(OpsError):
-    """An activation that did not succeed; it carries all that is known of it.
+    """An activation that failed, with all that is known of it.
 
-    :param what: what failed, one sentence.
+    :param what: what failed, in one sentence.
     """
 
     def __init__(self, what: str, activation: Activation, machine: Machine) -> None:
@@ -487,10 +511,10 @@ _SAID = {
 
 
 def read_units(output: str) -> Units:
-    """Read from what ``switch-to-configuration`` said which units it stopped, started and so on.
+    """Read the units that were stopped, started and so on from the output of ``switch-to-configuration``.
 
-    A unit that is stopped and started again was restarted: that is how units are restarted
-    whose definition says nothing else (``stopIfChanged``).
+    A unit that is stopped and then started counts as restarted: by default units are restarted like this
+    (``stopIfChanged``).
     """
     said = {
         kind: {unit for line in pattern.findall(output) for unit in line.split(", ") if unit}

@@ -1,7 +1,7 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Waits for a machine that reboots, and has it keep what it has booted."""
+"""Waits for a machine that reboots, and acknowledges the boot."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 
-# What a machine that has booted answers to an acknowledgement (boot_acknowledge.sh).
+# The answer of boot_acknowledge.sh.
 DECISION = {"decision": Key(re.compile("keep|undo|none"), required=True)}
 
-# How long a machine may take, in seconds, to write the old boot entry and to go down, beside its booting.
+# Seconds for writing the old boot entry and going down, in addition to the boot itself.
 _BOOTING_BACK = 120.0
 
 
 @dataclass(frozen=True)
 class Boot:
-    """How a reboot ended.
+    """The result of a reboot.
 
     :param after: what runs and boots now.
-    :param what_failed: one sentence; None where the machine has booted what it was to boot, and keeps it.
-    :param booted_back: whether it has booted what it had booted before, by itself.
-    :param unhealthy: what the health checks found amiss.
+    :param what_failed: one sentence; None if the machine has booted the new system and keeps it.
+    :param booted_back: whether the machine has booted the old system by itself.
+    :param unhealthy: the failed health checks.
     """
 
     after: Standing
@@ -51,16 +51,16 @@ def await_boot(
     check: Callable[[], tuple[str, ...]] | None,
     on_line: LineSink,
 ) -> Boot:
-    """Wait until a machine has booted, by its boot id, and acknowledge it over a new connection.
+    """Wait until the boot id of a machine changes, and acknowledge the boot over a new connection.
 
-    :param toplevel: what it is to boot.
-    :param before: what it was, before it was told to reboot.
-    :param timeout: for how many seconds it waits itself, once it has booted, for someone to get in.
-    :param confirm: says ``keep`` or ``undo`` to its boot guard over a new connection; answers with what counts.
-    :param check: checks its health; answers with what is amiss. None where nothing is to be checked.
-    :raises OpsError: where it does not come back.
+    :param toplevel: the new system.
+    :param before: what ran and booted before the reboot.
+    :param timeout: seconds that the machine waits after its boot for somebody to get in.
+    :param confirm: sends ``keep`` or ``undo`` to the boot guard over a new connection; returns the final decision.
+    :param check: checks the machine's health; returns the failed checks. None if there are no checks.
+    :raises OpsError: if the machine does not come back.
     """
-    now = _booted(machine, before.boot_id, profile, timeout, on_line)
+    now = _await_other_boot(machine, before.boot_id, profile, timeout, on_line)
     if now is not None and now.running == toplevel:
         kept = keep(now, timeout=timeout, confirm=confirm, check=check, on_line=on_line)
         if kept is None:
@@ -74,13 +74,13 @@ def await_boot(
         reason, unhealthy = "the new system was not reached in time after the reboot, or went down again", ()
         first = before.boot_id
     if now is None or now.running == toplevel:
-        # It boots back by itself now.
-        now = _booted(machine, first, profile, timeout + _BOOTING_BACK, on_line) or _ask(machine, profile)
+        # It will boot back by itself.
+        now = _await_other_boot(machine, first, profile, timeout + _BOOTING_BACK, on_line) or _ask(machine, profile)
     if now is None:
         raise OpsError(
             f"the machine has not come back from a reboot within {timeout:.0f} seconds",
             machine=machine.name,
-            state="it was told to boot the new system; what it runs is not known",
+            state="it was told to boot the new system; it is not known what runs there",
             next_step="Look at its console. The boot menu has its old generations.",
         )
     if now.boot_id == before.boot_id:
@@ -98,11 +98,11 @@ def keep(
     check: Callable[[], tuple[str, ...]] | None,
     on_line: LineSink,
 ) -> tuple[str, tuple[str, ...]] | None:
-    """Check the health of a machine that has booted, and acknowledge it over a new connection.
+    """Check the health of a machine that has booted, and acknowledge the boot over a new connection.
 
-    :param booted: what it was seen at.
-    :param timeout: for how many seconds to try to get in.
-    :returns: None where it keeps what it has booted, otherwise why not, and what is amiss.
+    :param booted: what runs and boots there.
+    :param timeout: seconds to try to get in.
+    :returns: None if the machine keeps what it has booted; otherwise the reason and the failed checks.
     """
     unhealthy = check() if check else ()
     deadline = time.monotonic() + timeout
@@ -114,7 +114,7 @@ def keep(
             if time.monotonic() > deadline:
                 why = first_line(lost)
                 return f"{booted.running} was booted, and nobody got in over a new connection: {why}", unhealthy
-            # A refused connection answers at once; the machine is given a moment.
+            # Give the machine a moment: a refused connection answers at once.
             time.sleep(0.5)
     if unhealthy:
         on_line("it boots back")
@@ -126,14 +126,16 @@ def keep(
     return None
 
 
-def _booted(machine: Machine, boot_id: str | None, profile: str, timeout: float, on_line: LineSink) -> Standing | None:
-    """Wait for another boot than this one; None where it does not come about in time."""
+def _await_other_boot(
+    machine: Machine, boot_id: str | None, profile: str, timeout: float, on_line: LineSink
+) -> Standing | None:
+    """Wait for another boot than this one; return None if it does not happen in time."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         now = _ask(machine, profile)
         if now is not None and now.boot_id != boot_id:
             return now
-        # A machine that is going down still answers, one that is down refuses at once: it is given a moment.
+        # Give the machine a moment: it still answers while it goes down, and refuses at once when it is down.
         time.sleep(0.5)
     on_line(f"it has not booted within {timeout:.0f} seconds")
     return None

@@ -1,10 +1,12 @@
-# shellcheck shell=sh
-# Writes a revision of what the machine remembers of a deployment. It never replaces one: where another run was
-# faster, the answer is that run's record.
-# Standard input of main: the record. The answer: "written yes", or "record REVISION TEXT".
+# shellcheck shell=sh disable=SC2154
+# Writes a revision of a deployment's record. It never replaces one: if another run was faster, it prints that run's
+# record.
+# Standard input: the record. Prints "written yes" or "record REVISION TEXT".
 
 main() { # UUID REVISION
-    directory=$(records)/$1
+    # What can't be moved yet is still read where it is.
+    [ ! -d "$nix_ops_old_records" ] || is_activating || move_records || :
+    directory=$nix_ops_records/$1
     umask 077
     mkdir -p "$directory" || exit
     new=$directory/new.$$
@@ -13,17 +15,17 @@ main() { # UUID REVISION
         rm -f "$new"
         exit 1
     fi
-    newest=$(newest_revision "$1")
-    if [ "${newest:-0}" -ge "$2" ]; then
+    find_record "$1"
+    if [ "${revision:-0}" -ge "$2" ]; then
         rm -f "$new"
-        record "$1"
+        print_record "$1"
         return
     fi
-    # The name of a file is taken by one alone (link(2)).
+    # Only one run gets the name (link(2)).
     if ! ln "$new" "$directory/$2.json"; then
         rm -f "$new"
         [ -e "$directory/$2.json" ] || exit 1
-        record "$1"
+        print_record "$1"
         return
     fi
     rm -f "$new"
@@ -31,7 +33,7 @@ main() { # UUID REVISION
     for file in "$directory"/*; do
         number=${file##*/}
         case ${number%.json} in
-            # What another run was writing when it was killed; one that still writes may be done meanwhile.
+            # Left by a run that was killed. A run that is still writing is done within an hour.
             new.*) find "$file" -mmin +60 -exec rm -f {} + 2>/dev/null || : ;;
             '' | *[!0-9]* | ????????????????*) rm -f "$file" ;;
             *) [ "${number%.json}" -ge "$2" ] || rm -f "$file" ;;

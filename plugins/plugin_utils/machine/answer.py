@@ -1,11 +1,11 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads what a script on a machine answers.
+"""Reads the answer of a script on a machine.
 
-An answer is lines ``key value`` that end in a newline character alone. A machine may be broken into: only the keys of
-a schema are accepted, only values that match it, and not more of them than it allows. What a service on the machine
-can write, such as its journal, comes last, as a block of a stated length, and is never read as lines.
+An answer is lines ``key value``. A machine may be broken into: only the keys of a schema are accepted, only values that
+match it, and not more of them than it allows. Text that services can write, such as the journal, comes last, as a block
+of a stated length, and is never read as lines.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from ansible_collections.nix.ops.plugins.plugin_utils.nix import STORE_PATH
 # Largest answer in characters. The closure of a large system takes about 1 MB.
 _LARGEST = 16 * 1024 * 1024
 
-# How much of a line that is not valid a message shows, in characters.
+# Characters of an invalid line that a message shows.
 _SHOWN = 200
 
 
 @dataclass(frozen=True)
 class Key:
-    """What an answer may say under a key.
+    """The valid values of a key.
 
-    :param value: the pattern that the whole value matches.
-    :param most: how often the key may stand there.
-    :param required: whether it has to stand there.
+    :param value: the pattern of the whole value.
+    :param most: how often the key may occur.
+    :param required: whether the key has to occur.
     """
 
     value: re.Pattern[str]
@@ -42,7 +42,7 @@ Schema = Mapping[str, Key]
 
 YES = re.compile("yes")
 NUMBER = re.compile(r"[0-9]{1,15}")
-# ASCII that can be printed.
+# Printable ASCII.
 TEXT = re.compile(r"[ -~]*")
 WORD = re.compile(r"[!-~]+")
 STORE_PATHS = Key(STORE_PATH, most=1_000_000)
@@ -50,10 +50,10 @@ STORE_PATHS = Key(STORE_PATH, most=1_000_000)
 
 @dataclass(frozen=True)
 class Answer:
-    """What a script answered.
+    """The answer of a script.
 
     :param values: the values of each key, in their order.
-    :param block: what stands after the lines; empty if nothing does.
+    :param block: the block after the lines; empty if there is none.
     """
 
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -75,8 +75,8 @@ def read(text: str, schema: Schema, machine: str, *, block: str | None = None) -
     """Read an answer.
 
     :param machine: the machine's name, for messages.
-    :param block: the key of the line that announces a block, with the block's size in bytes; it is the last line.
-    :raises OpsError: if the answer is not one that the schema allows.
+    :param block: the key of the last line, which announces a block and has the block's size in bytes.
+    :raises OpsError: if the schema does not allow the answer.
     """
     if len(text) > _LARGEST:
         raise invalid(machine, f"it is longer than {_LARGEST} characters")

@@ -1,9 +1,9 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where an Ansible connection leads, and with which command ssh takes it there.
+"""Where an Ansible connection leads, and the ssh command that it runs.
 
-This is the one file that uses the private interfaces of Ansible's ssh connection.
+This is the only file that uses the private interfaces of Ansible's ssh connection.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 
 _SSH = ("ssh", "ansible.builtin.ssh")
 
-# The first value that ssh is given counts.
+# For ssh the first value of an option counts.
 _OF_ITS_OWN = "-o ControlMaster=no -o ControlPath=none"
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a host's SSH server is.
+    """The place of a host's SSH server.
 
-    :param port: None where ssh's own configuration tells it.
+    :param port: None if ssh's own configuration sets it.
     """
 
     address: str
     port: int | None
 
     def check(self) -> None:
-        """Refuse what is no place of an SSH server.
+        """Check the address and the port.
 
-        :raises OpsError: naming the value.
+        :raises OpsError: if one is not valid.
         """
         if not self.address or self.address.startswith("-") or any(one.isspace() for one in self.address):
-            raise OpsError(f"{self.address!r} is no address", next_step="Correct 'address'.")
+            raise OpsError(f"{self.address!r} is not a valid address", next_step="Correct 'address'.")
         if self.port is not None and not 0 < self.port < 65536:
-            raise OpsError(f"{self.port} is no port", next_step="Correct 'port'.")
+            raise OpsError(f"{self.port} is not a valid port", next_step="Correct 'port'.")
 
     def __str__(self) -> str:
         return f"{self.address} port {self.port or 22}"
@@ -55,7 +55,7 @@ def is_ssh(connection: Any) -> bool:
 
 
 def endpoint(connection: Any) -> Endpoint | None:
-    """Where an Ansible connection leads; None where it is not ssh."""
+    """Return where an Ansible connection leads; None if it is not ssh."""
     if not is_ssh(connection):
         return None
     port = connection.get_option("port")
@@ -63,11 +63,11 @@ def endpoint(connection: Any) -> Endpoint | None:
 
 
 class Addresses:
-    """The addresses of a host. Its connection leads to one of these at a time.
+    """The addresses of a host. Its connection leads to one of them at a time.
 
     :param connection: Ansible's ssh connection.
-    :param told: where the host is said to be now.
-    :param known: where it was last acknowledged, which is tried first.
+    :param told: the configured address.
+    :param known: where the host was last acknowledged. It is tried first.
     """
 
     def __init__(self, connection: Any, told: Endpoint, known: Endpoint | None) -> None:
@@ -80,30 +80,30 @@ class Addresses:
 
     @property
     def now(self) -> Endpoint:
-        """Where the connection leads."""
+        """The address that the connection leads to."""
         return self._addresses[0]
 
     def __len__(self) -> int:
         return len(self._addresses)
 
     def turn(self) -> None:
-        """Have the connection lead to the next one."""
+        """Use the next address."""
         self._addresses.rotate(-1)
         _lead(self._connection, self.now)
 
     def prefer_told(self) -> None:
-        """Have the connection lead where the host is said to be now first, and then where it was."""
+        """Try the configured address first, then the one where the host was."""
         while self.now != self.told:
             self.turn()
 
     def settle(self) -> None:
-        """Have the connection lead where the host is said to be now, and nowhere else from then on."""
+        """Use only the configured address from now on."""
         self._addresses = deque([self.told])
         _lead(self._connection, self.told)
 
     @contextmanager
     def fresh(self) -> Iterator[None]:
-        """Have the connection lead where the host is said to be now, sharing no open one."""
+        """Use the configured address over a new connection, not over an open one."""
         arguments = self._connection.get_option("ssh_args")
         self._connection.set_option("ssh_args", f"{_OF_ITS_OWN} {arguments or ''}".strip())
         _lead(self._connection, self.told)
@@ -117,12 +117,12 @@ class Addresses:
 def _lead(connection: Any, where: Endpoint) -> None:
     connection.set_option("host", where.address)
     connection.set_option("port", where.port)
-    # What names the shared connection, until a command is run.
+    # drop() finds the shared connection by this before a command is run.
     connection.host = where.address
 
 
 def drop(connection: Any) -> None:
-    """End the shared connection of a host whose link is dead; whoever waits for its answer is told at once."""
+    """End a host's shared connection whose link is dead, so that nothing waits for its answer."""
     if not is_ssh(connection) or not connection.get_option("control_path_dir"):
         return
     argv = connection._build_command(connection.get_option("ssh_executable"), "ssh", "-O", "exit", connection.host)

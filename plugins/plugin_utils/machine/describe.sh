@@ -1,18 +1,15 @@
 # shellcheck shell=sh
-# Describes a NixOS machine as lines "key value".
-# main PROFILE [closure] [units] [record=UUID]
+# Describes a NixOS machine as lines "key value". Changes nothing.
 
 os_release() { # FIELD
     sed -n "s/^$1=[\"']\{0,1\}\([^\"']*\)[\"']\{0,1\}\$/\1/p" /etc/os-release 2>/dev/null
 }
 
-main() {
+main() { # PROFILE [closure] [units] [record=UUID]
     profile=$1
     shift
     standing "$profile"
-    case $(systemctl show --property=ActiveState --value nix-ops-activation.service 2>/dev/null) in
-        active | activating | deactivating) echo "activating yes" ;;
-    esac
+    ! is_activating || echo "activating yes"
     echo "system_state $(systemctl is-system-running 2>/dev/null)"
     [ ! -r /run/current-system/nixos-version ] || echo "nixos_version $(cat /run/current-system/nixos-version)"
     # os-release(5): quoted or not.
@@ -35,9 +32,9 @@ main() {
                 done
                 ;;
             record=*)
-                record "${wanted#record=}"
-                [ ! -r "$(last_activation)" ] ||
-                    echo "last_activation $(head -c 1024 "$(last_activation)" | tr -cd ' -~')"
+                print_record "${wanted#record=}"
+                last=$(last_activation_file)
+                [ ! -r "$last" ] || echo "last_activation $(head -c 1024 "$last" | tr -cd ' -~')"
                 ;;
         esac
     done

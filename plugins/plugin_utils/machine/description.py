@@ -1,7 +1,7 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a NixOS machine runs, boots and has kept."""
+"""Describes what a NixOS machine runs and boots, and its generations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _GENERATION = re.compile("(?:[0-9]{1,9})?")
 _UNIT = r"[A-Za-z0-9:_.\\@-]{1,255}"
 _TEXT = Key(re.compile("[ -~]{0,1024}"))
 
-# What every script answers that tells what runs and boots (system.sh: standing).
+# The answer about what runs and boots (system.sh: standing).
 STANDING = {
     "running": Key(_TOPLEVEL, required=True),
     "booted": Key(_TOPLEVEL, required=True),
@@ -61,13 +61,13 @@ _RELEASE = re.compile(r"[0-9]{2}\.[0-9]{2}")
 
 
 def check_profile(profile: str) -> None:
-    """Refuse what is no profile.
+    """Check a profile's path.
 
-    :raises OpsError: naming the value.
+    :raises OpsError: if it is not valid.
     """
     if not _PROFILE.fullmatch(profile):
         raise OpsError(
-            f"{profile!r} is no profile", next_step="Give a path below /nix/var/nix/profiles, or leave it out."
+            f"{profile!r} is not a valid profile", next_step="Give a path below /nix/var/nix/profiles, or leave it out."
         )
 
 
@@ -78,15 +78,13 @@ class Standing:
     :param running: the toplevel that runs.
     :param booted: the toplevel that was booted.
     :param profile: the toplevel that the system profile names.
-    :param generation: the number the profile stands at.
-    :param boot_default: the toplevel that the boot menu starts by itself; None where the menu
-        can't be read.
+    :param generation: the number of the profile's generation.
+    :param boot_default: the toplevel that the boot menu starts by default; None if the menu can't be read.
     :param boot_unfinished: whether the profile was set and its boot entry has not been written since.
-    :param failed_units: the units that are in the state ``failed``.
-    :param boot_id: tells one boot from another.
-    :param reboot_parts: the parts of the booted system that differ from the profile's and only
-        a reboot replaces.
-    :param trial: the toplevel that boots back unless someone gets in once it has been booted; None where there is none.
+    :param failed_units: the units in the state ``failed``.
+    :param boot_id: the id of this boot.
+    :param reboot_parts: the parts of the booted system that differ from the profile's and that only a reboot replaces.
+    :param trial: the toplevel that stays only if its first boot is acknowledged; None if there is none.
     """
 
     running: str | None
@@ -102,7 +100,7 @@ class Standing:
 
     @property
     def on_trial(self) -> bool:
-        """Whether the running system boots back unless someone gets in."""
+        """Whether the running system boots back unless somebody gets in."""
         return self.trial is not None and self.trial == self.running
 
     def stands_at(self, toplevel: str, action: str) -> bool:
@@ -128,7 +126,7 @@ class Standing:
 class Generation:
     """A numbered link of the system profile.
 
-    :param created: when it was made, in seconds since 1970.
+    :param created: when the link was made, in seconds since 1970.
     """
 
     number: int
@@ -140,13 +138,13 @@ class Generation:
 class Description:
     """A NixOS machine.
 
-    :param closure: the store paths of the running system; empty where not asked for.
-    :param units: the running system's unit files and the store paths they lead to; likewise.
-    :param booted_parts: the store paths of those parts of the booted system that only a reboot replaces.
-    :param release: the NixOS release that runs, such as ``24.05``; None where that can't be told.
-    :param record: the machine's own record as it printed it; None where there is none or not asked for.
-    :param last_activation: how the last activation ended, likewise.
-    :param activating: whether one is at work.
+    :param closure: the store paths of the running system; empty if not asked for.
+    :param units: the running system's unit files and the store paths they lead to; empty if not asked for.
+    :param booted_parts: the store paths of the parts of the booted system that only a reboot replaces.
+    :param release: the NixOS release that runs, such as ``24.05``; None if it is not known.
+    :param record: the machine's own record as printed there; None if it is missing or not asked for.
+    :param last_activation: the result of the last activation as printed there; None like the record.
+    :param activating: whether an activation is at work.
     """
 
     standing: Standing
@@ -164,7 +162,7 @@ class Description:
 
 
 def standing(answer: Answer) -> Standing:
-    """Read the lines that every script prints about what runs and boots."""
+    """Read the lines about what runs and boots."""
     generation = answer.one("generation")
     return Standing(
         running=answer.one("running"),
@@ -181,7 +179,7 @@ def standing(answer: Answer) -> Standing:
 
 
 def standing_of(found: Mapping[str, Any]) -> Standing | None:
-    """Read what :func:`as_json` wrote of what runs and boots; None where that is not all there."""
+    """Read what runs and boots from the result of :func:`as_json`; None if a part is missing."""
     names = {one.name for one in fields(Standing)}
     if not names <= found.keys():
         return None
@@ -198,12 +196,12 @@ def describe(
     units: bool = False,
     record: str | None = None,
 ) -> Description:
-    """Ask a machine what it runs, in one round trip. Nothing on it is changed.
+    """Ask a machine what it runs, in one round trip. This changes nothing there.
 
-    :param closure: ask for all store paths of the running system too.
+    :param closure: ask for the store paths of the running system too.
     :param units: ask for its unit files too.
     :param record: ask for its own record of the deployment with this UUID too.
-    :raises OpsError: where the machine can't tell.
+    :raises OpsError: if the machine can't answer.
     """
     words = {"closure": closure, "units": units, f"record={record}": record}
     wanted = [word for word, asked in words.items() if asked]
@@ -214,10 +212,10 @@ def describe(
         nixos_version=told.one("nixos_version"),
         system_state=told.one("system_state"),
         has_nix=bool(told.one("nix_store")),
-        generations=tuple(sorted(map(_generation, told.all("generation_entry")), key=lambda found: found.number)),
+        generations=tuple(sorted(map(_read_generation, told.all("generation_entry")), key=lambda found: found.number)),
         closure=told.all("closure"),
-        units=dict(map(_pair, told.all("unit"))),
-        booted_parts={name: booted for name, (booted, _profile) in _parts(told).items() if booted},
+        units=dict(map(_read_pair, told.all("unit"))),
+        booted_parts={name: booted for name, (booted, _profile) in _read_parts(told).items() if booted},
         release=release[0] if release else None,
         record=told.one("record"),
         last_activation=told.one("last_activation"),
@@ -226,7 +224,7 @@ def describe(
 
 
 def as_json(found: Description) -> dict[str, Any]:
-    """What a machine runs and boots, as the plain values that modules return."""
+    """Return a description as the plain values that modules return."""
     return {
         **asdict(found.standing),
         "nixos_version": found.nixos_version,
@@ -240,18 +238,18 @@ def as_json(found: Description) -> dict[str, Any]:
     }
 
 
-def _pair(line: str) -> tuple[str, str]:
+def _read_pair(line: str) -> tuple[str, str]:
     name, _space, path = line.partition(" ")
     return name, path
 
 
-def _generation(line: str) -> Generation:
+def _read_generation(line: str) -> Generation:
     number, created, toplevel = line.split(" ", 2)
     return Generation(int(number), toplevel, int(created))
 
 
-def _parts(answer: Answer) -> dict[str, tuple[str, str]]:
-    """Return for each part that only a reboot replaces the booted one and the profile's; empty if there is none."""
+def _read_parts(answer: Answer) -> dict[str, tuple[str, str]]:
+    """Return the booted and the profile's path of each part that only a reboot replaces. A missing part is empty."""
     found = {}
     for line in answer.all("part"):
         name, booted, profile = line.split(" ")
@@ -260,4 +258,4 @@ def _parts(answer: Answer) -> dict[str, tuple[str, str]]:
 
 
 def _changed_parts(answer: Answer) -> list[str]:
-    return [name for name, (booted, profile) in _parts(answer).items() if booted and profile and booted != profile]
+    return [name for name, (booted, profile) in _read_parts(answer).items() if booted and profile and booted != profile]

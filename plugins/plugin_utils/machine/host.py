@@ -1,17 +1,17 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A host behind any Ansible connection, driven by POSIX sh alone: no Python is needed on it.
+"""Runs scripts on a host behind any Ansible connection. They are POSIX sh: the host needs no Python.
 
-A script goes to the host as ``/bin/sh -s`` on standard input. Its words and its data follow
-it as here-documents, so that nothing has to be quoted for a login shell, nothing shows in
-the host's process list, and no value ever becomes code.
+A script goes to ``/bin/sh -s`` on standard input, with its words and its data. The login shell gets no value to read,
+and the host's process list shows none.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
+import shlex
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -22,22 +22,21 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine import answer
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Answer, Schema
 from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed
 
-# Runs a command line on the host with the given standard input; where the seconds are given,
-# a connection that has not answered by then is given up.
+# Runs a command line on the host with this standard input. The last argument limits the seconds until the answer.
 Execute = Callable[[str, bytes, float | None], Completed]
 
 _ROOMS = Path(__file__).parents[1]
-_BEFORE_EVERY_SCRIPT = ("machine/start", "machine/system")
+_BEFORE_EVERY_SCRIPT = ("machine/places", "machine/kept", "machine/system")
+# What stands before the answer. The start-up files of a shell may print something before it.
 _ANSWER = "nix.ops answers\n"
-_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./:=@+,-")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class ConnectionLost(Exception):
     """The connection to the host ended before its answer came.
 
-    :param what: what the connection said.
-    :param state: what state the host is in then.
+    :param what: the error of the connection.
+    :param state: what the host runs now, for the user.
     """
 
     def __init__(self, what: str, state: str = "the running system is untouched") -> None:
@@ -48,62 +47,91 @@ class ConnectionLost(Exception):
 def script(name: str) -> str:
     """Return the text of one of the collection's shell scripts.
 
-    :param name: the folder it is in and its file name without ``.sh``, as in ``store/missing``.
+    :param name: its folder and its file name without ``.sh``, as in ``store/missing``.
     """
     return (_ROOMS / f"{name}.sh").read_text(encoding="utf-8")
 
 
-def encode_word(word: str) -> str:
-    """Write a word so that it is one line and nothing in it means anything to a shell.
+def place(name: str) -> str:
+    """Return a place on the machine (``places.sh``), such as ``records``."""
+    [found] = re.findall(rf"^nix_ops_{name}=(.*)$", script("machine/places"), re.MULTILINE)
+    return str(found)
 
-    Every byte outside a plain alphabet becomes ``%`` and three octal digits, which
-    ``printf %b`` of any POSIX sh reads back.
+
+def quote(value: str) -> str:
+    """Quote a value for a shell script. This is the only way for values to get into one.
+
+    In single quotes no character means anything to a shell, and any POSIX shell gives back the same bytes. A byte that
+    is not UTF-8 is a surrogate escape here, as Python has it, and arrives as that byte.
+
+    :raises OpsError: if the value has a NUL, which no shell can hold.
     """
-    raw = word.encode("utf-8", errors="surrogateescape")
-    return "".join(chr(byte) if byte in _PLAIN else f"%{byte:03o}" for byte in raw)
+    return shlex.quote(_without_nul(value))
+
+
+def assign(values: Mapping[str, str]) -> str:
+    """Write values as assignments of a shell script, one after the other.
+
+    :raises OpsError: if a name is not valid or a value has a NUL.
+    """
+    for name in values:
+        if not _VARIABLE.fullmatch(name):
+            raise OpsError(
+                f"{name!r} is not a valid name of an environment variable", next_step="Correct 'environment'."
+            )
+    return "".join(f"{name}={quote(value)}\n" for name, value in values.items())
+
+
+def export(environment: Mapping[str, str]) -> str:
+    """Write environment variables as the beginning of a shell script.
+
+    :raises OpsError: if a name is not valid or a value has a NUL.
+    """
+    return assign(environment) + "".join(f"export {name}\n" for name in environment)
 
 
 def compose(text: str, words: tuple[str, ...], environment: Mapping[str, str], data: str) -> bytes:
-    """What the host's shell reads: the script, then its words and its data as here-documents.
+    """Write what the host's shell reads.
+
+    The environment comes before the parts that every script has, so that it can't replace their variables.
 
     :param text: a script that defines the function ``main``.
-    :param words: what ``main`` gets as positional parameters.
-    :param environment: variables exported before.
-    :param data: what ``main`` finds on standard input.
-    :raises OpsError: where a variable has no proper name or a value holds a NUL.
+    :param words: the positional parameters of ``main``.
+    :param environment: exported variables.
+    :param data: the standard input of ``main``; a last line without an end gets one.
+    :raises OpsError: if the name of a variable is not valid or a value has a NUL.
     """
-    for value in (*words, *environment.values(), data):
-        if "\0" in value:
-            raise OpsError("a value with a NUL character can't be passed to a shell", next_step="Remove the character.")
-    for name in environment:
-        if not _VARIABLE.fullmatch(name):
-            raise OpsError(f"{name!r} is no name of an environment variable", next_step="Correct 'environment'.")
-    lines = [f"e:{name}={encode_word(value)}" for name, value in environment.items()]
-    lines += [f"w:{encode_word(word)}" for word in words]
-    end_of_words = f"WORDS-{secrets.token_hex(16)}"
     end_of_data = f"DATA-{secrets.token_hex(16)}"
-    if data and not data.endswith("\n"):
+    if _without_nul(data) and not data.endswith("\n"):
         data += "\n"
     return "\n".join(
         [
-            *(script(name) for name in _BEFORE_EVERY_SCRIPT),
+            script("machine/start"),
+            export(environment),
+            *map(script, _BEFORE_EVERY_SCRIPT),
             text,
-            f"start <<'{end_of_words}' 3<<'{end_of_data}'",
-            *lines,
-            end_of_words,
+            " ".join(["set --", *map(quote, words)]),
+            f"printf %s {quote(_ANSWER)}",
+            f"main \"$@\" <<'{end_of_data}'",
             f"{data}{end_of_data}",
             "",
         ]
     ).encode("utf-8", errors="surrogateescape")
 
 
-class Machine:
-    """A host that scripts are run on.
+def _without_nul(value: str) -> str:
+    if "\0" in value:
+        raise OpsError("a value with a NUL character can't be passed to a shell", next_step="Remove the character.")
+    return value
 
-    :param name: how it is called in messages.
-    :param execute: runs a command line behind the host's connection, with become where it is set;
-        raises :class:`ConnectionLost` where the connection ends.
-    :param environment: variables for whatever runs there.
+
+class Machine:
+    """A host that runs scripts.
+
+    :param name: its name in messages.
+    :param execute: runs a command line behind the host's connection, with become if that is set; raises
+        :class:`ConnectionLost` if the connection ends.
+    :param environment: environment variables of every script.
     """
 
     def __init__(self, name: str, execute: Execute, environment: Mapping[str, str]) -> None:
@@ -117,8 +145,8 @@ class Machine:
         :param name: the script, as in ``store/missing``.
         :param words: its positional parameters.
         :param data: its standard input.
-        :param within: seconds after which a connection that does not answer is given up.
-        :raises ConnectionLost: where the connection ended before the script did.
+        :param within: seconds until a connection that does not answer counts as lost.
+        :raises ConnectionLost: if the connection ends before the script does.
         """
         done = self._execute("/bin/sh -s", compose(script(name), words, self.environment, data), within)
         before, mark, text = done.stdout.partition(_ANSWER)
@@ -141,11 +169,11 @@ class Machine:
         data: str = "",
         within: float | None = None,
     ) -> Answer:
-        """Run a script that has to succeed and read its answer.
+        """Run a script and read its answer.
 
-        :param schema: what it may answer; by default nothing.
+        :param schema: the answers that are valid; by default only an empty one.
         :param block: the key that announces a block after the lines.
-        :raises OpsError: if the script fails, with what it said, or its answer is not valid.
+        :raises OpsError: if the script fails, with its output, or its answer is not valid.
         """
         done = self.run(name, *words, data=data, within=within)
         if done.exit_code != 0:
@@ -158,9 +186,6 @@ class Machine:
         return answer.read(done.stdout, schema or {}, self.name, block=block)
 
     def tidy(self, name: str, *words: str) -> None:
-        """Run a script that removes what is no longer needed.
-
-        A host that can't be reached any more keeps it: what is told is why it was being removed.
-        """
+        """Run a script that cleans up. Best effort: don't mask the original error."""
         with suppress(ConnectionLost, OpsError):
             self.run(name, *words)

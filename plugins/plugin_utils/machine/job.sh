@@ -1,11 +1,11 @@
 # shellcheck shell=sh
-# Follows and ends a job that runs on its own on this host.
-# A job's directory holds: log (what it says), rc (its exit code, written last), step (where it
-# is, if it has steps), and what it is alive by: unit (a systemd unit's name), or pid and identity.
+# Follows and stops a job that runs detached on this host.
+# A job's directory holds: log (its output), rc (its exit code, written last), step (its current step, if it has steps),
+# and what tells whether it is alive: unit (the name of a systemd unit), or pid and identity.
 
-alive() { # DIRECTORY
+is_alive() { # DIRECTORY
     if [ -f "$1/unit" ]; then
-        # systemd does not answer while it is started anew, or the machine goes down.
+        # systemd does not answer while it restarts or the machine goes down.
         state_of_unit=$(systemctl show --property=ActiveState --value -- "$(cat "$1/unit")") || return 0
         case $state_of_unit in
             active | activating | deactivating | reloading) return 0 ;;
@@ -15,13 +15,12 @@ alive() { # DIRECTORY
     [ "$(identity "$(cat "$1/pid")")" = "$(cat "$1/identity")" ]
 }
 
-size() {
+size() { # FILE
     stat -c %s "$1"
 }
 
-# Waits until there is more to read, the job has ended, or the time is over; then answers
-# "job STATE RC STEP", STATE being running, ended, killed or gone, with - for what there is
-# not, and a block "log BYTES" with the log from the offset on.
+# Wait until there is new output, the job has ended, or the time is over. Then print "job STATE RC STEP" and the log from
+# the offset on, as a block "log BYTES". STATE is running, ended, killed or gone; a missing RC or STEP is -.
 follow() { # DIRECTORY OFFSET TENTHS
     state=running rc=-
     left=$3 waited=
@@ -31,16 +30,16 @@ follow() { # DIRECTORY OFFSET TENTHS
             return 0
         elif [ -f "$1/rc" ]; then
             state=ended
-        # Once a second: it costs more than all the rest.
-        elif [ $((left % 10)) -eq 0 ] && ! alive "$1"; then
-            # It may have ended between the two looks.
+        # Only once a second: this costs more than the rest of the loop.
+        elif [ $((left % 10)) -eq 0 ] && ! is_alive "$1"; then
+            # It may have ended between the two checks.
             if [ -f "$1/rc" ]; then state=ended; else state=killed; fi
         fi
         bytes=$(size "$1/log")
         if [ "$state" != running ] || [ -n "$waited" ] || [ "$left" -le 0 ]; then
             break
         fi
-        # One more moment: a line seldom comes alone, and each answer is a round trip.
+        # Wait once more: lines seldom come alone, and each answer is a round trip.
         [ "$bytes" -le "$2" ] || waited=yes
         left=$((left - 1))
         sleep 0.1
@@ -50,7 +49,7 @@ follow() { # DIRECTORY OFFSET TENTHS
     [ ! -f "$1/step" ] || step=$(cat "$1/step")
     bytes=$(($(size "$1/log") - $2))
     if [ "$bytes" -gt 65536 ]; then
-        # The rest with the next look, so that a slow connection is not taken for a dead one.
+        # Leave the rest to the next call, or a slow connection would count as dead.
         bytes=65536 state=running rc=-
     fi
     echo "job $state $rc $step"
@@ -64,7 +63,7 @@ main() { # follow DIRECTORY OFFSET TENTHS | stop DIRECTORY
     case $verb in
         follow) follow "$@" ;;
         stop)
-            if [ -d "$1" ] && alive "$1"; then kill -TERM "-$(cat "$1/pid")"; fi
+            if [ -d "$1" ] && is_alive "$1"; then kill -TERM "-$(cat "$1/pid")"; fi
             rm -rf -- "$1"
             ;;
     esac

@@ -1,7 +1,7 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Follows a job that runs on its own on a host, through lost connections, to its exit code."""
+"""Follows a job that runs detached on a host, through lost connections, until it ends."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Key
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 
-# How long one look waits on the host for something new, in tenths of a second.
+# How long the host waits for new output before it answers, in tenths of a second.
 _LOOK = 50
 
-# After how many seconds without an answer a connection is taken for dead.
+# Seconds without an answer after which a connection counts as dead.
 ANSWER_WITHIN = 15.0
 
-# How many seconds pass between two lines that say that the host is out of reach.
+# Seconds between two lines that say that the connection is lost.
 _SAY_AGAIN = 30
 
 # A job's state, its exit code and its step.
@@ -34,13 +34,13 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(frozen=True)
 class Look:
-    """What one look at a job found.
+    """The state of a job, asked once.
 
     :param state: ``running``, ``ended``, ``killed`` (no exit code and no process) or
-        ``gone`` (no trace of it: the host was started anew).
-    :param exit_code: its exit code, once it has ended.
-    :param step: the step it is at or ended at, if it has steps.
-    :param log: what it said since the last look.
+        ``gone`` (no directory: the host was rebooted).
+    :param exit_code: its exit code; None until it has ended.
+    :param step: its current or last step; None if it has no steps.
+    :param log: its output since the last time.
     """
 
     state: str
@@ -54,9 +54,9 @@ class Ended:
     """A job that ended.
 
     :param state: as in :class:`Look`; never ``running``.
-    :param exit_code: its exit code; None where it left none.
-    :param step: the last step it was seen at, if it has steps.
-    :param log: all it said.
+    :param exit_code: its exit code; None if it left none.
+    :param step: the last step that was seen; None if it has no steps.
+    :param log: its whole output.
     """
 
     state: str
@@ -66,7 +66,7 @@ class Ended:
 
 
 def look(machine: Machine, directory: str, offset: int) -> Look:
-    """Ask the host once for a job's state and its log from an offset in bytes on.
+    """Ask the host once for a job's state, and its log from an offset in bytes on.
 
     :raises ConnectionLost: if the answer does not come.
     :raises OpsError: if the answer is not valid.
@@ -74,7 +74,7 @@ def look(machine: Machine, directory: str, offset: int) -> Look:
     words = ("follow", directory, str(offset), str(_LOOK))
     answer = machine.ask("machine/job", *words, schema=_SEEN, block="log", within=ANSWER_WITHIN)
     state, exit_code, step = answer.all("job")[0].split(" ")
-    # The exit code of a job that was killed and ended in order is "-".
+    # A job that was killed and cleaned up has the exit code "-".
     code = int(exit_code) if state == "ended" and exit_code != "-" else None
     log = answer.block.encode("utf-8", errors="surrogateescape")
     return Look(state, code, None if step == "-" else step, log)
@@ -88,13 +88,13 @@ def follow(
     patience: float,
     on_step: Callable[[str], None] = lambda _step: None,
 ) -> Ended:
-    """Follow a job live to its end.
+    """Follow a job live until it ends.
 
     :param directory: the job's directory on the host.
     :param on_line: called with each line of its log.
-    :param on_step: called after each look with the step that a running job is at.
-    :param patience: for how many seconds in a row the host may be out of reach.
-    :raises OpsError: where the host stays out of reach for longer.
+    :param on_step: called with the current step of a running job, each time the host has answered.
+    :param patience: seconds in a row that the host may be out of reach.
+    :raises OpsError: if the host stays out of reach for longer.
     """
     log = b""
     shown = 0
@@ -118,13 +118,12 @@ def follow(
 def patiently(ask: Callable[[], _Answer], name: str, *, on_line: LineSink, patience: float) -> _Answer:
     """Ask a host about its job until it answers.
 
-    The job goes on whatever hinders the asking, so that a host that answers with an error, as
-    when sudo can't be used for a moment, is asked again too.
+    Ask again after an error too, for example if sudo can't be used for a moment: the job goes on in any case.
 
     :param ask: asks once.
     :param name: the host's name.
-    :param patience: for how many seconds in a row the host may be out of reach.
-    :raises OpsError: where the host stays out of reach for longer.
+    :param patience: seconds in a row that the host may be out of reach.
+    :raises OpsError: if the host stays out of reach for longer.
     """
     lost_since: float | None = None
     said = float("-inf")
@@ -138,12 +137,12 @@ def patiently(ask: Callable[[], _Answer], name: str, *, on_line: LineSink, patie
                 raise OpsError(
                     f"the machine has not answered for {patience:.0f} seconds",
                     machine=name,
-                    state="what was started there goes on by itself; how it ended is not known",
+                    state="the job there goes on by itself; its result is not known",
                     next_step="Look at the machine's console. Once it can be reached, run the same again.",
                     output=str(lost),
                 ) from lost
             if now - said > _SAY_AGAIN:
                 said = now
                 on_line(f"connection lost, reconnecting: {first_line(lost)}")
-            # A refused connection answers at once; the host is given a moment.
+            # Give the host a moment: a refused connection answers at once.
             time.sleep(0.5)

@@ -1,13 +1,13 @@
-# shellcheck shell=sh
-# What a NixOS machine runs and boots; put before every script that asks for it.
+# shellcheck shell=sh disable=SC2154
+# Reads what a NixOS machine runs and boots.
 
-# The toplevel a link leads to; nothing where there is none.
-toplevel() {
+# Print the toplevel a link leads to; nothing if it is missing.
+toplevel() { # LINK
     [ ! -e "$1" ] || readlink -f "$1"
 }
 
-# The number of the generation a profile stands at.
-generation() {
+# Print the number of the generation a profile stands at.
+generation() { # PROFILE
     link=$(readlink "$1") || return 0
     link=${link##*/}
     number=${link#"${1##*/}-"}
@@ -15,12 +15,12 @@ generation() {
     case $number in '' | *[!0-9]*) ;; *) echo "$number" ;; esac
 }
 
-# The first toplevel that a boot menu's text on standard input names.
+# Print the first toplevel that a boot menu on standard input names.
 named_toplevel() {
     sed -n 's|.*init=\(/nix/store/[^ "/]*\)/init.*|\1|p' | head -n 1
 }
 
-# The toplevel that a boot menu starts by itself.
+# Print the toplevel that a boot menu starts by default.
 # systemd-boot: loader.conf(5) of systemd; GRUB and extlinux: NixOS lists the default first.
 default_of() { # MENU
     case $1 in
@@ -34,8 +34,8 @@ default_of() { # MENU
     esac
 }
 
-# The toplevel that the machine boots next; nothing where no boot menu can be read. Where there
-# are several, one is left over from an earlier boot loader: NixOS writes the one in use.
+# Print the toplevel that the machine boots next; nothing if no boot menu can be read. The newest of several menus
+# counts: the others are left over from earlier boot loaders.
 boot_default() {
     for menu in /boot/loader/loader.conf /efi/loader/loader.conf /boot/efi/loader/loader.conf \
         /boot/grub/grub.cfg /boot/extlinux/extlinux.conf; do
@@ -49,59 +49,16 @@ boot_default() {
     done
 }
 
-# A profile was set whose boot entry has not been written yet: named by this file until it is.
-boot_unfinished() {
-    echo /var/lib/nix-ops/boot-unfinished
-}
-
-# A system that has been booted for the first time, or will be, and has to be reached to stay: a line
-# "TOPLEVEL OLD GENERATION SECONDS PROFILE", the boot guard's (boot_guard.sh).
-trial() {
-    echo /var/lib/nix-ops/trial
-}
-
-# How the last activation ended, also where nobody was there to see it: a line
-# "UUID TOPLEVEL ACTION EXIT-CODE TIME ROLLED-BACK", the UUID that of the deployment it was of, the exit code - where
-# it has not ended, or was killed.
-last_activation() {
-    echo /var/lib/nix-ops/last-activation
-}
-
-# What the machine remembers of its deployments, each in a directory that is named by its UUID: a file for
-# each revision, of which the newest counts.
-records() {
-    echo /var/lib/nix-ops/records
-}
-
-# The number of a record's newest revision; nothing where there is none.
-newest_revision() { # UUID
-    newest=
-    for file in "$(records)/$1"/*.json; do
-        number=${file##*/}
-        number=${number%.json}
-        # A number of more digits is none that a shell can count with.
-        case $number in '' | *[!0-9]* | 0?* | ????????????????*) continue ;; esac
-        if [ -z "$newest" ] || [ "$number" -gt "$newest" ]; then newest=$number; fi
-    done
-    [ -z "$newest" ] || echo "$newest"
-}
-
-# A record, as a line "record REVISION TEXT". What is no text, or endless, is no record.
-record() { # UUID
-    revision=$(newest_revision "$1")
-    [ -z "$revision" ] ||
-        echo "record $revision $(head -c 131072 "$(records)/$1/$revision.json" | tr -cd ' -~')"
-}
-
-# What runs and what boots, as lines "key value".
+# Print what runs and what boots, as lines "key value".
 standing() { # PROFILE
     echo "running $(toplevel /run/current-system)"
     echo "booted $(toplevel /run/booted-system)"
     echo "profile $(toplevel "$1")"
     echo "generation $(generation "$1")"
     echo "boot_default $(boot_default)"
-    [ ! -e "$(boot_unfinished)" ] || echo "boot_unfinished yes"
-    [ ! -e "$(trial)" ] || echo "trial $(head -n 1 "$(trial)" | cut -d ' ' -f 1)"
+    ! is_boot_unfinished || echo "boot_unfinished yes"
+    find_trial
+    [ -z "$trial_file" ] || echo "trial $trial_toplevel"
     echo "boot_id $(cat /proc/sys/kernel/random/boot_id)"
     for part in kernel initrd kernel-modules systemd; do
         echo "part $part $(toplevel "/run/booted-system/$part") $(toplevel "$1/$part")"
@@ -111,7 +68,15 @@ standing() { # PROFILE
     done
 }
 
-# Tells a process from a later one of the same number, also after a reboot (proc(5), starttime).
+# Return whether an activation is at work.
+is_activating() {
+    case $(systemctl show --property=ActiveState --value "$nix_ops_activation_unit" 2>/dev/null) in
+        active | activating | deactivating) return 0 ;;
+        *) return 1 ;;
+    esac
+}
+
+# Print what tells a process from a later one with the same number, also after a reboot (proc(5), starttime).
 identity() { # PID
     echo "$(cat /proc/sys/kernel/random/boot_id) $(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20)"
 }

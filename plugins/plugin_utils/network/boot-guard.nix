@@ -2,15 +2,23 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# Guards the first boot of a new system. What sets the boot entry and reboots leaves a trial; where
-# there is none, this does nothing.
+# Guards the first boot of a new system. An activation that sets the boot entry and reboots writes a trial; without a
+# trial this does nothing.
 { config, lib, ... }:
 
+let
+  places = builtins.readFile ../machine/places.sh;
+  place =
+    name:
+    lib.removePrefix "${name}=" (
+      lib.head (lib.filter (lib.hasPrefix "${name}=") (lib.splitString "\n" places))
+    );
+in
 {
   # A container has no boot entry of its own.
   systemd.services.nix-ops-boot-guard = lib.mkIf (!config.boot.isContainer) {
-    description = "Return to the system before where nobody gets in after a reboot";
-    # The latter too, since a boot that is of no use may get no further.
+    description = "Return to the previous system if nobody gets in after a reboot";
+    # The emergency target too: a broken system may get no further.
     wantedBy = [
       "sysinit.target"
       "emergency.target"
@@ -18,17 +26,17 @@
     conflicts = [ "shutdown.target" ];
     before = [ "shutdown.target" ];
     unitConfig = {
-      # It depends on nothing that could fail, and outlives what is stopped for an emergency.
+      # It depends on nothing that could fail, and goes on when systemd stops units for an emergency.
       DefaultDependencies = false;
       IgnoreOnIsolate = true;
-      # Not where the boot entries are: a file system of theirs that is missing would keep the guard from starting.
-      RequiresMountsFor = "/nix/store /var/lib/nix-ops";
-      ConditionPathExists = "/var/lib/nix-ops/trial";
+      # Not the boot entries' file systems: if one is missing, the guard would not start.
+      RequiresMountsFor = "/nix/store ${place "nix_ops_kept"}";
+      ConditionPathExists = place "nix_ops_trial";
       X-StopOnRemoval = false;
     };
     restartIfChanged = false;
-    # Nothing ever waits for it.
+    # No unit waits for it.
     serviceConfig.Type = "simple";
-    script = builtins.readFile ../activation/boot_guard.sh;
+    script = places + builtins.readFile ../activation/shared.sh + builtins.readFile ../activation/boot_guard.sh;
   };
 }

@@ -32,7 +32,7 @@ _STORE = "/nix/store/"
 _OF_NIX = "<nix/"
 
 # What is not Nix, but read by our own Nix files.
-_BOOT_GUARD = "../activation/boot_guard.sh"
+_BOOT_GUARD = ("../machine/places.sh", "../activation/shared.sh", "../activation/boot_guard.sh")
 
 # A tree with more entries than this is not worth watching, or is no project at all.
 _ENTRIES = 200_000
@@ -95,9 +95,13 @@ def key(question: Any, env: Mapping[str, str], own: str) -> str:
         "variables": {name: value for name, value in environment.items() if _VARIABLES.fullmatch(name)},
         "nix": nix and [os.path.realpath(nix), _file(nix).digest],
         "settings": [_file(path).digest for path in _setting_files(environment)],
-        "own": [_file(str(path)).digest for path in [*sorted(Path(own).glob("*.nix")), Path(own, _BOOT_GUARD)]],
+        "own": [_file(str(path)).digest for path in _own_files(own)],
     }
     return _digest(json.dumps(asked, sort_keys=True).encode())
+
+
+def _own_files(own: str) -> list[Path]:
+    return [*sorted(Path(own).glob("*.nix")), *(Path(own, name) for name in _BOOT_GUARD)]
 
 
 def reads(

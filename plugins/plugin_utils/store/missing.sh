@@ -1,9 +1,8 @@
 # shellcheck shell=sh
-# Answers "missing PATH" for each store path on standard input that this host lacks. Before, makes the
-# given link a GC root of the first of them, so that it is kept from its arrival on.
-# main [LINK PATH]
+# Prints "missing PATH" for each store path on standard input that this host lacks. Given a link, first makes it a GC
+# root of the path: the path is kept from its arrival on.
 
-main() {
+main() { # [LINK PATH]
     command -v nix-store >/dev/null || {
         echo "nix-store is not on the PATH ($PATH) of $(id -un)" >&2
         exit 127

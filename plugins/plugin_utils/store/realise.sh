@@ -1,9 +1,8 @@
 # shellcheck shell=sh
-# Begins a build on this host, detached from the connection that asks for it.
-# Standard input of main: the job. Answers "directory NAME".
-# main WORDS-OF-NIX-STORE...
+# Starts a build on this host, detached from the connection that asks for it.
+# Standard input: the job. Prints "directory NAME".
 
-main() {
+main() { # WORDS-OF-NIX-STORE...
     command -v nix-store >/dev/null || {
         echo "nix-store is not on the PATH ($PATH) of $(id -un)" >&2
         exit 127
@@ -12,7 +11,7 @@ main() {
     directory=$(mktemp -d "${TMPDIR:-/tmp}/nix-ops-build.XXXXXX") || exit 1
     cat >"$directory/job"
     : >"$directory/log"
-    setsid /bin/sh "$directory/job" "$directory" "$@" </dev/null >/dev/null 2>&1 3>&- &
+    setsid /bin/sh "$directory/job" "$directory" "$@" </dev/null >/dev/null 2>&1 &
     echo $! >"$directory/pid"
     identity $! >"$directory/identity"
     echo "directory $directory"

@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# The job of a build, as the host runs it by itself.
+# The job of a build. It runs detached on the host.
 # sh job DIRECTORY WORDS-OF-NIX-STORE...
 
 directory=$1

@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# Answers "path PATH" for the closures of the store paths on standard input.
+# Prints "path PATH" for each path in the closures of the store paths on standard input.
 
 main() {
     paths=$(xargs nix-store --query --requisites) || exit

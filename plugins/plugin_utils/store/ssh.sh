@@ -1,21 +1,21 @@
 #!/bin/sh
-# Stands as "ssh" first on Nix's PATH: goes to a machine with exactly the options of its
-# Ansible connection, whatever characters are in them.
-# Beside it, a word a line: "command", the real ssh with its options and the destination;
-# "escalation", what comes before the command that Nix runs on the machine.
+# Nix runs this as its "ssh". It connects to a machine with exactly the options of its Ansible connection, whatever
+# characters they have.
+# Two files beside it have one word a line. command: the real ssh with its options and the destination. escalation: the
+# words before the command that Nix runs on the machine.
 
 here=${0%/*}
 
-# Nix's words are the destination, which "command" has already, options, and the command.
+# Nix passes the destination, options and the command. The file "command" has the destination already.
 case $1 in
     -*)
-        echo "nix.ops: Nix calls ssh in a way that is not known here: $*" >&2
+        echo "nix.ops: unknown ssh arguments from Nix: $*" >&2
         exit 255
         ;;
 esac
 shift
 
-# The words are turned round once: each goes from the front to the end.
+# Go through the words once: take each from the front, and append those to keep.
 count=$#
 option=
 escalated=
@@ -24,7 +24,7 @@ while [ "$count" -gt 0 ]; do
     shift
     count=$((count - 1))
     case $option$word in
-        # Nix waits for this line before it speaks. A connection that is shared never says it.
+        # Nix waits for this line. A shared connection never prints it.
         *LocalCommand=echo\ started)
             echo started
             option=

@@ -1,8 +1,7 @@
 # shellcheck shell=sh
-# Makes a directory that the caller alone may write to and answers "directory NAME"; or removes it.
-# main make PARENT | main remove DIRECTORY
+# Makes a directory that only the caller may write to, and prints "directory NAME"; or removes it.
 
-main() {
+main() { # make PARENT | remove DIRECTORY
     case $1 in
         make)
             directory=$(mktemp -d "${2%/}/nix-ops-closure.XXXXXX") && chmod 755 "$directory" &&
