@@ -25,8 +25,8 @@ WRITE = "NIX_OPS_WRITE_FAULTS"
 
 _HEAD = """# What a deploy survives
 
-Each row is a fault. The tests cause it on a live machine during a deploy, and then inspect the machine without its network. The
-tests write this page, and a run fails if it sees something else.
+Each row is a fault. The tests cause it on a live machine during a deploy, and then inspect the machine without its
+network. The tests write this page, and a run fails if it sees something else.
 
 - **runs**, **boots**: `old` is what ran before the deploy, `new` is what was deployed.
 - **sshd**: whether the sshd that listens is the same process as before.

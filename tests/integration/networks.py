@@ -16,7 +16,7 @@ from integration.project import Outcome, Project
 
 CHECK = "Check what is to be deployed"
 PLAN = "Plan the rollout"
-OUTCOME = "Tell what became of the machines"
+OUTCOME = "Report the outcome"
 INFO = "Ask what the machine runs"
 BUILD = "Build the machines' systems"
 COPY = "Copy the closure"

@@ -211,7 +211,13 @@ def test_a_system_that_locks_out_once_it_is_booted(
     as_before(target, before)
     after = target.inspect()
     assert controller.activate(other(systems, before["running"]), **REBOOTS).done.changed
-    tell("a system with a new kernel locks everybody out after the reboot", before, after, says=ran.failed, then="succeeds")
+    tell(
+        "a system with a new kernel locks everybody out after the reboot",
+        before,
+        after,
+        says=ran.failed,
+        then="succeeds",
+    )
 
 
 ILL = {"commands": ["test ! -e /run/ill"]}

@@ -21,10 +21,10 @@ from integration.outside import untouched
 from integration.project import Outcome, Project
 from integration.tasks import read_until, write_play
 
-ENDED = "Tell whether the batch has failed"
+ENDED = "Decide whether the batch has failed"
 BOOT_BACK = "Put back what boots"
 BACK = "Put back what ran"
-TOLD = "Tell what has become of the machine"
+TOLD = "Fail for the machines that failed or went back"
 
 # In the order in which they are deployed: alpha, then beta and gamma, then omega. No machine may fail.
 NAMES = ("alpha", "beta", "gamma", "omega")
