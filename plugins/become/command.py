@@ -39,7 +39,7 @@ options:
     keyword:
       - name: become_user
 notes:
-  - A command that asks for a password can not be answered. Allow it without one, or use C(sudo).
+  - A command that asks for a password can't be answered. Allow it without one, or use C(sudo).
 """
 
 EXAMPLES = r"""

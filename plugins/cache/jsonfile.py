@@ -109,7 +109,7 @@ class CacheModule(BaseCacheModule):
     def get(self, key: str) -> dict[str, Any]:
         """Give a host's document; once read, it stays the same for the whole run.
 
-        :raises KeyError: where there is none.
+        :raises KeyError: if there is none.
         """
         if key not in self._known:
             found = self._stored(key)

@@ -26,7 +26,7 @@ def with_settings(options: Mapping[str, object], environment: Mapping[str, str],
     :param options: settings as in ``nix.conf``, texts, numbers or truth values; they win over those of the environment.
     :param environment: variables that are set for the command.
     :param inherited: the ``NIX_CONFIG`` that the command has where these do not set it.
-    :raises OpsError: where one could be read as anything but itself.
+    :raises OpsError: if one could be read as anything but itself.
     """
     texts = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in options.items()}
     for name, text in texts.items():
@@ -61,7 +61,7 @@ def run(
 ) -> Completed:
     """Run one of Nix's commands on the controller.
 
-    :raises OpsError: where it is not installed.
+    :raises OpsError: if it is not installed.
     """
     try:
         return process.run(argv, env=env, stdin=stdin, stdout=stdout, cwd=cwd, on_stdout=on_stdout, on_stderr=on_stderr)
@@ -77,7 +77,7 @@ def lines(argv: Sequence[str], what: str, *, env: Mapping[str, str] | None = Non
     """Run a command that has to succeed and return the lines it printed.
 
     :param what: what fails with it, for the message.
-    :raises OpsError: where it ends with another exit code than 0.
+    :raises OpsError: if it ends with another exit code than 0.
     """
     done = run(argv, env=env)
     if done.exit_code != 0:
@@ -88,7 +88,7 @@ def lines(argv: Sequence[str], what: str, *, env: Mapping[str, str] | None = Non
 def requisites(paths: Sequence[str], *, env: Mapping[str, str] | None = None) -> list[str]:
     """The closures of paths in the controller's store.
 
-    :raises OpsError: where a path is not there.
+    :raises OpsError: if a path is not there.
     """
     return lines(
         ["nix-store", "--query", "--requisites", *store_paths(paths)],

@@ -83,7 +83,7 @@ def run(
     :param stdout: the file that standard output goes to instead of the answer.
     :param on_stdout: called with each line of standard output while it happens.
     :param on_stderr: the same for standard error.
-    :raises FileNotFoundError: where the command does not exist.
+    :raises FileNotFoundError: if the command does not exist.
     """
     process = subprocess.Popen(
         list(argv),

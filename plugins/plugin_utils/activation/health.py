@@ -83,7 +83,7 @@ class Checks:
 def read(options: Mapping[str, Any]) -> Checks:
     """Read checks from a module's options.
 
-    :raises OpsError: where a value makes no sense.
+    :raises OpsError: if a value makes no sense.
     """
     given = {one.name: options[one.name] for one in fields(Checks) if options.get(one.name) is not None}
     for name in ("units", "commands", "tcp"):

@@ -67,7 +67,7 @@ def realise_here(
 
     :param roots: for each derivation, the link that keeps its output from being collected;
         none at all, or as many as derivations.
-    :raises OpsError: where a build fails, with the end of what Nix said.
+    :raises OpsError: if a build fails, with the end of what Nix said.
     """
     progress = Progress()
 
@@ -112,7 +112,7 @@ def realise_on(
     """Build derivations that are in a host's store, live, through lost connections.
 
     :param patience: for how many seconds in a row the host may be out of reach.
-    :raises OpsError: where a build fails, with the end of what Nix said.
+    :raises OpsError: if a build fails, with the end of what Nix said.
     """
     progress = Progress()
 
@@ -166,7 +166,7 @@ def root_on(machine: Machine, derivations: Sequence[str], roots: Sequence[str]) 
 
     :param roots: a link for each derivation, or none at all.
     :returns: whether a link led elsewhere before.
-    :raises OpsError: where a link can't be made.
+    :raises OpsError: if a link can't be made.
     """
     if not roots:
         return False

@@ -105,7 +105,7 @@ def sign(paths: Sequence[str], key_file: str, *, environment: Mapping[str, str] 
     """Sign closures in the controller's store with a secret key.
 
     :param key_file: a file that ``nix-store --generate-binary-cache-key`` made.
-    :raises OpsError: where that fails.
+    :raises OpsError: if that fails.
     """
     argv = ["nix", "--extra-experimental-features", "nix-command", "store", "sign", "--recursive"]
     argv += ["--key-file", key_file, *nix.store_paths(paths)]
@@ -116,7 +116,7 @@ def missing(machine: Machine, paths: Sequence[str], *, gc_root: str | None = Non
     """Which of the paths a host's store lacks, asked in one round trip.
 
     :param gc_root: a link on the host that makes the first path a GC root, from its arrival on.
-    :raises OpsError: where the host can't tell, as when Nix is missing there.
+    :raises OpsError: if the host can't tell, as when Nix is missing there.
     """
     if gc_root and not _GC_ROOT.fullmatch(gc_root):
         raise OpsError(f"{gc_root!r} is no link below /nix/var/nix/gcroots", next_step="Correct 'gc_root'.")
@@ -147,7 +147,7 @@ def push(
 
     A path that is there has its whole closure there, so that nothing more is asked then.
 
-    :raises OpsError: where a path is not in the controller's store, or the copy fails.
+    :raises OpsError: if a path is not in the controller's store, or the copy fails.
     """
     if not missing(transport.machine, paths, gc_root=gc_root):
         return Copied((), 0)
@@ -165,7 +165,7 @@ def push(
 def pull(transport: Transport, paths: Sequence[str], *, options: CopyOptions, on_line: LineSink) -> Copied:
     """Bring closures from the host's store to the controller's.
 
-    :raises OpsError: where a path is not in the host's store, or the copy fails.
+    :raises OpsError: if a path is not in the host's store, or the copy fails.
     """
     absent = lacking_here(paths, environment=transport.environment)
     if not absent:
@@ -182,7 +182,7 @@ def pull(transport: Transport, paths: Sequence[str], *, options: CopyOptions, on
 def would_push(transport: Transport, paths: Sequence[str]) -> Copied:
     """What :func:`push` would bring; nothing is written anywhere.
 
-    :raises OpsError: where a path is not in the controller's store.
+    :raises OpsError: if a path is not in the controller's store.
     """
     if not missing(transport.machine, paths):
         return Copied((), 0)

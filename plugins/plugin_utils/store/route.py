@@ -54,7 +54,7 @@ def of_connection(connection: Any, become: bool) -> SshRoute | None:
     gives no route.
 
     :param become: whether commands on the host run as another user than the connection's.
-    :raises OpsError: where a value could be read as an option or has a line break.
+    :raises OpsError: if a value could be read as an option or has a line break.
     """
     if not connections.is_ssh(connection):
         return None
