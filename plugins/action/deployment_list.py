@@ -39,7 +39,7 @@ class ActionModule(OpsAction):
         hosts = self.variables.get("hostvars") or {}
         there = discovery.everywhere(hosts, directory, self._loader.load_from_file)
         if there:
-            self._warn_of_cache()
+            self._warn_of_cache(there[0].uuid)
         found = [self._describe(one) for one in there]
         document = json.dumps(found, indent=2, ensure_ascii=False)
         if not self._task.no_log:
@@ -48,9 +48,9 @@ class ActionModule(OpsAction):
             display.write(os.path.abspath(options["file"]), f"{document}\n")
         return {"changed": False, "deployments": found}
 
-    def _warn_of_cache(self) -> None:
+    def _warn_of_cache(self, uuid: str) -> None:
         try:
-            fact_cache.check()
+            fact_cache.check(uuid)
         except OpsError as error:
             self.warn(f"machines that were deployed may not be counted: {error}")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ansible.parsing.dataloader import DataLoader
@@ -15,6 +16,8 @@ from ansible.parsing.dataloader import DataLoader
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIX_BUILD
 from ansible_collections.nix.ops.plugins.plugin_utils import awx, nix
 from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import toplevels
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.toplevels import Links
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Machine
 from ansible_collections.nix.ops.plugins.plugin_utils.network import evaluation, source
@@ -26,16 +29,16 @@ from ansible_collections.nix.ops.plugins.plugin_utils.store.build import BuildOp
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What is to be built.
+    """A build.
 
-    :param derivations: what was evaluated.
-    :param roots: the link for each output; none where no link is wanted.
+    :param derivations: the derivations to build.
+    :param links: the link for each output; None if no link is wanted.
     :param settings: Nix settings.
-    :param say: where lines about it go.
+    :param say: shows a line about the build.
     """
 
     derivations: Sequence[Derivation]
-    roots: Sequence[str]
+    links: Links | None
     settings: Mapping[str, str]
     say: LineSink
 
@@ -52,12 +55,12 @@ class ActionModule(OpsAction):
         derivations = evaluation.instantiate_expression(
             _expression(options), env=self.environment, on_line=self.live(), cwd=self._loader.get_basedir()
         )
-        link = options["out_link"]
-        roots = [link if number == 0 else f"{link}-{number + 1}" for number in range(len(derivations))] if link else []
-        return self._realise(_Wanted(derivations, roots, options["options"], self.live()), options)
+        links = _numbered(options["out_link"], len(derivations)) if options["out_link"] else None
+        return self._realise(_Wanted(derivations, links, options["options"], self.live()), options)
 
     def _network(self, options: dict[str, Any]) -> dict[str, Any]:
-        network = _network(options, self._loader)
+        files = [os.path.abspath(os.path.join(self._loader.get_basedir(), file)) for file in options["network"]]
+        network = _network(files, options, self._loader)
         say = self.live(network.name)
         say("building all machine configurations...")
         remembered = {name: Remembered(**inputs) for name, inputs in options["remembered"].items()}
@@ -69,26 +72,34 @@ class ActionModule(OpsAction):
         found = evaluation.instantiate(network, names, remembered=remembered, env=self.environment, on_line=say)
         if len(found) == 1:
             say = self.live(next(iter(found)))
-        roots = [os.path.join(options["out_link"], name) for name in found] if options["out_link"] else []
-        result = self._realise(_Wanted(list(found.values()), roots, network.options, say), options)
+        links = None
+        if options["out_link"]:
+            links = Links(Path(options["out_link"]), None, list(found))
+        elif self.transport.is_controller:
+            links = toplevels.links(network, files[0], list(found))
+        result = self._realise(_Wanted(list(found.values()), links, network.options, say), options)
         return {**result, "machines": {name: _answer(derivation) for name, derivation in found.items()}}
 
     def _realise(self, wanted: _Wanted, options: dict[str, Any]) -> dict[str, Any]:
-        # In check mode the controller builds, since a preview needs the result: that adds to its
-        # store and to nothing else. A host is asked what it would do.
-        dry_run = options["dry_run"] or (self.check and not self.here)
-        roots = () if self.check or dry_run else wanted.roots
-        before = [os.path.realpath(root) for root in roots]
+        # In check mode the controller builds, since a preview needs the result: that only adds to its store. Another
+        # host is asked what it would do.
+        dry_run = options["dry_run"] or (self.check and not self.transport.is_controller)
+        links = None if self.check or dry_run else wanted.links
+        roots = links.paths() if links else []
         drv_paths = [derivation.drv_path for derivation in wanted.derivations]
-        if self.here:
+        if self.transport.is_controller:
+            before = links.targets() if links else []
             inherited = os.environ.get("NIX_CONFIG", "")
             how = BuildOptions(dry_run, nix.with_settings(wanted.settings, self.environment, inherited))
+            if links:
+                links.make_directory()
             built = build.realise_here(drv_paths, options=how, roots=roots, on_line=wanted.say)
-            # Links that go with the files of a job are made by each one, and are no change.
-            links_stay = awx.job_directory() is None
-            relinked = links_stay and before != [os.path.realpath(root) for root in roots]
+            # Each job of AWX makes links anew, since they are lost with the job: that is no change.
+            relinked = awx.job_directory() is None and links is not None and before != links.targets()
+            if links:
+                links.remove_old()
         else:
-            machine = self.machine(nix.with_settings(wanted.settings, self.environment))
+            machine = self.transport.machine(nix.with_settings(wanted.settings, self.environment))
             built, relinked = self._realise_on_host(
                 machine, drv_paths, BuildOptions(dry_run), roots, wanted.say, options
             )
@@ -112,14 +123,19 @@ class ActionModule(OpsAction):
         if self.check and copy.missing(machine, drv_paths):
             say("the derivations are not on this host yet; what it would fetch instead of building is not known")
             return Built(tuple(drv_paths), ()), False
-        copy.push(self.transport(machine), drv_paths, options=copy.CopyOptions(), gc_root=None, on_line=say)
+        copy.push(self.copy_transport(machine), drv_paths, options=copy.CopyOptions(), gc_root=None, on_line=say)
         patience = options["reconnect_timeout"]
         built = build.realise_on(machine, drv_paths, options=how, on_line=say, patience=patience)
         return built, build.root_on(machine, drv_paths, roots)
 
 
-def _network(options: Mapping[str, Any], loader: DataLoader) -> Network:
-    files = [os.path.abspath(os.path.join(loader.get_basedir(), file)) for file in options["network"]]
+def _numbered(link: str, count: int) -> Links:
+    """Return a link for each of several outputs: the first as it was given, and the others numbered."""
+    path = Path(link)
+    return Links(path.parent, None, [path.name, *(f"{path.name}-{number}" for number in range(2, count + 1))])
+
+
+def _network(files: Sequence[str], options: Mapping[str, Any], loader: DataLoader) -> Network:
     given = {name: options[name] for name in ("uuid", "arguments", "nix_path", "options")} | {
         "name": options["deployment"]
     }

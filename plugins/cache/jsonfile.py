@@ -59,7 +59,7 @@ EXAMPLES = r"""
 # ansible.cfg elsewhere
 # [defaults]
 # fact_caching = nix.ops.jsonfile
-# fact_caching_connection = .nix-ops/facts
+# fact_caching_connection = ~/.local/state/nix.ops/facts/9e8652aa-e64a-11f1-b7ab-02fc00000001
 """
 
 import json

@@ -116,7 +116,7 @@ NIXOS_INFO = {
 }
 
 
-DEPLOYMENT_FACTS = {
+DEPLOYMENT_PREPARE = {
     "argument_spec": {
         **_MACHINE_OF_A_DEPLOYMENT,
         "ssh_key": {"type": "path"},

@@ -15,12 +15,13 @@ description:
   - Gives a network a name and a UUID, as C(nixops create) does, by writing C(NAME.network.yml), which is the inventory
     of the deployment and is made to be committed.
   - Works on the controller alone, whatever the task's host. Relative paths start where Ansible was started.
-  - The network is evaluated first, with the systems of its machines where there are at most ten. Where it does not
-    evaluate, or anything else is refused, nothing is written.
-  - Where no configuration file of Ansible is in use, an C(ansible.cfg) is written too, with the new source as inventory
-    and a fact cache that keeps the deployment state. One that is there is never changed; RV(hints) tells what it lacks.
-  - A place for what is kept beside the source is made, C(.nix-ops), which only its owner can read and Git ignores.
-  - A deployment of this name that is in the directory already is told, and left as it is.
+  - The network is evaluated first, also the systems of its machines if there are at most ten. If that fails, nothing is
+    written.
+  - If no configuration file of Ansible is in use, an C(ansible.cfg) is written too, with the new source as inventory
+    and a fact cache that keeps the deployment state. An existing one is never changed; RV(hints) tells what it lacks.
+  - The fact cache is C($XDG_STATE_HOME/nix.ops/facts/UUID), by default C(~/.local/state/nix.ops/facts/UUID). The
+    directory is made for its owner alone.
+  - An existing deployment of this name in the directory is left as it is.
 extends_documentation_fragment: [nix.ops.attributes]
 attributes:
   diff_mode:
@@ -45,8 +46,8 @@ options:
   arguments:
     description:
       - Values for network files that are functions.
-      - They stand in the source as they are given, and it can then be read by its owner alone. Where they are secret,
-        encrypt them there with C(ansible-vault encrypt_string) before you commit it.
+      - They are written into the source as they are, and only its owner can read the file then. Encrypt secret ones
+        there with C(ansible-vault encrypt_string) before you commit it.
     type: dict
     default: {}
   nix_path:
@@ -59,12 +60,12 @@ options:
     type: dict
     default: {}
   directory:
-    description: Where the source is written. By default where Ansible was started.
+    description: The directory of the source. By default where Ansible was started.
     type: path
 notes:
-  - Files are written whole or not at all, and never over one that is there.
-  - In check mode nothing is written; the UUID is then one that will not be used, unless O(uuid) is given.
-  - The difference that C(--diff) shows has the names of O(arguments), and not their values.
+  - Files are written whole or not at all, and never over existing ones.
+  - In check mode nothing is written, and the UUID that is returned is not used later, unless O(uuid) is given.
+  - C(--diff) shows the names of O(arguments), not their values.
 seealso:
   - module: nix.ops.deployment_list
   - plugin: nix.ops.network
@@ -122,7 +123,7 @@ files:
   returned: success
   sample: [/home/me/target.nix, /home/me/config.nix]
 flake:
-  description: The flake that is its network; V(null) where files are.
+  description: The flake that is its network; V(null) if its network is files.
   type: str
   returned: success
   sample: null
@@ -144,7 +145,7 @@ written:
   returned: success
   sample: [/home/me/ansible.cfg, /home/me/target.network.yml]
 differing:
-  description: The options in which a deployment that was there already differs from what was given.
+  description: The options in which an existing deployment differs from the given ones.
   type: list
   elements: str
   returned: success

@@ -15,7 +15,7 @@ description:
   - Compares, for the deployments of the inventory, what their networks want with what their machines run and what is
     remembered of them, as C(nixops info) does.
   - Works on the controller alone, whatever the task's host. Networks are evaluated with what is remembered of their
-    machines, and nothing is built. No machine is connected to; M(nix.ops.deployment_facts) asks them.
+    machines, and nothing is built. It connects to no machine; M(nix.ops.deployment_prepare) asks them.
 extends_documentation_fragment: [nix.ops.attributes]
 attributes:
   platform:
@@ -27,37 +27,37 @@ options:
     type: list
     elements: path
   found:
-    description: For each host that was asked, by its name, the result of M(nix.ops.deployment_facts).
+    description: The results of M(nix.ops.deployment_prepare), by the name of the host that was asked.
     type: dict
     default: {}
   fail_on:
     description:
-      - What makes the task fail, once all is shown and written, so that a scheduled job turns red.
-      - A status of a machine; V(unreachable) where a machine that was asked did not tell what it runs; V(unevaluated)
-        where its system does not evaluate, and so nothing can be compared.
-      - Only hosts in O(found) count, and machines that left the network; without O(found) all do.
+      - The task fails if a machine matches one of these, after the report was shown and written.
+      - A status of a machine; V(unreachable) if the machine was asked and did not answer; V(unevaluated) if its system
+        does not evaluate.
+      - Only hosts in O(found) count, and machines that have left the network. Without O(found) all machines count.
     type: list
     elements: str
     choices: [New, Outdated, Drifted, Obsolete, unreachable, unevaluated]
     default: []
   format:
-    description: What is shown. Tables are shown one for each deployment.
+    description: How the report is shown. There is a table for each deployment.
     type: str
     choices: [table, json]
     default: table
   file:
-    description: A file to which the deployments are written as JSON, in check mode too.
+    description: A file to write the deployments to as JSON, in check mode too.
     type: path
 notes:
   - A machine whose system does not evaluate has no status, and a warning has Nix's whole message.
 seealso:
-  - module: nix.ops.deployment_facts
+  - module: nix.ops.deployment_prepare
   - module: nix.ops.deployment_list
 """
 
 EXAMPLES = r"""
 - name: Ask what the machine runs
-  nix.ops.deployment_facts:
+  nix.ops.deployment_prepare:
     deployment: "{{ nix_deployment }}"
     uuid: "{{ nix_deployment_uuid }}"
     machine: "{{ nix_machine }}"

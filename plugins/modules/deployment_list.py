@@ -13,7 +13,7 @@ version_added: 0.1.0
 author: nix.ops contributors (@nix-ops)
 description:
   - Lists the deployments of the inventory and those whose C(*.network.yml) lies in a directory, as C(nixops list) does.
-  - Works on the controller alone, whatever the task's host. No machine is connected to.
+  - Works on the controller alone, whatever the task's host. It connects to no machine.
   - A network that does not evaluate is listed too, and a warning has Nix's whole message.
 extends_documentation_fragment: [nix.ops.attributes]
 attributes:
@@ -24,15 +24,15 @@ options:
     description: Where to look for sources. By default where Ansible was started.
     type: path
   format:
-    description: What is shown.
+    description: How the list is shown.
     type: str
     choices: [table, json]
     default: table
   file:
-    description: A file to which the deployments are written as JSON, in check mode too.
+    description: A file to write the deployments to as JSON, in check mode too.
     type: path
 notes:
-  - Where the fact cache forgets, machines that were deployed are not counted, and a warning says so.
+  - With a fact cache that forgets, deployed machines are not counted, and a warning says so.
 seealso:
   - module: nix.ops.deployment_create
   - module: nix.ops.deployment_info

@@ -15,8 +15,8 @@ description:
   - Evaluates on the controller and builds on the task's host, which is the controller with C(delegate_to=localhost) or
     C(connection=local), and a build host otherwise. Derivations are copied to a build host first; what it builds stays
     in its store.
-  - All derivations are built by one call, so that Nix builds side by side what does not depend on each other.
-  - What Nix says is shown while it says it.
+  - All derivations are built by one call of Nix, so that independent ones are built in parallel.
+  - Nix's output is shown live.
 extends_documentation_fragment: [nix.ops.attributes]
 attributes:
   platform:
@@ -40,8 +40,8 @@ options:
     elements: str
   remembered:
     description:
-      - For each machine what is remembered of it and goes into its system.
-      - A dictionary by machine with the keys C(state_version) and C(ssh_public_key), both optional.
+      - The remembered inputs of each machine's system.
+      - A dictionary by machine with the optional keys C(state_version) and C(ssh_public_key).
     type: dict
     default: {}
   expression:
@@ -74,16 +74,19 @@ options:
   out_link:
     description:
       - A link to the output on the host that builds, which keeps it from being collected as garbage.
-      - With O(network), a directory that gets a link for each machine. With several derivations, the links are numbered
-        from the second on.
-      - In a job of AWX a link on the controller is no change, since it is gone at the end of the job.
+      - With O(network), a directory that gets a link for each machine. The default on the controller is
+        C($XDG_STATE_HOME/nix.ops/toplevels/UUID), and C(~/.local/state/nix.ops/toplevels/UUID) if that variable is not
+        set. On another host there is no default.
+      - With several derivations, the links are numbered from the second on.
+      - In a job of AWX a link on the controller is no change, since it is gone at the end of the job. There the default
+        is C(.nix-ops/toplevels/NAME) beside the network.
     type: path
   dry_run:
-    description: Only tell what would be built and fetched.
+    description: Only return what would be built and fetched.
     type: bool
     default: false
   reconnect_timeout:
-    description: For how many seconds in a row a build host may be out of reach before the task gives up following it.
+    description: Seconds in a row that a build host may be out of reach before the task stops following the build.
     type: int
     default: 300
 notes:

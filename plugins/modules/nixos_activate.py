@@ -14,14 +14,14 @@ author: nix.ops contributors (@nix-ops)
 description:
   - Activates a toplevel that is in the machine's store, with its own C(switch-to-configuration).
   - The activation runs in a systemd unit of its own, detached from the connection. A dropped connection, a restarted
-    C(sshd) or a killed controller does not stop it half way; the output is followed live, over a new connection where
-    the old one is lost.
+    C(sshd) or a killed controller does not stop it half way. Its output is followed live, over a new connection if the
+    old one is lost.
   - V(switch) is done as test, profile, boot entry, so that a machine on which the activation fails still boots what it
     ran before.
-  - A machine that stands at the toplevel already is left alone.
-  - A run that finds the same activation at work, since the one that began it was killed, follows it to its end. What
-    is killed on the machine itself is ended in order by systemd. Before anybody got in again the machine goes back,
-    afterwards the profile is set and the boot entry written.
+  - A machine that runs and boots the toplevel already is left alone.
+  - If the same activation is at work, since the run that began it was killed, it is followed to its end. If its process
+    on the machine is killed, systemd cleans up. Before the acknowledgement the machine goes back; afterwards the
+    profile is set and the boot entry is written.
   - Two activations never run at the same time on one machine.
 extends_documentation_fragment: [nix.ops.attributes]
 attributes:
@@ -50,55 +50,54 @@ options:
     default: /nix/var/nix/profiles/system
   generation:
     description:
-      - The number that the profile is to stand at, where that generation still leads to O(toplevel). A machine goes
-        back to a generation that way, and makes no new one.
+      - The generation to set the profile to, if it still leads to O(toplevel). With it a machine goes back to an old
+        generation and makes no new one.
     type: int
   force:
-    description: Activate also when the machine stands at the toplevel already.
+    description: Activate also if the machine runs and boots the toplevel already.
     type: bool
     default: false
   reconnect_timeout:
-    description: For how many seconds in a row the machine may be out of reach before the task gives up following it.
+    description: Seconds in a row that the machine may be out of reach before the task stops following it.
     type: int
     default: 300
   rollback:
     description:
-      - V(auto) has the machine wait, after the switch, until someone gets in over a new connection, where
-        C(ansible_host) and C(ansible_port) say. Only then the profile is set and the boot entry written. Where the
-        switch fails, or nobody gets in, the machine goes back to exactly what ran before, by itself, also when this run
-        is gone.
-      - V(never) sets the profile and writes the boot entry right after a switch that succeeds.
-      - With O(action=boot) nothing is waited for, since nothing else runs.
-      - The exit codes of C(switch-to-configuration) and what follows are told in the notes.
+      - With V(auto) the machine waits, after the switch, for an acknowledgement over a new connection to
+        C(ansible_host) and C(ansible_port). Only then the profile is set and the boot entry is written. If the switch
+        fails, or the acknowledgement does not come, the machine itself goes back to the system that ran before, even if
+        this run is gone.
+      - With V(never) the profile is set and the boot entry is written right after a switch that succeeds.
+      - With O(action=boot) there is no acknowledgement, since the running system stays.
+      - The notes list the exit codes of C(switch-to-configuration) and their consequences.
     type: str
     choices: [auto, never]
     default: auto
   switch_timeout:
     description:
-      - For how many seconds C(switch-to-configuration) may be at work. It is ended then, and the machine goes back.
-      - So is going back itself, before the machine is rebooted for it.
+      - Seconds until C(switch-to-configuration) is ended, and the machine goes back.
+      - Going back has the same limit. The machine is rebooted into the old system after it.
     type: int
     default: 1800
   confirm_timeout:
     description:
-      - For how many seconds the machine waits for that, counted from the end of the switch, by the kernel's own clock.
+      - Seconds that the machine waits for the acknowledgement, from the end of the switch on, by the kernel's clock.
     type: int
     default: 60
   failed_units:
     description:
-      - What follows where units failed while the new system runs, exit code 4 of C(switch-to-configuration).
+      - What to do if units fail while the new system runs, exit code 4 of C(switch-to-configuration).
       - V(rollback) goes back, V(fail) keeps the new system and fails, V(warn) keeps it and warns.
-      - With O(rollback=never), V(rollback) fails, the new system runs on, and its boot entry is not written.
+      - With O(rollback=never), V(rollback) fails; the new system keeps running, and its boot entry is not written.
     type: str
     choices: [fail, warn, rollback]
     default: rollback
   health_checks:
     description:
-      - What makes the machine healthy. It is checked after the switch, once the controller got in over a new
-        connection and before the profile is set and the boot entry written, and after a reboot. Where it fails, the
-        machine goes back.
-      - With O(rollback=never) it is checked at the end, and the task fails.
-      - A round checks everything. Rounds are repeated until one passes, or the deadline is over.
+      - Checks of the machine's health. They run after the switch, once the controller has reached the machine over a
+        new connection and before the profile is set, and after a reboot. If they fail, the machine goes back.
+      - With O(rollback=never) they run at the end, and the task fails if they fail.
+      - A round runs all checks. Rounds are repeated until one passes or the deadline is over.
     type: dict
     suboptions:
       units:
@@ -107,7 +106,7 @@ options:
         elements: str
         default: []
       commands:
-        description: Lines for C(/bin/sh) on the machine that have to succeed, as root. They are shown where they fail.
+        description: Lines for C(/bin/sh) on the machine that have to succeed, as root. A line that fails is shown.
         type: list
         elements: str
         default: []
@@ -123,7 +122,7 @@ options:
         default: []
         suboptions:
           url:
-            description: The URL. It is shown where it fails, and so is no place for a secret.
+            description: The URL. It is shown if it fails, so it must not have a secret.
             type: str
             required: true
           status:
@@ -143,70 +142,70 @@ options:
             type: bool
             default: true
       stable:
-        description: For how many seconds a unit has to stay active without being started anew.
+        description: Seconds that a unit has to stay active without a restart.
         type: int
         default: 3
       successes:
-        description: How many rounds in a row have to pass. Of a check that flaps, one is not enough.
+        description: How many rounds in a row have to pass, for checks that flap.
         type: int
         default: 1
       interval:
-        description: The seconds between two rounds.
+        description: Seconds between two rounds.
         type: int
         default: 1
       deadline:
-        description: The seconds after which the machine is taken for ill.
+        description: Seconds before the checks fail.
         type: int
         default: 60
   reboot:
     description:
       - Whether the machine is rebooted, with O(action=switch) and O(action=boot).
-      - V(when_needed) reboots it where the kernel, the initrd, the kernel's modules or systemd differ from what was
-        booted, where C(switch-to-configuration) refuses to switch to the system while this one runs (exit code 100, or
-        a changed C(system.switch.inhibitors)), and after O(action=boot) where another system runs.
-      - V(always) reboots it in any case, and so changes something each time.
-      - The task waits for the machine, knows the reboot by its boot id and what it runs by its toplevel, checks its
-        health again and acknowledges it over a new connection.
-      - A system that is booted for the first time boots what was booted before by itself, unless it is acknowledged. A
-        unit does that which the evaluation of a network adds to each machine, C(nix-ops-boot-guard.service). A system
-        without it gets a warning.
-      - A kernel that never starts that unit does not boot back. The boot menu has the old generations.
+      - V(when_needed) reboots it if the kernel, the initrd, the kernel's modules or systemd differ from the booted
+        ones, if C(switch-to-configuration) refuses to switch to the system while the current one runs (exit code 100,
+        or a changed C(system.switch.inhibitors)), and after O(action=boot) if another system runs.
+      - V(always) reboots it in any case, so the task always changes something.
+      - The task waits until the machine has another boot id and runs the toplevel, checks its health again and
+        acknowledges it over a new connection.
+      - A system that is booted for the first time boots back to the earlier system by itself, unless it is
+        acknowledged. The unit C(nix-ops-boot-guard.service), which a network adds to each machine, does that. A system
+        without the unit gets a warning.
+      - A kernel that never starts the unit does not boot back. The boot menu has the old generations.
     type: str
     choices: [never, when_needed, always]
     default: never
   reboot_timeout:
     description:
-      - For how many seconds the controller waits for a machine that reboots.
-      - The machine waits as long, from its own start on, before it boots back.
+      - Seconds that the controller waits for a machine that reboots.
+      - The machine waits as long for the acknowledgement, from its start on, before it boots back.
     type: int
     default: 600
   address:
     description:
-      - Where the machine is reached after the activation, where that is elsewhere than C(ansible_host) says.
+      - The address of the machine after the activation, if it is not C(ansible_host).
     type: str
   port:
-    description: Its port there.
+    description: The port of its SSH server after the activation, if it is not C(ansible_port).
     type: int
   replace_unknown:
     description:
-      - Whether to replace a system that nothing of what is remembered of the machine knows, and that may be someone
-        else's work.
-      - V(false) needs O(remember), and refuses every machine that was never deployed.
+      - Whether to replace a running system that no remembered activation has brought there. It may be somebody else's
+        work.
+      - V(false) needs O(remember), and refuses machines that were never deployed.
     type: bool
     default: true
   found:
     description:
-      - What the machine was found at, as M(nix.ops.deployment_facts) or M(nix.ops.nixos_info) returned it.
-      - Where it stands at the toplevel already, it is not asked again.
+      - The result of M(nix.ops.deployment_prepare) or M(nix.ops.nixos_info) for the machine.
+      - With it, the machine is not asked again if it runs and boots the toplevel already.
     type: dict
     default: {}
   remember:
     description:
-      - The deployment that the machine is of. What was activated is added to what is remembered of the machine, and
+      - The machine's deployment. The activation is added to what is remembered of the machine, and
         written to its own record, C(/nix/var/nix/nix-ops/records) on it, which root alone can read. Then it becomes the
         fact C(nix_ops) of the host.
-      - The machine itself notes how an activation ended, also one that failed or that nobody saw end, and
-        M(nix.ops.deployment_facts) finds that.
+      - The machine itself notes how an activation ended, also if it failed or no run saw its end, and
+        M(nix.ops.deployment_prepare) finds the note.
       - A record that can't be written is a warning. The fact cache has what it would say, and the next run writes it.
     type: dict
     suboptions:
@@ -224,12 +223,12 @@ options:
         required: true
       inputs:
         description:
-          - The remembered inputs, as M(nix.ops.deployment_facts) returned them.
+          - The remembered inputs, as M(nix.ops.deployment_prepare) returned them.
           - By default those that are cached.
         type: dict
         default: {}
       recorded:
-        description: Whether the machine's record is complete, as M(nix.ops.deployment_facts) returned it.
+        description: Whether the machine's record is complete, as M(nix.ops.deployment_prepare) returned it.
         type: bool
         default: false
       members:
@@ -240,14 +239,14 @@ options:
 notes:
   - A machine of a deployment is reached where it was last acknowledged, and acknowledged where C(ansible_host) and
     C(ansible_port) say, so that both can be changed by the activation itself.
-  - "Exit codes of C(switch-to-configuration), with O(rollback=auto). 0: the machine waits to be reached, and goes back
-    where it is not. 1, 126, 127: it was refused or could not be run, and nothing was touched. 2, 3, 101 and all others:
-    it goes back. 124: it did not end within O(switch_timeout), and goes back. 4: as O(failed_units) says. 11: another
-    C(switch-to-configuration) is at work, nothing was touched. 100: nothing was touched, and as O(reboot) says."
-  - With O(rollback=never), any exit code but 0 is a failure, and the boot entry is not written, whatever runs. Of 4 it
-    is written where O(failed_units) keeps the system.
+  - "Exit codes of C(switch-to-configuration), with O(rollback=auto). 0: the machine waits for the acknowledgement. 1,
+    126, 127: it was refused or could not be run, and nothing was touched. 2, 3, 101 and all others: it goes back. 124:
+    it did not end within O(switch_timeout), and goes back. 4: see O(failed_units). 11: another
+    C(switch-to-configuration) is at work, nothing was touched. 100: nothing was touched, see O(reboot)."
+  - With O(rollback=never), any exit code but 0 is a failure, and the boot entry is not written. With 4 it is written if
+    O(failed_units) keeps the system.
   - Needs root on the machine, and systemd.
-  - C(timeout) of the task ends the following, not the activation.
+  - The keyword C(timeout) of the task ends the task, not the activation.
 seealso:
   - module: nix.ops.nix_build
   - module: nix.ops.nix_copy_closure

@@ -13,16 +13,16 @@ version_added: 0.1.0
 author: nix.ops contributors (@nix-ops)
 description:
   - Asks a NixOS machine, in one round trip, what it runs, what it boots, which generations it has kept,
-    which units have failed, and whether a reboot is needed.
+    which units have failed, and whether it needs a reboot.
   - Nothing on the machine is changed.
 extends_documentation_fragment: [nix.ops.attributes]
 options:
   profile:
-    description: The profile whose generations are told.
+    description: The profile whose generations are listed.
     type: path
     default: /nix/var/nix/profiles/system
 notes:
-  - The boot menu can be read where C(systemd-boot), GRUB or extlinux wrote it, and often by root alone.
+  - The boot menu of C(systemd-boot), GRUB or extlinux can be read, often by root alone.
 seealso:
   - module: nix.ops.nixos_activate
 """
@@ -39,7 +39,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 running:
-  description: The toplevel that runs; V(null) where the host is no NixOS machine.
+  description: The toplevel that runs; V(null) if the host is not a NixOS machine.
   type: str
   returned: success
   sample: /nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05
@@ -59,14 +59,14 @@ generation:
   returned: success
   sample: 12
 boot_default:
-  description: The toplevel that the boot menu starts by itself; V(null) where the menu can't be read.
+  description: The toplevel that the boot menu starts by itself; V(null) if the menu can't be read.
   type: str
   returned: success
   sample: /nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05
 boot_unfinished:
   description:
-    - Whether the profile was set and its boot entry has not been written since, as after a boot loader that failed or
-      a machine that went down in between.
+    - Whether the profile was set and its boot entry was not written since, because the boot loader failed or the
+      machine went down in between.
   type: bool
   returned: success
   sample: false
@@ -135,6 +135,12 @@ reboot_parts:
   elements: str
   returned: success
   sample: [kernel, initrd]
+booted_parts:
+  description: The store path of each of these parts that was booted.
+  type: dict
+  returned: success
+  sample:
+    kernel: /nix/store/1v8ydj4qd9a0ahhslzbf6ycj7s2f5dcj-linux-6.6.32/bzImage
 """
 
 from ansible.module_utils.basic import AnsibleModule

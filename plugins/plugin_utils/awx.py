@@ -1,7 +1,7 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a run learns that it is a job of AWX (awx/main/tasks/jobs.py there)."""
+"""Recognises jobs of AWX (awx/main/tasks/jobs.py in AWX)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 
 def job_directory(environment: Mapping[str, str] | None = None) -> str | None:
-    """Give the directory of the job's files, which are gone at its end; None where this run is no job of AWX.
+    """Return the directory of the job's files, which are gone at its end; None if this run is not a job of AWX.
 
     :param environment: the variables of the process; None for those of this one.
     """

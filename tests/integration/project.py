@@ -20,10 +20,13 @@ BIN = Path(sys.executable).parent
 # Collections of others, for the environment of a project that needs them: awx.awx, community.general.
 OTHERS = BIN.parent / "collections"
 
+# The directory of the fact cache, in a project's directory.
+FACTS = "state/nix.ops/facts/tests"
+
 # A fact cache in which the deployment state is not lost.
 KEEPING = {
     "fact_caching": "ansible.builtin.jsonfile",
-    "fact_caching_connection": ".nix-ops/facts",
+    "fact_caching_connection": FACTS,
     "fact_caching_timeout": "0",
 }
 
@@ -113,6 +116,16 @@ class Project:
             "NIX_OPS_RESULTS": str(self.directory / "results.jsonl"),
             **self.environment,
         }
+
+    @property
+    def facts(self) -> Path:
+        """The directory of the fact cache."""
+        return self.directory / FACTS
+
+    def roots(self, machine: str) -> set[str]:
+        """The toplevels that links keep which a build has made for machines of this name."""
+        links = (self.directory / "state/nix.ops/toplevels").glob(f"*/{machine}")
+        return {str(link.resolve(strict=True)) for link in links}
 
     def start(self, program: str, *words: str) -> subprocess.Popen[str]:
         """Start one of Ansible's programs, its output in a pipe."""

@@ -218,7 +218,7 @@ def test_strings_that_a_shell_could_run(tmp_path, machine, fleet):
     assert run.of(ACTIVATE)["units"]["started"] == ["a\\x2db.service"]
     assert deployed.run("cat /etc/words").stdout == NASTY
     assert deployed.run("cat /run/note").stdout == f"{NASTY}\ndirectorynameprofile"
-    assert (project.directory / ".nix-ops/toplevels/example/deployed").is_symlink()
+    assert project.roots("deployed") == {deployed.inspect()["running"]}
     assert deployed.inspect()["leftovers"] == [COPIED]
     found = list(tmp_path.rglob("pwned")) + deployed.run("find / -xdev -name pwned -not -path '/proc/*'").stdout.split()
     assert found == []

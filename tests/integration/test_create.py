@@ -70,7 +70,7 @@ def test_create_and_deploy_without_options(machine, project):
     assert told["path"] == str(project.directory / "target.network.yml")
     assert told["files"] == [str(project.directory / name) for name in ("target.nix", "config.nix")]
     assert f"created deployment \u2018{told['uuid']}\u2019" in created.lines("target")
-    assert files(project) == BEFORE | {"target.network.yml", "ansible.cfg", ".nix-ops"}
+    assert files(project) == BEFORE | {"target.network.yml", "ansible.cfg"}
     assert [os.path.basename(path) for path in told["written"]] == ["ansible.cfg", "target.network.yml"]
     assert yaml.safe_load((project.directory / "target.network.yml").read_text()) == {
         "plugin": "nix.ops.network",
@@ -82,8 +82,11 @@ def test_create_and_deploy_without_options(machine, project):
     deployed = project.play("deploy.yml")
     assert deployed.exit_code == 0, deployed.output
     assert target.inspect()["running"] != target.toplevel
-    # The state is kept where the configuration says.
-    assert list((project.directory / ".nix-ops/facts").iterdir())
+    # The state is kept where the configuration says, and nothing beside the network.
+    facts = project.directory / "state/nix.ops/facts" / told["uuid"]
+    assert stat.S_IMODE(facts.stat().st_mode) == 0o700
+    assert list(facts.iterdir())
+    assert files(project) == BEFORE | {"target.network.yml", "ansible.cfg", "deploy.yml"}
 
 
 def test_second_create_changes_nothing(project):
@@ -219,7 +222,6 @@ def test_another_directory(project):
     assert {path.name for path in (project.directory / "deployments").iterdir()} == {
         "target.network.yml",
         "ansible.cfg",
-        ".nix-ops",
     }
 
 

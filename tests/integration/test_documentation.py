@@ -17,9 +17,9 @@ from integration.tasks import PACKAGES, build_system, has_path, new_salt, put, r
 
 MODULES = (
     "deployment_create",
-    "deployment_facts",
     "deployment_info",
     "deployment_list",
+    "deployment_prepare",
     "nix_build",
     "nix_copy_closure",
     "nixos_activate",
@@ -182,11 +182,19 @@ def test_deployment_create(play, project):
         assert (project.directory / f"{name}.network.yml").exists()
 
 
-def test_deployment_facts(play, network):
-    _examples, described = documentation("deployment_facts")
-    [looked] = play("deployment_facts", "--check", source=network)
+def test_deployment_prepare(play, network):
+    _examples, described = documentation("deployment_prepare")
+    _examples, of_a_machine = documentation("nixos_info")
+    # What both modules return is described once.
+    assert set(of_a_machine) <= set(described)
+    for name, one in of_a_machine.items():
+        assert described[name]["description"] == f"See RV(nix.ops.nixos_info#module:{name})."
+        same = ("type", "elements", "returned")
+        assert [described[name].get(key) for key in same] == [one.get(key) for key in same]
+    described |= of_a_machine
+    [looked] = play("deployment_prepare", "--check", source=network)
     assert keys(looked) == {name for name, one in described.items() if one["returned"] != "not in check mode"}
-    [result] = play("deployment_facts", source=network)
+    [result] = play("deployment_prepare", source=network)
     assert keys(result) == set(described)
     for name in described:
         check(described[name], result[name], name)

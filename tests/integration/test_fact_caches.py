@@ -122,9 +122,11 @@ def test_a_job_that_would_lose_its_state_is_refused(machine: MachineFactory, pro
     network = Network(project, target, source=SOURCE)
     project.environment["AWX_PRIVATE_DATA_DIR"] = str(project.directory)
     jobs = {
-        "of the facts in": {"CACHE_PLUGIN_CONNECTION": str(project.directory / "artifacts/1/fact_cache")},
+        "AWX and ansible-runner collect no facts from": {
+            "CACHE_PLUGIN_CONNECTION": str(project.directory / "artifacts/1/fact_cache")
+        },
         "facts are kept in memory alone": {"CACHE_PLUGIN": "memory"},
-        f"{project.directory}/.nix-ops/facts is gone at the end of the job": {},
+        f"{project.facts} is gone at the end of the job": {},
     }
     for what, settings in jobs.items():
         for name, value in settings.items():
@@ -232,9 +234,9 @@ def test_what_the_first_version_wrote_is_read(machine: MachineFactory, project: 
     assert [one["time"] for one in record(target)["activations"][1:]] == [1764000000, 1763900000]
     # The same as an entry of the cache.
     forget(project)
-    (project.directory / ".nix-ops/facts").mkdir(parents=True)
+    project.facts.mkdir(parents=True)
     facts = {"nix_ops": {UUID: record(target)}}
-    (project.directory / ".nix-ops/facts/s1_target").write_text(json.dumps({"__payload__": json.dumps(facts)}))
+    (project.facts / "s1_target").write_text(json.dumps({"__payload__": json.dumps(facts)}))
     again = network.deployed()
     assert not again.changed
     assert FOUND not in again.output

@@ -215,7 +215,7 @@ def test_info_of_a_machine_that_left(deployed):
     network = Network(project, both.machines[0])
     assert statuses(told(network)) == {"one": "Up-to-date", "two": "Obsolete"}
     # What only a machine says of others is told as such, and is no row.
-    for fact in (project.directory / ".nix-ops/facts").glob("*"):
+    for fact in project.facts.glob("*"):
         fact.unlink()
     outcome = told(network)
     assert list(statuses(outcome)) == ["one"]

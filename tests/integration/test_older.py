@@ -47,6 +47,7 @@ BOOT = "00000000-0000-0000-0000-000000000001"
 GUARD = "nix-ops-boot-guard.service"
 KEPT = "/nix/var/nix/nix-ops"
 FOUND = "what is remembered of it was found on the machine"
+MOVE_FACTS = "a network may copy its directory into the Nix store. Next: mkdir"
 JOINED = "the same activation is at work already; following it to its end"
 
 # The boot guard of the recording, in the place of this version's.
@@ -221,7 +222,12 @@ def test_a_deployed_machine(older: Older) -> None:
     assert {name: after[name] for name in same} == {name: before[name] for name in same}
     # What was built is kept from being collected, by a link of the project's.
     roots = nix("nix-store", "--query", "--roots", older.toplevels["first"])
-    assert f"{older.project.directory}/" in roots
+    assert f"{older.project.directory}/state/nix.ops/toplevels/{UUID}/target" in roots
+    assert not list((older.project.directory / ".nix-ops/toplevels").glob("*"))
+    # Its ansible.cfg is the user's: the facts go on to be used, and the run tells how to move them.
+    assert MOVE_FACTS in first.output.replace("\n", " ")
+    assert list((older.project.directory / ".nix-ops/facts").iterdir())
+    assert not (older.project.directory / "state/nix.ops/facts").exists()
 
 
 def test_a_fact_cache_of_awx(older: Older, monkeypatch: pytest.MonkeyPatch) -> None:

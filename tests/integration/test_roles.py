@@ -67,7 +67,7 @@ def test_one_machine_after_the_other_in_a_linear_play(two: list[Machine], projec
     with untouched(*two):
         assert play(network, "--check", "--diff", serial=1).changed
     assert not (project.directory / "state").exists(), "no key is made"
-    assert not [*project.directory.glob(".nix-ops/facts/*")]
+    assert not [*project.facts.glob("*")]
 
     outcome = played(network, serial=1)
     assert stages(outcome) == [(one.name, task) for one in two for task in (INFO, BUILD, COPY, ACTIVATE)]

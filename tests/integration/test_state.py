@@ -37,7 +37,7 @@ def target(machine: MachineFactory) -> Machine:
 
 def cached(project: Project, host: str = "target") -> dict[str, Any]:
     """What the fact cache has of a host."""
-    file = project.directory / f".nix-ops/facts/s1_{host}"
+    file = project.facts / f"s1_{host}"
     if "ANSIBLE_CACHE_PLUGIN" in project.environment or not file.exists():
         return asked(project, host)
     payload = json.loads(file.read_text())["__payload__"]
@@ -74,7 +74,7 @@ def public_key(project: Project, machine: str = "target") -> str:
 
 def forget(project: Project) -> None:
     """Remove the fact cache."""
-    shutil.rmtree(project.directory / ".nix-ops/facts")
+    shutil.rmtree(project.facts)
 
 
 def refused(outcome: Outcome, task: str = INFO) -> str:
@@ -211,7 +211,7 @@ def test_check_mode_writes_no_state(target: Machine, project: Project) -> None:
     with untouched(target):
         preview = network.deployed("--check", "--diff")
     assert "setting state version to 24.05" in preview.output
-    assert not list((project.directory / ".nix-ops/facts").glob("*"))
+    assert not list(project.facts.glob("*"))
     assert not (project.directory / "state").exists()
     assert target.run(["test", "-e", "/nix/var/nix/nix-ops"], check=False).returncode == 1
 
@@ -338,7 +338,7 @@ def test_a_damaged_cache_file(deployed: Deployed) -> None:
     network = deployed("target", source=SOURCE)
     project, [target] = network.project, network.machines
     before = cached(project)[UUID]
-    [file] = (project.directory / ".nix-ops/facts").iterdir()
+    [file] = project.facts.iterdir()
     file.write_text('{"__payload__": "cut o')
     with untouched(target):
         # Ansible itself ends the run there.
@@ -531,7 +531,8 @@ def test_a_system_that_someone_else_has_deployed_is_left_alone_where_the_user_wa
         # The closure is there by then, which is no activation.
         never = network.deploy(*careful, "--skip-tags", "copy")
     assert (
-        f"the machine runs {target.toplevel}, which nothing that is remembered of it knows" in never.of(ACTIVATE)["msg"]
+        f"the machine runs {target.toplevel}, which no remembered activation has brought there"
+        in never.of(ACTIVATE)["msg"]
     )
     network.deployed()
     network.define(one="uno")

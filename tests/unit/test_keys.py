@@ -204,7 +204,7 @@ def test_what_is_no_private_key_is_named_and_kept(key: Path, content: str) -> No
 
 def test_place_that_is_taken_is_named(key: Path) -> None:
     key.mkdir(parents=True)
-    with pytest.raises(OpsError, match=f"{key} is no private key"):
+    with pytest.raises(OpsError, match=f"{key} is not a private key"):
         public_key(str(key))
     key.rmdir()
     key.symlink_to("nowhere")

@@ -38,7 +38,7 @@ def host(name: str) -> Iterator[Host]:
 @pytest.fixture
 def toplevel(name: str) -> str:
     """What was built for the machine."""
-    link = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"], ".nix-ops/toplevels/site", name)
+    [link] = Path(os.environ["XDG_STATE_HOME"], "nix.ops/toplevels").glob(f"*/{name}")
     return str(link.resolve(strict=True))
 
 

@@ -10,6 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ansible_collections.nix.ops.plugins.plugin_utils import nix
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Description
+
 # How Nix itself takes a name apart: the version begins after the first dash that no letter follows.
 _STORE_NAME = re.compile(r"/nix/store/[0-9a-z]{32}-(?P<name>.+?)(?:-(?P<version>[^a-zA-Z].*))?")
 
@@ -30,6 +33,24 @@ class Difference:
     def text(self) -> str:
         """As it is shown to a user."""
         return "".join(f"{line}\n" for line in (*self.packages, *self.units, *self.reboot))
+
+
+def text(found: Description, toplevel: str, env: Mapping[str, str]) -> str:
+    """Compare a machine with a toplevel, as text for the user.
+
+    :param found: the machine, described with its closure and its units.
+    :param toplevel: a toplevel, which need not be in the controller's store.
+    :param env: variables for Nix.
+    :returns: lines, or nothing if there is no difference.
+    """
+    if not Path(toplevel).exists():
+        old = found.standing.running or "nothing"
+        return "" if old == toplevel else f"system: {old} → {toplevel}\n"
+    changed = units(found.units, units_of(toplevel))
+    if changed:
+        changed = ("units whose files differ (which of them are restarted is decided on the machine):", *changed)
+    closures = packages(found.closure, nix.requisites([toplevel], env=env))
+    return Difference(closures, changed, reboot(found.booted_parts, toplevel)).text()
 
 
 def packages(old: Iterable[str], new: Iterable[str]) -> tuple[str, ...]:

@@ -1,10 +1,11 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What `nix.ops.create` writes: a deployment's source, Ansible's configuration, a place for what is kept."""
+"""Creates deployments: decides what there is already, and writes the source and Ansible's configuration."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
@@ -16,29 +17,37 @@ from typing import Any
 
 import yaml
 
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import configuration, places
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.discovery import Deployment
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Network
 from ansible_collections.nix.ops.plugins.plugin_utils.network.source import SOURCE_SUFFIX
 
-PLUGIN = "nix.ops.network"
-CONFIGURATION = "ansible.cfg"
-
-# Where the collection keeps things beside a source: links to what was built, keys, cached facts.
-KEPT = ".nix-ops"
-FACTS = f"{KEPT}/facts"
-
 _COMMENT = "# A deployment of nix.ops; deploy it with: ansible-playbook -i {source} nix.ops.deploy\n"
 _HIDDEN = "(hidden)"
+_NOTHING_WRITTEN = "nothing was written"
 
-# An entry of the Nix path that is no path.
+# An entry of the Nix path that is a URL.
 _REMOTE = re.compile(r"[a-z][a-z0-9+.-]*:")
+
+# The options of a network that an existing deployment is compared by, and the network's attribute of each.
+_COMPARED = {
+    "networks": "files",
+    "flake": "flake",
+    "uuid": "uuid",
+    "arguments": "arguments",
+    "nix_path": "nix_path",
+    "options": "options",
+}
 
 
 @dataclass(frozen=True)
 class File:
-    """A file to be written.
+    """A file to write.
 
-    :param shown: its text as it may be shown, without secrets.
+    :param text: its content.
+    :param shown: its content without secrets, for the user.
+    :param private: whether only its owner may read it.
     """
 
     path: str
@@ -48,144 +57,186 @@ class File:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The settings of Ansible that a deployment depends on.
+class Plan:
+    """What the creation of a deployment writes.
 
-    :param file: the file that sets them; none where they come from elsewhere.
-    :param cache: the fact cache plugin.
-    :param timeout: after how many seconds it forgets.
-    :param inventory: the sources of the inventory.
-    :param enabled: the inventory plugins.
-    :param strict: whether a source that can't be read ends the run.
+    :param files: the files, the source last.
+    :param directories: private directories to make.
+    :param hints: what is left to do for the user, line by line.
     """
 
-    file: str | None
-    cache: str
-    timeout: float
-    inventory: Sequence[str]
-    enabled: Sequence[str]
-    strict: bool
+    files: tuple[File, ...]
+    directories: tuple[str, ...]
+    hints: tuple[str, ...]
+
+
+def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options as plain values, without the tags that Ansible attaches.
+
+    :raises OpsError: if a value has no equivalent in JSON.
+    """
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(options))
+    except (TypeError, ValueError) as error:
+        raise OpsError(
+            f"an option can't be written as JSON: {error}", next_step="Give texts, numbers, lists and mappings."
+        ) from error
+    return plain
 
 
 def config(directory: str, start: str, uuid: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Compose the options of a source; relative paths, which start elsewhere, will start from it.
+    """Compose the options of a source, with paths relative to the source.
 
-    :param directory: where the source will be.
-    :param start: where relative paths start that were given.
-    :param uuid: the deployment's UUID where none was given.
-    :param given: what was given, plain values.
+    :param directory: the directory of the source.
+    :param start: the directory where relative paths in the options start.
+    :param uuid: the deployment's UUID if the options have none.
+    :param given: the options of deployment_create as plain values.
     """
 
-    def path(one: str) -> str:
-        there = os.path.relpath(os.path.join(start, one), directory)
-        # A path of another place is left as it is; and a leading tilde would be a home.
-        return one if os.path.isabs(one) and there.startswith("..") else f"./{there}" if there[0] == "~" else there
+    def path(given: str) -> str:
+        relative = os.path.relpath(os.path.join(start, given), directory)
+        if os.path.isabs(given) and relative.startswith(".."):
+            return given
+        # A leading tilde would be read as a home directory.
+        return f"./{relative}" if relative[0] == "~" else relative
 
-    def entry(one: str) -> str:
-        prefix, equals, place = one.rpartition("=")
-        return one if _REMOTE.match(place) or os.path.isabs(place) else f"{prefix}{equals}{path(place)}"
+    def entry(given: str) -> str:
+        prefix, equals, place = given.rpartition("=")
+        return given if _REMOTE.match(place) or os.path.isabs(place) else f"{prefix}{equals}{path(place)}"
 
-    def flake(one: str) -> str:
-        return os.path.join(".", path(one)) if one.startswith(".") else one
+    def flake(given: str) -> str:
+        return os.path.join(".", path(given)) if given.startswith(".") else given
 
     wanted = {
         "name": given["deployment"],
         "uuid": given["uuid"] or uuid,
-        "files": [path(one) for one in given["networks"] or ()],
+        "files": [path(file) for file in given["networks"] or ()],
         "flake": flake(given["flake"]) if given["flake"] else None,
         "arguments": given["arguments"],
-        "nix_path": [entry(one) for one in given["nix_path"]],
+        "nix_path": [entry(path) for path in given["nix_path"]],
         "options": given["options"],
     }
     return {option: value for option, value in wanted.items() if value}
 
 
-def check_files(network: Network) -> None:
-    """Refuse files that are not there, or are no network.
+def find_existing(path: str, network: Network, known: Sequence[Deployment]) -> Deployment | None:
+    """Return the deployment that a source would create a second time.
 
-    :raises OpsError: where one is not.
+    :param path: the path of the source.
+    :param network: the network that the source would name.
+    :param known: all deployments of the inventory and of the source's directory.
+    :raises OpsError: if the source's file is another deployment or can't be read, or another deployment has the UUID.
     """
+    directory = os.path.dirname(path)
+    for one in known:
+        if one.path == path or (one.name == network.name and os.path.dirname(one.path) == directory):
+            _check_existing(one, network)
+            return one
+    for one in known:
+        if one.uuid == network.uuid:
+            raise OpsError(
+                f"the UUID {network.uuid} is that of deployment {quote(one.name)}, {one.path}",
+                state=_NOTHING_WRITTEN,
+                next_step="Leave it out to have a new one made.",
+            )
+    return None
+
+
+def find_differing(existing: Network, wanted: Network, options: Mapping[str, Any]) -> list[str]:
+    """Return the options in which an existing deployment differs; options that were not given don't count."""
+    return [
+        option
+        for option, attribute in _COMPARED.items()
+        if options[option] and getattr(existing, attribute) != getattr(wanted, attribute)
+    ]
+
+
+def describe_existing(existing: Deployment, differing: Sequence[str]) -> list[str]:
+    """Return lines that tell the user of an existing deployment.
+
+    :param differing: the options in which it differs from what was given.
+    """
+    network, directory = existing.network, os.path.dirname(existing.path)
+    if network is None or network.flake:
+        named = f"flake {network and network.flake}"
+    else:
+        named = f"files {', '.join(os.path.relpath(file, directory) for file in network.files)}"
+    lines = [
+        f"deployment {quote(existing.name)} exists already: UUID {existing.uuid}, {named}, named by {existing.path}"
+    ]
+    if differing:
+        lines.append(f"what was given differs ({', '.join(differing)}); the deployment was left as it is")
+    return lines
+
+
+def check_files(directory: str, network: Network) -> None:
+    """Check that the source's directory and the network's files exist.
+
+    :param directory: the directory of the source.
+    :raises OpsError: if one is missing, or a file is a source itself.
+    """
+    if not Path(directory).is_dir():
+        raise OpsError(f"there is no directory {directory}", next_step="Make it, or name another one.")
     for file in network.files:
         if not Path(file).exists():
-            raise OpsError(f"{file} does not exist", state="nothing was written", next_step="Correct the file's name.")
+            raise OpsError(f"{file} does not exist", state=_NOTHING_WRITTEN, next_step="Correct the file's name.")
         if file.endswith(SOURCE_SUFFIX):
             raise OpsError(
-                f"{file} names a network, and is none itself",
-                state="nothing was written",
+                f"{file} is a source, not a network file",
+                state=_NOTHING_WRITTEN,
                 next_step="Give the .nix files that it names.",
             )
+
+
+def plan(path: str, config: Mapping[str, Any], uuid: str) -> Plan:
+    """Decide what to write for a new deployment: its source, and an ``ansible.cfg`` if none is in use.
+
+    :param path: the path of the source.
+    :param config: the options of the source, plain values.
+    :param uuid: the deployment's UUID.
+    """
+    directory = os.path.dirname(path)
+    file = source(path, config)
+    secrets = [f"the arguments stand in {path} as they are: encrypt what is secret before you commit it"]
+    secrets = secrets if file.private else []
+    settings = configuration.of_directory(directory)
+    if settings is not None:
+        return Plan((file,), (), (*configuration.hints(settings, path, uuid), *secrets))
+    settings = configuration.of_this_run()
+    if configuration.is_writable_by_all(directory):
+        ignored = f"everyone may write to {directory}, so Ansible would ignore an {configuration.NAME} there"
+        return Plan((file,), (), (ignored, *configuration.hints(settings, path, uuid), *secrets))
+    text = configuration.compose(path, uuid, settings.enabled)
+    cfg = File(os.path.join(directory, configuration.NAME), text, text)
+    return Plan((cfg, file), (places.facts(uuid),), tuple(secrets))
 
 
 def source(path: str, config: Mapping[str, Any]) -> File:
     """Compose the source of a deployment.
 
-    :param config: its options beside ``plugin``, plain values.
+    :param config: the options beside ``plugin``, plain values.
     """
     return File(path, _yaml(path, config), _yaml(path, _without_secrets(config)), private=bool(config.get("arguments")))
 
 
-def configuration(path: str, source_name: str, enabled: Sequence[str]) -> File:
-    """Compose the configuration of Ansible with which a deployment needs no options.
+def write(directory: str, plan: Plan) -> None:
+    """Write all files of a plan or none, and never over an existing file.
 
-    :param enabled: the inventory plugins that are enabled now.
-    """
-    sections = _lines(source_name, enabled)
-    text = "\n\n".join("\n".join([f"[{name}]", *lines.values()]) for name, lines in sections.items()) + "\n"
-    return File(path, text, text)
-
-
-def lacking(settings: Settings, path: str) -> list[str]:
-    """Tell which lines of the configuration are missing from one that is there already.
-
-    :param path: the deployment's source. Where the inventory has other sources, it is no part of what is missing.
-    """
-    lines = _lines(os.path.basename(path), settings.enabled)
-    forgets = settings.cache in ("memory", "ansible.builtin.memory")
-    missing = {
-        "inventory": not settings.inventory,
-        "fact_caching": forgets,
-        "fact_caching_connection": forgets,
-        "fact_caching_timeout": settings.timeout != 0,
-        "enable_plugins": PLUGIN not in settings.enabled,
-        "any_unparsed_is_failed": not settings.strict,
-    }
-    found = []
-    for section, options in lines.items():
-        wanted = [line for option, line in options.items() if missing[option]]
-        found += [f"[{section}]", *wanted] if wanted else []
-    return found
-
-
-def hints(settings: Settings, path: str) -> list[str]:
-    """Tell what a user has to do so that Ansible finds a deployment, where a configuration is there already.
-
-    :param path: the deployment's source.
-    """
-    found = []
-    if lines := lacking(settings, path):
-        found = [f"{settings.file or CONFIGURATION} is left alone; these lines are missing there:", *lines]
-    name, places = os.path.basename(path), map(os.path.realpath, settings.inventory)
-    if settings.inventory and not {os.path.realpath(path), os.path.realpath(os.path.dirname(path))} & set(places):
-        found.append(f"choose it with -i {name}, or add {name} to 'inventory' in {settings.file or CONFIGURATION}")
-    return found
-
-
-def write(directory: str, files: Sequence[File]) -> None:
-    """Write files that are not there yet, the last one last, all or none; and make the place for what is kept.
-
-    :raises OpsError: where one is there already, or can't be written.
+    :param directory: the directory of the source.
+    :raises OpsError: if a file exists already or can't be written.
     """
     done: list[str] = []
     try:
-        _keep_place(directory)
-        for file in files:
+        for private in plan.directories:
+            places.make_private(private)
+        for file in plan.files:
             _write(file)
             done.append(file.path)
     except FileExistsError as error:
         _undo(done)
         raise OpsError(
             f"{error.filename2 or error.filename} exists already",
-            state="nothing was written",
+            state=_NOTHING_WRITTEN,
             next_step="Run the same again, to see what it is.",
         ) from error
     except OSError as error:
@@ -197,22 +248,31 @@ def write(directory: str, files: Sequence[File]) -> None:
         ) from error
 
 
+def quote(text: str) -> str:
+    """Quote a text as NixOps does."""
+    return f"\N{LEFT SINGLE QUOTATION MARK}{text}\N{RIGHT SINGLE QUOTATION MARK}"
+
+
+def _check_existing(existing: Deployment, wanted: Network) -> None:
+    if existing.network is None:
+        raise OpsError(
+            f"{existing.path} exists already, and can't be read",
+            output=existing.problem,
+            state=_NOTHING_WRITTEN,
+            next_step="Correct it, or give the new deployment another name.",
+        )
+    if existing.name != wanted.name:
+        raise OpsError(
+            f"{existing.path} exists already, and is deployment {quote(existing.name)}",
+            state=_NOTHING_WRITTEN,
+            next_step="Give the new deployment another name.",
+        )
+
+
 def _undo(paths: Sequence[str]) -> None:
     for path in paths:
         with suppress(OSError):
             Path(path).unlink()
-
-
-def _keep_place(directory: str) -> None:
-    kept = Path(directory, KEPT)
-    # An explicit chmod, since the umask may take more away than others' rights.
-    for place in (kept, Path(directory, FACTS)):
-        if not place.exists():
-            place.mkdir(exist_ok=True)
-            place.chmod(0o700)
-    ignore = kept / ".gitignore"
-    if not ignore.exists():
-        ignore.write_text("*\n", encoding="utf-8")
 
 
 def _write(file: File) -> None:
@@ -222,7 +282,7 @@ def _write(file: File) -> None:
             opened.flush()
             os.fchmod(opened.fileno(), 0o600 if file.private else 0o666 & ~_umask())
             os.fsync(opened.fileno())
-        # Unlike a rename, a link never takes the place of a file that is there.
+        # Unlike a rename, a link never replaces an existing file.
         os.link(path, file.path)
 
 
@@ -241,26 +301,10 @@ def _umask() -> int:
     return mask
 
 
-def _lines(source_name: str, enabled: Sequence[str]) -> dict[str, dict[str, str]]:
-    plugins = ", ".join([PLUGIN, *(one for one in enabled if one != PLUGIN)])
-    return {
-        "defaults": {
-            "inventory": f"inventory = {source_name}",
-            "fact_caching": "fact_caching = ansible.builtin.jsonfile",
-            "fact_caching_connection": f"fact_caching_connection = {FACTS}",
-            "fact_caching_timeout": "fact_caching_timeout = 0",
-        },
-        "inventory": {
-            "enable_plugins": f"enable_plugins = {plugins}",
-            "any_unparsed_is_failed": "any_unparsed_is_failed = true",
-        },
-    }
-
-
 def _yaml(path: str, config: Mapping[str, Any]) -> str:
     comment = _COMMENT.format(source=os.path.basename(path))
     dumped = yaml.dump(
-        {"plugin": PLUGIN, **config},
+        {"plugin": configuration.PLUGIN, **config},
         Dumper=_Indented,
         sort_keys=False,
         allow_unicode=True,
@@ -276,12 +320,12 @@ def _without_secrets(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Indented(yaml.SafeDumper):
-    """Indents the elements of a list, as people write it."""
+    """Indents the elements of a list."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        """Ignore ``indentless``, which is how lists come to stand under their key."""
+        """Ignore ``indentless``: PyYAML would not indent lists."""
         super().increase_indent(flow, False)
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Write a value that occurs twice twice."""
+        """Write no anchors and aliases."""
         return True

@@ -1,7 +1,7 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which deployments there are, and what is remembered of their machines."""
+"""Finds deployments, and what is remembered of their machines."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ Load = Callable[[str], Any]
 class Deployment:
     """A deployment that was found.
 
-    :param path: its source.
-    :param uuid: empty where only its source could tell.
-    :param network: None where the source can't be read.
-    :param problem: why it can't.
-    :param hosts: for each machine that is in the inventory its host.
+    :param path: the path of its source.
+    :param uuid: its UUID; empty if the source can't be read and the inventory does not have it.
+    :param network: its network; None if the source can't be read.
+    :param problem: why the source can't be read.
+    :param hosts: the host of each machine that is in the inventory.
     """
 
     path: str
@@ -43,15 +43,15 @@ class Deployment:
     hosts: Mapping[str, str] = field(default_factory=dict)
 
     def host(self, machine: str) -> str:
-        """What a machine is called in the fact cache."""
+        """Return the name of a machine in the fact cache."""
         return self.hosts.get(machine, machine)
 
 
 def of_inventory(variables: Mapping[str, Mapping[str, Any]], load: Load) -> list[Deployment]:
     """Find the deployments whose machines are in the inventory.
 
-    :param variables: for each host its variables.
-    :param load: reads a file of YAML, vaults included.
+    :param variables: the variables of each host.
+    :param load: reads a YAML file, also one with encrypted values.
     """
     found: dict[str, tuple[str, str, dict[str, str]]] = {}
     for host, known in variables.items():
@@ -84,9 +84,9 @@ def everywhere(variables: Mapping[str, Mapping[str, Any]], directory: str, load:
 
 
 def remembered(host: str, uuid: str, tell: LineSink) -> State | None:
-    """Give what is cached of a machine in a deployment.
+    """Return the cached state of a machine in a deployment; a state that can't be read counts as missing.
 
-    :param tell: is told what can't be read, which counts as not remembered.
+    :param tell: called with a line if the state can't be read.
     """
     try:
         return states.read(fact_cache.entry(host).get(uuid), uuid)
@@ -96,15 +96,15 @@ def remembered(host: str, uuid: str, tell: LineSink) -> State | None:
 
 
 def deployed(deployment: Deployment, machines: Iterable[str], tell: LineSink) -> dict[str, State]:
-    """Give for each host that was deployed its state, also where its machine has left the network since.
+    """Return the state of each host that was deployed, also of machines that have left the network since.
 
-    :param machines: those of the network.
+    :param machines: the names of the network's machines.
     """
     hosts = dict.fromkeys([*map(deployment.host, machines), *deployment.hosts.values()])
     found = {host: state for host in hosts if (state := remembered(host, deployment.uuid, tell))}
     members = dict.fromkeys(member for state in found.values() for member in state.members if member not in hosts)
     found |= {host: state for host in members if (state := remembered(host, deployment.uuid, tell))}
-    # A machine that was only asked is no part of it yet.
+    # A machine that was only asked counts as not deployed.
     return {host: state for host, state in found.items() if state.revision or state.activations}
 
 

@@ -1,14 +1,16 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ansible's fact cache as the keeper of deployment state.
+"""Keeps deployment state in Ansible's fact cache.
 
-This is the one file that opens a cache plugin. The cache is read anew each time: another run may have
-written since this one began.
+This is the one file that opens a cache plugin. It reads the cache anew each time, since another run may have written
+to it.
 """
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,69 +20,103 @@ from ansible.plugins.cache import BaseFileCacheModule
 from ansible.plugins.loader import cache_loader
 
 from ansible_collections.nix.ops.plugins.plugin_utils import awx
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import configuration, places
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import DamagedState, State
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 
-# The name of the fact; below it, each deployment's state stands under its UUID.
+# The name of the fact, a mapping from deployments' UUIDs to states.
 FACT = "nix_ops"
 
-_FORGETFUL = ("memory", "ansible.builtin.memory")
-_LINES = """[defaults]
-fact_caching = ansible.builtin.jsonfile
-fact_caching_connection = .nix-ops/facts
-fact_caching_timeout = 0"""
-
-# Where a job of AWX sees its files inside of an execution environment.
+# The directory of a job of AWX inside of an execution environment.
 _INSIDE = "/runner"
 
 _IN_AWX = f"""Set "Enable fact storage" of the job template (use_fact_cache: true), and write into ansible.cfg of
 the project:
 [defaults]
-cache_plugins = {Path(__file__).parents[1] / "cache"}
+cache_plugins = {Path(__file__).parents[2] / "cache"}
 or set ANSIBLE_CACHE_PLUGINS to that directory in the execution environment. A Redis server keeps the state too: without
 "Enable fact storage", with fact_caching = community.general.redis and fact_caching_timeout = 0 in that ansible.cfg."""
 
 
-def check() -> None:
+def check(uuid: str) -> None:
     """Refuse a cache that would forget.
 
+    :param uuid: the UUID of a deployment, for the place of the facts in the message.
     :raises OpsError: with the lines of ``ansible.cfg``, or the settings of AWX, that make it keep.
     """
-    if constants.CACHE_PLUGIN in _FORGETFUL:
-        raise _refusal("facts are kept in memory alone, so the deployment state would be lost at the end of the run")
+    if constants.CACHE_PLUGIN in configuration.FORGETFUL:
+        raise _refusal(
+            "facts are kept in memory alone, so the deployment state would be lost at the end of the run", uuid
+        )
     try:
         cache = _open()
         cache.contains("nix.ops")
     except Exception as error:
         # Each plugin raises what its own library raises.
-        raise _refusal(f"the fact cache {constants.CACHE_PLUGIN} can't be used", str(error)) from error
-    # Our own leaves it to AWX when facts are too old.
-    ours = not getattr(cache, "facts_grow_old", True)
-    if ours or isinstance(cache, BaseFileCacheModule):
-        _check_directory(Path(cache.get_option("_uri")), ours)
-    if not ours and float(constants.CACHE_PLUGIN_TIMEOUT) != 0:
+        raise _refusal(f"the fact cache {constants.CACHE_PLUGIN} can't be used", uuid, str(error)) from error
+    # The collection's own cache leaves it to AWX when facts are too old.
+    is_ours = not getattr(cache, "facts_grow_old", True)
+    if (directory := _directory(cache)) is not None:
+        _check_directory(directory, uuid, is_ours=is_ours)
+    if not is_ours and float(constants.CACHE_PLUGIN_TIMEOUT) != 0:
         seconds = f"{float(constants.CACHE_PLUGIN_TIMEOUT):.0f}"
-        raise _refusal(f"the fact cache forgets after {seconds} seconds, and the deployment state with it")
+        raise _refusal(f"the fact cache forgets after {seconds} seconds, and the deployment state with it", uuid)
 
 
-def _check_directory(directory: Path, ours: bool) -> None:
-    """Refuse files that a job of AWX leaves behind; those in ``artifacts/JOB/fact_cache`` are collected."""
-    directory = directory.absolute()
+def hint(uuid: str) -> str | None:
+    """Return how to move facts that are kept inside the network's directory, as version 0.1.0 had it.
+
+    :param uuid: the deployment's UUID.
+    """
+    try:
+        directory = _directory(_open())
+    except Exception:
+        # check() tells what is wrong with the cache.
+        return None
+    if directory is None or not places.is_old_facts(str(directory)) or awx.job_directory() is not None:
+        return None
+    new = places.facts(uuid)
+    quoted = new.replace("~", "$HOME", 1) if new.startswith("~") else new
+    return (
+        f"Facts are kept in {directory}, and a network may copy its directory into the Nix store.\n"
+        f'Next: mkdir -p -m 0700 "{os.path.dirname(quoted)}" && mv {shlex.quote(str(directory))} "{quoted}",'
+        f" and write into {constants.CONFIG_FILE or configuration.NAME}: fact_caching_connection = {new}"
+    )
+
+
+def _directory(cache: Any) -> Path | None:
+    """Return the directory of a cache that keeps facts in files; None for other caches."""
+    if isinstance(cache, BaseFileCacheModule) or not getattr(cache, "facts_grow_old", True):
+        return Path(os.path.expandvars(cache.get_option("_uri"))).expanduser().absolute()
+    return None
+
+
+def _check_directory(directory: Path, uuid: str, *, is_ours: bool) -> None:
+    """Refuse a directory that is lost with a job of AWX; ``artifacts/JOB/fact_cache`` is collected.
+
+    The home directory is lost too, since it is in the job's container.
+    """
     if directory.parents[1:2] and directory.parents[1].name == "artifacts":
-        if not ours:
+        if not is_ours:
             raise _refusal(
-                f"of the facts in {directory} AWX and ansible-runner collect none, since ansible-core names their files"
+                f"AWX and ansible-runner collect no facts from {directory}, since ansible-core names their files"
                 " otherwise, so the deployment state would be lost at the end of the job",
-                job=True,
+                uuid,
+                is_job=True,
             )
-    elif (job := awx.job_directory()) and any(directory.is_relative_to(one) for one in (job, _INSIDE)):
-        raise _refusal(f"{directory} is gone at the end of the job, and the deployment state with it")
+    elif (job := awx.job_directory()) and (
+        places.is_facts(directory) or any(directory.is_relative_to(one) for one in (job, _INSIDE))
+    ):
+        raise _refusal(f"{directory} is gone at the end of the job, and the deployment state with it", uuid)
 
 
 def entry(host: str) -> dict[str, Any]:
-    """Give what is cached for a host: for each deployment's UUID its state, as plain values, unchecked.
+    """Return what is cached for a host: for each deployment's UUID its state, as plain values, unchecked.
 
     :param host: the host's name in the inventory.
-    :raises OpsError: where the cache can't be read.
+    :raises OpsError: if the cache can't be read.
     """
     try:
         facts = _open().get(host)
@@ -98,15 +134,60 @@ def entry(host: str) -> dict[str, Any]:
     return dict(found) if isinstance(found, Mapping) else {}
 
 
+def read_state(host: str, uuid: str, *, has_to_keep: bool = True, on_line: LineSink) -> State | None:
+    """Return the state of a host's machine in a deployment; None if it is not cached or damaged.
+
+    :param host: the host's name in the inventory.
+    :param uuid: the deployment's UUID.
+    :param has_to_keep: whether a cache that would forget is an error; otherwise it counts as empty.
+    :param on_line: called with a line if the state is damaged.
+    :raises OpsError: if the cache would forget, or a newer version of the collection wrote the state.
+    """
+    try:
+        check(uuid)
+        cached = entry(host)
+    except OpsError:
+        if has_to_keep:
+            raise
+        return None
+    try:
+        return states.read(cached.get(uuid), uuid)
+    except DamagedState as damage:
+        on_line(f"what the fact cache has of it is damaged ({damage}): the machine's own record counts")
+        return None
+
+
+def facts(host: str, state: State, warn: LineSink) -> dict[str, Any]:
+    """Return the result keys that have Ansible cache a state beside those of the host's other deployments.
+
+    :param host: the host's name in the inventory.
+    :param warn: shows a warning.
+    :returns: nothing if the cache can't be read, since Ansible would end the run at the write. The machine's own record
+        has the state.
+    """
+    try:
+        others = entry(host)
+    except OpsError as failure:
+        return no_facts(host, failure, warn)
+    return {"ansible_facts": {FACT: {**others, state.uuid: states.as_json(state)}}}
+
+
+def no_facts(host: str, failure: OpsError, warn: LineSink) -> dict[str, Any]:
+    """Warn that a host's state is not cached, and return no result keys."""
+    warn(f"{host}: what is remembered of it is not in the fact cache: {failure}")
+    return {}
+
+
 def _open() -> Any:
     return cache_loader.get(constants.CACHE_PLUGIN)
 
 
-def _refusal(what: str, output: str | None = None, *, job: bool = False) -> OpsError:
-    job = job or awx.job_directory() is not None
+def _refusal(what: str, uuid: str, output: str | None = None, *, is_job: bool = False) -> OpsError:
+    is_job = is_job or awx.job_directory() is not None
+    lines = configuration.lines_of_cache(uuid)
     return OpsError(
         what,
         output=output,
         state="nothing was touched",
-        next_step=_IN_AWX if job else f"Write into ansible.cfg, or have nix.ops.create write it:\n{_LINES}",
+        next_step=_IN_AWX if is_job else f"Write into ansible.cfg, or have nix.ops.create write it:\n{lines}",
     )

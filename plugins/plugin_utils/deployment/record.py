@@ -14,7 +14,8 @@ from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import Ac
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import YES, Key
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import RECORD
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Machine, place
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine, place
+from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 
 # Give up after this many write conflicts.
 _ATTEMPTS = 10
@@ -24,11 +25,11 @@ _WRITTEN = {"written": Key(YES), "record": RECORD}
 
 @dataclass(frozen=True)
 class Record:
-    """What a machine remembers of itself.
+    """A machine's own record of a deployment.
 
-    :param revision: the number that its revision is filed under.
-    :param state: None where it can not be read.
-    :param damage: why it can not be read.
+    :param revision: the number in the record's file name.
+    :param state: its content; None if it can't be read.
+    :param damage: why it can't be read.
     """
 
     revision: int
@@ -39,9 +40,9 @@ class Record:
 def read(line: str | None, uuid: str) -> Record | None:
     """Read a record as the machine printed it.
 
-    :param line: its revision and its text; None where there is none.
+    :param line: the revision and the text; None if the machine has no record.
     :param uuid: the deployment's UUID.
-    :raises OpsError: where a newer version of the collection wrote it.
+    :raises OpsError: if a newer version of the collection wrote it.
     """
     if line is None:
         return None
@@ -50,13 +51,13 @@ def read(line: str | None, uuid: str) -> Record | None:
     try:
         return Record(revision, states.read(json.loads(text), uuid))
     except (ValueError, RecursionError):
-        return Record(revision, None, "it is no JSON")
+        return Record(revision, None, "it is not JSON")
     except DamagedState as damage:
         return Record(revision, None, str(damage))
 
 
 def read_last(line: str | None, uuid: str) -> Activated | None:
-    """Read how a machine's last activation ended; None where it was none of this deployment's."""
+    """Read how a machine's last activation ended; return None if it was of another deployment."""
     match (line or "").split(" "):
         case [of, toplevel, action, code, when, back] if of == uuid and when.isdigit():
             known = nix.STORE_PATH.fullmatch(toplevel) and action in states.ACTIONS
@@ -71,11 +72,11 @@ def removing(uuid: str) -> str:
 
 
 def write(machine: Machine, state: State) -> State:
-    """Write the next revision of a machine's record, together with what another run wrote meanwhile.
+    """Write the next revision of a machine's record, and add what another run wrote meanwhile.
 
-    :returns: what was written.
-    :raises OpsError: where it could not be.
-    :raises ConnectionLost: where the machine can't be reached.
+    :returns: the state that was written.
+    :raises OpsError: if it can't be written.
+    :raises ConnectionLost: if the machine can't be reached.
     """
     for _attempt in range(_ATTEMPTS):
         new = replace(state, revision=state.revision + 1)
@@ -87,3 +88,22 @@ def write(machine: Machine, state: State) -> State:
         state = states.unite(state, other.state if other else None)
         state = replace(state, revision=max(state.revision, other.revision if other else 0))
     raise OpsError("other runs write the machine's record all the time", machine=machine.name)
+
+
+def write_or_warn(machine: Machine, state: State, host: str, warn: LineSink) -> State:
+    """Write the next revision of a machine's record, and warn if it can't be written.
+
+    The fact cache then has the state alone, and the next run writes the record.
+
+    :param host: the host's name in the inventory.
+    :param warn: shows a warning.
+    :returns: the state with the revision that was or would have been written.
+    """
+    try:
+        return write(machine, state)
+    except (ConnectionLost, OpsError) as failure:
+        warn(
+            f"{host}: its own record could not be written: {failure}\n"
+            "The fact cache has what it would say, and the next deployment writes it."
+        )
+        return replace(state, revision=state.revision + 1)

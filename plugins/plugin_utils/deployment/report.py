@@ -35,14 +35,14 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Machine:
-    """How one machine stands.
+    """One machine of a report.
 
-    :param status: None where its system does not evaluate, and so can't be compared.
-    :param running: the toplevel that it runs; None where it was not asked or did not answer.
-    :param wanted: the toplevel that the network gives it; None where there is none.
+    :param status: None if its system does not evaluate.
+    :param running: the toplevel that it runs; None if it was not asked or did not answer.
+    :param wanted: the toplevel that the network gives it; None if there is none.
     :param last: its latest activation.
-    :param reachable: None where it was not asked, or that can't be told.
-    :param problem: why it did not tell what it runs; None where it did or was not asked.
+    :param reachable: None if it was not asked, or failed for another reason.
+    :param problem: the error if it was asked and failed.
     """
 
     name: str
@@ -63,10 +63,10 @@ class Machine:
 
 @dataclass(frozen=True)
 class Report:
-    """How a deployment stands.
+    """The state of a deployment and its machines.
 
-    :param path: its source.
-    :param notes: what is to be known beside it, a sentence each.
+    :param path: the path of its source.
+    :param notes: remarks, a sentence each.
     """
 
     network: Network
@@ -84,17 +84,17 @@ def report(
     on_line: LineSink,
     warn: LineSink,
 ) -> Report:
-    """Find out how a deployment stands. Nothing is built.
+    """Compare a deployment's machines with its network, without building anything.
 
-    :param found: for each host that was asked the result of ``nix.ops.deployment_facts``.
-    :param on_line: where lines go that Nix says.
-    :param warn: is told what can't be found out.
-    :raises OpsError: where its source can't be read, or its network does not evaluate.
+    :param found: the result of ``nix.ops.deployment_prepare`` for each host that was asked.
+    :param on_line: called with each line that Nix says.
+    :param warn: shows a warning, for example of a system that does not evaluate.
+    :raises OpsError: if the source can't be read, or the network does not evaluate.
     """
     if deployment.network is None:
         raise OpsError(f"{deployment.path} can't be read", output=deployment.problem)
     network = deployment.network
-    # Which machines there are can be told before what is remembered of them.
+    # The names are needed to look up the remembered inputs, which the second evaluation gets.
     names = evaluation.evaluate(network, env=env).definitions
     known = {name: _state(deployment, deployment.host(name), found, warn) for name in names}
     remembered = {
@@ -112,10 +112,10 @@ def report(
 
 
 def wrong(report: Report, reasons: Sequence[str], asked: Collection[str]) -> list[str]:
-    """Name the machines that a report is to fail for, a line each.
+    """Return a line for each machine that matches the option ``fail_on``.
 
-    :param asked: the hosts that the run is about; none for all. Machines that left the network are no hosts of it.
-    :param reasons: statuses, ``unreachable`` and ``unevaluated``, as the option ``fail_on`` has them.
+    :param reasons: statuses, ``unreachable`` and ``unevaluated``.
+    :param asked: the hosts of the run; empty for all. Machines that left the network always count.
     """
     found = []
     for machine in report.machines:
@@ -130,7 +130,7 @@ def wrong(report: Report, reasons: Sequence[str], asked: Collection[str]) -> lis
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """Write a report as plain values. Of the arguments, which may be secret, only the names are told."""
+    """Return a report as plain values, of the arguments only the names, since their values may be secret."""
     network = report.network
     return {
         "name": network.name,
@@ -147,7 +147,7 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def as_text(report: Report) -> str:
-    """Write a report as NixOps does: some lines about the deployment, and a table of its machines."""
+    """Return a report as text like NixOps: some lines about the deployment, and a table of its machines."""
     network = report.network
     lines = {
         "Network name": network.name,
@@ -165,7 +165,7 @@ def as_text(report: Report) -> str:
 
 
 def _state(deployment: Deployment, host: str, found: Mapping[str, Mapping[str, Any]], warn: LineSink) -> State | None:
-    """What is remembered of a machine; what it was just asked is newer than what is cached."""
+    """Return the state of a machine. What it has just answered is newer than the cache."""
     if told := found.get(host, {}).get("state"):
         return states.read(told, deployment.uuid)
     return discovery.remembered(host, deployment.uuid, warn)
@@ -184,7 +184,7 @@ def _wanted(
     env: Mapping[str, str],
     warn: LineSink,
 ) -> dict[str, str]:
-    """The toplevels that the network gives its machines, but for those whose system does not evaluate."""
+    """Return the toplevels that the network gives its machines, without systems that do not evaluate."""
 
     def ask(names: Sequence[str]) -> dict[str, str]:
         derivations = evaluation.instantiate(network, names, remembered=remembered, env=env)
@@ -239,9 +239,9 @@ def _reachable(found: Mapping[str, Any]) -> bool | None:
 
 
 def _gone(deployment: Deployment, known: Mapping[str, State | None], warn: LineSink) -> tuple[list[Machine], list[str]]:
-    """The machines that have left the network.
+    """Return the machines that have left the network, and notes on names that are only heard of.
 
-    A machine's record can name any: only one that is cached itself has been a machine of the deployment.
+    A record may name any machine. Only a machine with a cached state is certain to have been part of the deployment.
     """
     hosts = {deployment.host(name) for name in known} | set(deployment.hosts.values())
     told: dict[str, list[str]] = {}

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.plugin_utils import awx, process
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import places
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed
 
@@ -26,27 +27,26 @@ _STORE = "/nix/store/"
 _PUBLIC_KEY = re.compile(r"(?P<key>[a-z0-9@.-]+ [A-Za-z0-9+/=]{40,2000})(?P<comment> [ -~]*)?")
 _VAULT = b"$ANSIBLE_VAULT;"
 
-# More than any key.
+# Maximum size of a key file.
 _LARGEST = 2**20
 
-# Variables of a job whose files are gone at its end.
+# Variables of a job of AWX, whose files are gone at its end.
 _JOB = ("awx_job_id", "tower_job_id")
 
-# What ssh offers by itself, as long as no identity is named.
+# The identities that ssh offers if none is named.
 _DEFAULT_IDENTITIES = ("id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk")
 
 
 def path_of(uuid: str, machine: str, directory: str | None = None) -> str:
-    """Tell where a machine's private key is or would be.
+    """Return the path of a machine's private key, which need not exist.
 
-    :param uuid: the deployment's.
-    :param directory: an absolute path where the deployment's keys are kept instead of in the user's own state.
-    :raises OpsError: where no private key may stand there.
+    :param uuid: the deployment's UUID.
+    :param directory: an absolute path to keep the deployment's keys in; None for the default.
+    :raises OpsError: if a private key must not be there.
     """
-    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    place = Path(directory) if directory else Path(state, "nix.ops", "keys", uuid).expanduser()
+    place = Path(directory) if directory else places.keys(uuid)
     path = os.path.normpath(place.absolute() / machine)
-    # ssh puts variables into a path, and has no other way to write them.
+    # ssh expands ${…} in a path, and has no way to escape it.
     if not path.isprintable() or "${" in path:
         raise OpsError(
             f"ssh can't be given the path {path!r} of a private key",
@@ -61,17 +61,17 @@ def path_of(uuid: str, machine: str, directory: str | None = None) -> str:
 
 
 def comment(machine: str, deployment: str) -> str:
-    """Tell by which comment a machine's key is known among others."""
+    """Return the comment of a machine's key."""
     return f"nix.ops key of {machine} in {deployment}"
 
 
 def generate(path: str, comment: str) -> str:
-    """Make a key pair where there is none, and give its public key.
+    """Make a key pair if there is none, and return its public key.
 
-    Of several runs at once one makes it, and all give the same.
+    Several runs at once make one pair, and all return the same key.
 
-    :param path: of the private key; the public one is beside it, its name ending in ``.pub``.
-    :raises OpsError: where it can't be written, or what is there is no private key.
+    :param path: the path of the private key; the public key gets the same name with ``.pub``.
+    :raises OpsError: if it can't be written, or there is something that is not a private key.
     """
     path = os.path.abspath(path)
     beside = f"{path}.pub"
@@ -81,7 +81,7 @@ def generate(path: str, comment: str) -> str:
             next_step="Rename one of the two machines.",
         )
     try:
-        _make_directory(Path(path).parent)
+        places.make_private(Path(path).parent)
         with tempfile.TemporaryDirectory(dir=os.path.dirname(path), prefix=".new-") as private:
             if not os.path.lexists(path):
                 _make(private, comment)
@@ -105,11 +105,11 @@ def generate(path: str, comment: str) -> str:
 
 
 def public_key(path: str) -> str | None:
-    """Give the public half of a private key, in one line; None where there is no private key.
+    """Return the public half of a private key in one line; None if there is no private key.
 
-    Of a key that a passphrase or a vault protects it is read from the file beside it.
+    Reads it from the ``.pub`` file if a passphrase or a vault protects the key.
 
-    :raises OpsError: where it can't be read, or ssh would not use it.
+    :raises OpsError: if it can't be read, or ssh would refuse the key.
     """
     path = os.path.abspath(path)
     begin = _begin(path)
@@ -117,13 +117,13 @@ def public_key(path: str) -> str | None:
         return None
     if begin.startswith(_VAULT):
         return _public_beside_protected(path)
-    # Never asks for a passphrase.
+    # -P keeps ssh-keygen from asking for a passphrase.
     told = _ssh_keygen(os.path.dirname(path), "-y", "-P", "", "-f", f"./{os.path.basename(path)}")
     if told.exit_code != 0:
         if "incorrect passphrase" in told.stderr:
             return _public_beside_protected(path)
         raise OpsError(
-            f"{path} is no private key that ssh can read",
+            f"{path} is not a private key that ssh can read",
             output=told.stderr,
             next_step="Move it away: the next deployment makes a new one.",
         )
@@ -136,9 +136,9 @@ def public_key(path: str) -> str | None:
 
 
 def why_not_kept(path: str, environment: Mapping[str, str], variables: Mapping[str, Any]) -> str | None:
-    """Tell in a sentence why a private key that is made now would be lost; None where it would be kept.
+    """Return a sentence why a private key that is made now would be lost; None if it would be kept.
 
-    :param path: where it would be.
+    :param path: the path of the private key.
     :param environment: the variables of the process.
     :param variables: the variables of the task.
     """
@@ -153,17 +153,17 @@ def why_not_kept(path: str, environment: Mapping[str, str], variables: Mapping[s
 
 
 def ssh_options(path: str) -> list[str]:
-    """Give the options by which ssh offers a private key beside all that it offers anyway.
+    """Return the options with which ssh offers a private key beside all that it offers anyway.
 
-    :returns: none where there is no private key that ssh could read by itself.
+    :returns: nothing if there is no private key that ssh can read by itself.
     """
     return offering(None if vault_id(path) or not os.path.isfile(path) else path)
 
 
 def offering(identity: str | None) -> list[str]:
-    """Give the options by which ssh offers what it reads at a path beside all that it offers anyway.
+    """Return the options with which ssh offers the key at a path beside all that it offers anyway.
 
-    :returns: none where there is no such path.
+    :param identity: the path; None for no options.
     """
     if identity is None:
         return []
@@ -172,9 +172,9 @@ def offering(identity: str | None) -> list[str]:
 
 
 def vault_id(path: str) -> str | None:
-    """Tell with which vault id ansible-vault has encrypted a private key; None where it has not.
+    """Return the vault id that a private key is encrypted with; None if it is not encrypted by ansible-vault.
 
-    The first line of such a file ends with it from version 1.2 of the format on (Ansible's guide to vaults).
+    From version 1.2 of the format on, the first line ends with the vault id (Ansible's guide to vaults).
     """
     try:
         with open(path, "rb") as file:
@@ -188,7 +188,7 @@ def vault_id(path: str) -> str | None:
 
 
 def _default_identities() -> list[str]:
-    # Where ssh looks, whatever HOME says. It complains of one that is named and not there.
+    # ssh looks in the home directory of the password database, not in $HOME, and complains of missing files.
     try:
         home = pwd.getpwuid(os.getuid()).pw_dir
     except KeyError:
@@ -197,15 +197,9 @@ def _default_identities() -> list[str]:
 
 
 def _quoted(path: str) -> str:
-    """Quote a path as in a line of ssh's configuration."""
+    """Quote a path for ssh's configuration."""
     escaped = path.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
-
-
-def _make_directory(directory: Path) -> None:
-    if not directory.is_dir():
-        _make_directory(directory.parent)
-        directory.mkdir(mode=0o700, exist_ok=True)
 
 
 def _make(private: str, comment: str) -> None:
@@ -213,23 +207,23 @@ def _make(private: str, comment: str) -> None:
     if made.exit_code != 0:
         raise OpsError("ssh-keygen made no key pair", output=made.stderr, exit_code=made.exit_code)
     with open(os.path.join(private, "key"), "rb") as file:
-        # The machine may know it before it is on the disk.
+        # The machine may get the public key before the private key would reach the disk.
         os.fsync(file.fileno())
 
 
 def _begin(path: str) -> bytes | None:
-    """Give how a private key begins; None where there is none.
+    """Return the first bytes of a private key; None if there is none.
 
-    :raises OpsError: where ssh would not use it.
+    :raises OpsError: if ssh would refuse the key.
     """
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
-            raise OpsError(f"{path} is no private key", next_step="Move it away.")
+            raise OpsError(f"{path} is not a private key", next_step="Move it away.")
         with open(path, "rb") as file:
             begin = file.read(len(_VAULT))
         mode = stat.S_IMODE(status.st_mode)
-        # Who reads an encrypted one has nothing of it, and Git gives it a mode of its own.
+        # Encrypted keys may be world-readable. Git does not keep their mode.
         if begin != _VAULT and status.st_uid == os.getuid() and mode & 0o077:
             raise OpsError(
                 f"others may read or write the private key {path} (mode {mode:04o}), and ssh refuses such a one",
@@ -253,7 +247,7 @@ def _public_beside_protected(path: str) -> str:
 
 
 def _parse(text: str) -> tuple[str, str] | None:
-    """Give a public key and its comment; None where it is none."""
+    """Return a public key and its comment; None if the text is not a public key."""
     found = _PUBLIC_KEY.fullmatch(text.rstrip("\n"))
     return (found["key"], found["comment"] or "") if found else None
 

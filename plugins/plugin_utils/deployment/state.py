@@ -19,16 +19,16 @@ from ansible_collections.nix.ops.plugins.plugin_utils import nix
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import PUBLIC_KEY, STATE_VERSION, Remembered
 
-# What a document is read as; a change that older readers would misread raises it.
+# The version of the document. Raise it with a change that older readers would misread.
 SCHEMA = 1
 
-# The activations that are remembered.
+# The actions that are remembered.
 ACTIONS = ("switch", "boot", "test")
 
 # How many activations are remembered.
 _KEPT = 20
 
-# Each machine remembers the names of all: of more than these it would be too much.
+# Remember no member names of larger deployments: each machine would remember all of them.
 _MEMBERS = 500
 
 _HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]{0,254}")
@@ -38,7 +38,7 @@ _LARGEST = 2**53
 
 
 class Status(StrEnum):
-    """How a machine stands to its network."""
+    """How a machine compares with its network."""
 
     NEW = "New"
     UP_TO_DATE = "Up-to-date"
@@ -51,12 +51,12 @@ class Status(StrEnum):
 class Activated:
     """An activation that ended.
 
-    :param toplevel: what was activated.
+    :param toplevel: the toplevel that was activated.
     :param action: ``switch``, ``boot`` or ``test``.
-    :param generation: the number the profile stood at afterwards.
-    :param exit_code: None where it was killed, or its end is not known.
-    :param time: when, in seconds since 1970, by the controller's clock.
-    :param rolled_back: whether the machine has gone back to what ran before.
+    :param generation: the profile's generation afterwards.
+    :param exit_code: None if it was killed or its end is unknown.
+    :param time: its time in seconds since 1970, by the controller's clock.
+    :param rolled_back: whether the machine went back to the earlier system.
     """
 
     toplevel: str
@@ -69,7 +69,7 @@ class Activated:
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """Where and when the controller last got in.
+    """Where and when the controller last reached a machine.
 
     :param time: in seconds since 1970, by the controller's clock.
     """
@@ -86,11 +86,11 @@ class State:
     :param uuid: the deployment's UUID.
     :param deployment: the deployment's name.
     :param machine: the machine's name in the network.
-    :param inputs: what goes back into its evaluation.
+    :param inputs: the remembered inputs of its evaluation.
     :param revision: how often the outcomes have been written.
-    :param activations: what was activated, the latest first.
+    :param activations: its activations, the latest first.
     :param acknowledged: where it was last reached.
-    :param members: the hosts of the deployment's machines at its last activation; empty where they were too many.
+    :param members: the hosts of the deployment's machines at its last activation; empty if there were too many.
     """
 
     uuid: str
@@ -109,24 +109,24 @@ class State:
 
 
 class DamagedState(OpsError):
-    """What is remembered can not be read."""
+    """A state that can't be read."""
 
 
 def as_json(state: State) -> dict[str, Any]:
-    """Write a state as plain values, which :func:`read` reads back."""
+    """Return a state as plain values, which :func:`read` reads back."""
     document = {"schema": SCHEMA, **asdict(state)}
-    # Free of what Ansible attaches to values, and of tuples.
+    # Drops the tags that Ansible attaches to values, and makes lists of tuples.
     plain: dict[str, Any] = json.loads(json.dumps(document))
     return plain
 
 
 def read(value: object, uuid: str) -> State | None:
-    """Read a state from the plain values of the cache or of a record, none of which is trusted.
+    """Read a state from the plain values of the cache or of a record. Neither is trusted.
 
-    :param value: None where nothing is remembered.
-    :param uuid: the deployment that it has to be of.
-    :raises DamagedState: where it is not what :func:`as_json` writes.
-    :raises OpsError: where a newer version of the collection wrote it.
+    :param value: the values; None if nothing is remembered.
+    :param uuid: the UUID that the state has to have.
+    :raises DamagedState: if it is not what :func:`as_json` writes.
+    :raises OpsError: if a newer version of the collection wrote it.
     """
     if value is None:
         return None
@@ -160,11 +160,10 @@ def read(value: object, uuid: str) -> State | None:
 
 
 def merge(cached: State | None, recorded: State | None) -> State | None:
-    """Put together what the cache and the machine's own record say.
+    """Join the state of the cache with that of the machine's own record.
 
-    The inputs are the cache's where it knows them. The outcomes are those written last; of two that are
-    as new, the machine's own. Where the machine was reached is never taken from its record: whoever broke
-    into it could lead the controller to another machine.
+    The cache's inputs win. The outcomes with the higher revision win, the machine's own if the revisions are the same.
+    The address never comes from the record: an attacker on the machine could lead the controller to another machine.
     """
     if recorded is not None:
         recorded = replace(recorded, acknowledged=None)
@@ -181,7 +180,7 @@ def merge(cached: State | None, recorded: State | None) -> State | None:
 
 
 def unite(ours: State, theirs: State | None) -> State:
-    """Add what another run remembers of the same machine to what this one does."""
+    """Add the activations that another run remembers of the same machine."""
     if theirs is None:
         return ours
     others = sorted({*ours.activations[1:], *theirs.activations} - {*ours.activations[:1]}, key=lambda one: -one.time)
@@ -190,14 +189,14 @@ def unite(ours: State, theirs: State | None) -> State:
 
 
 def found(state: State, last: Activated | None) -> State:
-    """Add the last activation as the machine tells it, where nobody was there to see its end."""
+    """Add the last activation that the machine tells, if no run has seen its end."""
     if last is None or (state.deployed and _gist(state.deployed) == _gist(last)):
         return state
     return activated(state, last, state.members)
 
 
 def is_news(state: State, toplevel: str, action: str) -> bool:
-    """Whether nothing that is remembered tells that a machine may stand at this toplevel."""
+    """Return whether this toplevel is missing from the recorded activations."""
     return action in ACTIONS and toplevel not in [one.toplevel for one in state.activations if not one.rolled_back]
 
 
@@ -208,10 +207,10 @@ def activated(state: State, latest: Activated, members: Sequence[str]) -> State:
 
 
 def status(state: State | None, *, wanted: str | None, running: str | None) -> Status:
-    """Tell how a machine stands to its network.
+    """Compare a machine with its network.
 
-    :param wanted: the toplevel that the network gives it; None where it has left the network.
-    :param running: the toplevel that it runs; None where it was not asked.
+    :param wanted: the toplevel that the network gives it; None if it has left the network.
+    :param running: the toplevel that it runs; None if it was not asked.
     """
     if wanted is None:
         return Status.OBSOLETE
@@ -242,20 +241,20 @@ def _activated(value: Mapping[str, Any]) -> Activated:
 def _acknowledged(value: Mapping[str, Any]) -> Acknowledged:
     port = _number(value, "port")
     if not 0 < port < 65536:
-        raise DamagedState("port is no TCP port")
+        raise DamagedState("port is not a TCP port")
     return Acknowledged(_text(value, "address", _HOST), port, _number(value, "time"))
 
 
 def _mapping(value: object, what: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise DamagedState(f"{what} is no mapping")
+        raise DamagedState(f"{what} is not a mapping")
     return value
 
 
 def _list(value: Mapping[str, Any], key: str, longest: int) -> list[Any]:
     found = value.get(key)
     if not isinstance(found, list) or len(found) > longest:
-        raise DamagedState(f"{key} is no list of at most {longest}")
+        raise DamagedState(f"{key} is not a list of at most {longest}")
     return found
 
 
@@ -270,14 +269,14 @@ def _optional_text(value: Mapping[str, Any], key: str, pattern: re.Pattern[str])
 def _checked(value: object, what: str, pattern: re.Pattern[str]) -> str:
     if not isinstance(value, str) or not pattern.fullmatch(value):
         raise DamagedState(f"{what} is not what it should be")
-    # Free of what Ansible attaches to it.
+    # Drops the tags that Ansible attaches.
     return "".join(value)
 
 
 def _number(value: Mapping[str, Any], key: str) -> int:
     number = value.get(key)
     if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < _LARGEST:
-        raise DamagedState(f"{key} is no number")
+        raise DamagedState(f"{key} is not a number")
     return int(number)
 
 

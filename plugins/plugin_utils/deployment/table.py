@@ -12,13 +12,13 @@ from enum import StrEnum
 
 from ansible_collections.nix.ops.plugins.plugin_utils.display import plain
 
-# What takes no place of its own: marks that combine with the letter before them, and invisible signs.
+# Combining marks and invisible characters take no column.
 _NO_WIDTH = ("Mn", "Me", "Cf")
 _WIDE = ("W", "F")
 
 
 class Align(StrEnum):
-    """Where a text stands in its column."""
+    """The alignment of a column."""
 
     LEFT = "<"
     RIGHT = ">"
@@ -27,7 +27,7 @@ class Align(StrEnum):
 
 @dataclass(frozen=True)
 class Column:
-    """One column; its title stands as its cells do."""
+    """A column. Its title is aligned as its cells are."""
 
     title: str
     align: Align = Align.LEFT
@@ -36,7 +36,7 @@ class Column:
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
     """Draw a table.
 
-    :param rows: for each row its cells, which may have several lines.
+    :param rows: the cells of each row; a cell may have several lines.
     """
     cells = [[plain(cell).replace("\t", " ").split("\n") for cell in row] for row in rows]
     widths = [
@@ -61,7 +61,7 @@ def _row(cells: Sequence[Sequence[str]], aligns: Sequence[Align], widths: Sequen
 
 
 def _place(text: str, align: Align, width: int) -> str:
-    # str.format counts characters, and not the columns that they take.
+    # str.format counts characters, not columns.
     return f"{text:{align}{width - _width(text) + len(text)}}"
 
 

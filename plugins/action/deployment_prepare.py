@@ -1,0 +1,51 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Prepares a machine for a deployment."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, replace
+from typing import Any
+
+from ansible_collections.nix.ops.plugins.module_utils.argument_specs import DEPLOYMENT_PREPARE
+from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import fact_cache, preparation
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.preparation import KeyOptions, Subject
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
+
+
+class ActionModule(OpsAction):
+    """The action behind ``nix.ops.deployment_prepare``."""
+
+    SPECIFICATION = DEPLOYMENT_PREPARE
+
+    def perform(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Ask the machine once, join what is remembered, and decide the inputs that are still unknown."""
+        subject = Subject(options["uuid"], options["deployment"], options["machine"])
+        say, addresses = self.live(), self.transport.addresses
+        may_generate = options["provision"] and not self.check
+        # Without a new key pair there is nothing that a forgetful cache could lose.
+        if hint := fact_cache.hint(subject.uuid):
+            self.warn(hint)
+        cached = fact_cache.read_state(self.host, subject.uuid, has_to_keep=may_generate, on_line=say)
+        timeout = options["timeout"] if cached is None else 0
+        found, record = preparation.reach(self.transport.machine(), addresses, subject, timeout=timeout, on_line=say)
+        known = preparation.join(cached, found, record, subject, on_line=say)
+        key = KeyOptions(options["ssh_key"], may_generate, self.variables)
+        inputs, is_generated = preparation.decide_inputs(known.inputs, found.release, subject, key, on_line=say)
+        acknowledged = preparation.acknowledge(known.acknowledged, addresses, now=int(time.time()))
+        state = replace(known, inputs=inputs, acknowledged=acknowledged)
+        answer = {
+            "changed": is_generated,
+            "inputs": asdict(inputs),
+            "state": states.as_json(state),
+            "recorded": preparation.is_recorded(record, state),
+            "address": acknowledged.address if acknowledged else None,
+            "port": acknowledged.port if acknowledged else None,
+            **description.as_json(found),
+        }
+        # Ansible would cache facts of check mode too.
+        return answer if self.check else {**answer, **fact_cache.facts(self.host, state, self.warn)}

@@ -1,0 +1,217 @@
+#!/usr/bin/python
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of nix.ops.deployment_prepare; the work is done by the action plugin of the same name."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: deployment_prepare
+short_description: Prepare a machine for a deployment
+version_added: 0.1.0
+author: nix.ops contributors (@nix-ops)
+description:
+  - Asks a machine, in one round trip, what it runs and what it remembers of itself, and joins that with what the fact
+    cache remembers. The result becomes the fact C(nix_ops) of the host.
+  - On the first contact it waits for the machine's SSH server, makes an SSH key pair for the machine on the controller,
+    and takes the release of NixOS that runs as its state version. Both are inputs of the machine's system from then on.
+  - Nothing on the machine is changed.
+extends_documentation_fragment: [nix.ops.attributes]
+options:
+  deployment:
+    description: Name of the deployment, C(nix_deployment) of the machine's host.
+    type: str
+    required: true
+  uuid:
+    description: UUID of the deployment, C(nix_deployment_uuid) of the machine's host.
+    type: str
+    required: true
+  machine:
+    description: Name of the machine in the network, C(nix_machine) of its host.
+    type: str
+    required: true
+  ssh_key:
+    description:
+      - Path on the controller of the private key with which the deployment logs in, C(nix_ssh_key) of the machine's
+        host. Its public half is an input of the machine's system.
+      - If it is left out, the machine has no key of the deployment.
+    type: path
+  provision:
+    description:
+      - Whether to make the key pair if there is no private key yet and no public key is remembered.
+      - It is never made in check mode, nor where the private key would be lost with the run, as in a job of AWX.
+    type: bool
+    default: true
+  timeout:
+    description: Seconds to wait for the SSH server of a machine of which nothing is cached.
+    type: int
+    default: 60
+notes:
+  - Fails before anything is touched if the fact cache would forget the deployment state. With O(provision=false) and
+    in check mode such a cache counts as empty.
+  - What the machine remembers of itself is trusted for that machine alone. It never decides where a machine is reached.
+  - A machine whose address or port has changed in the network is reached where it was last acknowledged, or else
+    where the network says. A host that answers at the old address without a record of this deployment is left alone.
+seealso:
+  - module: nix.ops.nixos_activate
+  - module: nix.ops.nixos_info
+"""
+
+EXAMPLES = r"""
+- name: Prepare a machine
+  nix.ops.deployment_prepare:
+    deployment: "{{ nix_deployment }}"
+    uuid: "{{ nix_deployment_uuid }}"
+    machine: "{{ nix_machine }}"
+    ssh_key: "{{ nix_ssh_key | default(omit) }}"
+"""
+
+RETURN = r"""
+inputs:
+  description: The remembered inputs of the machine's system, for the option O(nix.ops.nix_build#module:remembered).
+  type: dict
+  returned: success
+  contains:
+    state_version:
+      description: The release of NixOS that the machine was first seen with; V(null) if it is unknown.
+      type: str
+      sample: "24.05"
+    ssh_public_key:
+      description: The public half of the deployment's key; V(null) if it has none.
+      type: str
+      sample: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAgi nix.ops key of target in example
+state:
+  description: What is remembered of the machine in this deployment, in check mode too; see RV(ansible_facts.nix_ops).
+  type: dict
+  returned: success
+recorded:
+  description: Whether the machine's own record has all that is remembered of it.
+  type: bool
+  returned: success
+  sample: true
+address:
+  description: Where the machine was reached; V(null) if the connection is not C(ssh).
+  type: str
+  returned: success
+  sample: target.example.org
+port:
+  description: The port of its SSH server; V(null) if the connection is not C(ssh).
+  type: int
+  returned: success
+  sample: 22
+ansible_facts:
+  description: The fact in which the deployment state is kept.
+  type: dict
+  returned: not in check mode
+  contains:
+    nix_ops:
+      description:
+        - What is remembered of the machine, by the UUIDs of the deployments that it belongs to.
+        - It holds no secret. Its layout may change; read it through M(nix.ops.deployment_info).
+      type: dict
+      sample:
+        9e8652aa-e64a-11f1-b7ab-02fc00000001:
+          schema: 1
+          uuid: 9e8652aa-e64a-11f1-b7ab-02fc00000001
+          deployment: example
+          machine: target
+          inputs:
+            state_version: "24.05"
+            ssh_public_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAgi nix.ops key of target in example
+          revision: 1
+          activations:
+            - toplevel: /nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05
+              action: switch
+              generation: 12
+              exit_code: 0
+              time: 1767225600
+              rolled_back: false
+          acknowledged: {address: target.example.org, port: 22, time: 1767225600}
+          members: [target]
+running:
+  description: See RV(nix.ops.nixos_info#module:running).
+  type: str
+  returned: success
+booted:
+  description: See RV(nix.ops.nixos_info#module:booted).
+  type: str
+  returned: success
+profile:
+  description: See RV(nix.ops.nixos_info#module:profile).
+  type: str
+  returned: success
+generation:
+  description: See RV(nix.ops.nixos_info#module:generation).
+  type: int
+  returned: success
+boot_default:
+  description: See RV(nix.ops.nixos_info#module:boot_default).
+  type: str
+  returned: success
+boot_unfinished:
+  description: See RV(nix.ops.nixos_info#module:boot_unfinished).
+  type: bool
+  returned: success
+failed_units:
+  description: See RV(nix.ops.nixos_info#module:failed_units).
+  type: list
+  elements: str
+  returned: success
+nixos_version:
+  description: See RV(nix.ops.nixos_info#module:nixos_version).
+  type: str
+  returned: success
+system_state:
+  description: See RV(nix.ops.nixos_info#module:system_state).
+  type: str
+  returned: success
+boot_id:
+  description: See RV(nix.ops.nixos_info#module:boot_id).
+  type: str
+  returned: success
+has_nix:
+  description: See RV(nix.ops.nixos_info#module:has_nix).
+  type: bool
+  returned: success
+generations:
+  description: See RV(nix.ops.nixos_info#module:generations).
+  type: list
+  elements: dict
+  returned: success
+activating:
+  description: See RV(nix.ops.nixos_info#module:activating).
+  type: bool
+  returned: success
+trial:
+  description: See RV(nix.ops.nixos_info#module:trial).
+  type: str
+  returned: success
+reboot_needed:
+  description: See RV(nix.ops.nixos_info#module:reboot_needed).
+  type: bool
+  returned: success
+reboot_parts:
+  description: See RV(nix.ops.nixos_info#module:reboot_parts).
+  type: list
+  elements: str
+  returned: success
+booted_parts:
+  description: See RV(nix.ops.nixos_info#module:booted_parts).
+  type: dict
+  returned: success
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.nix.ops.plugins.module_utils.argument_specs import DEPLOYMENT_PREPARE
+
+
+def main() -> None:
+    """Refuse to run on a host: the action plugin does the work from the controller."""
+    module = AnsibleModule(supports_check_mode=True, **DEPLOYMENT_PREPARE)
+    module.fail_json(msg="deployment_prepare runs as an action plugin on the controller")
+
+
+if __name__ == "__main__":
+    main()

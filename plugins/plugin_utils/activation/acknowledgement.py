@@ -1,0 +1,77 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Proves over a new connection that the controller still gets into a machine."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from ansible_collections.nix.ops.plugins.plugin_utils.activation import health, reboot
+from ansible_collections.nix.ops.plugins.plugin_utils.activation.health import Checks
+from ansible_collections.nix.ops.plugins.plugin_utils.activation.protocol import Access
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Standing
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.transport import HostTransport
+from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
+
+
+def access(transport: HostTransport, checks: Checks, on_line: LineSink) -> Access:
+    """Return how an activation acknowledges the machine and checks its health.
+
+    :param on_line: called with each line that the health checks say.
+    """
+    check = None
+    if checks:
+        address = transport.addresses.told.address if transport.addresses else None
+        check = partial(health.check, checks, transport.machine(), address, on_line=on_line)
+    return Access(
+        partial(_confirm, transport), partial(_confirm_boot, transport), check, checks.deadline if checks else 0
+    )
+
+
+def keep_trial(machine: str, standing: Standing, access: Access, *, timeout: float, on_line: LineSink) -> None:
+    """Acknowledge a system on trial that an earlier run has booted; the machine would boot back otherwise.
+
+    :param machine: the machine's name, for messages.
+    :param timeout: seconds to try to get in.
+    :raises OpsError: if the machine boots back.
+    """
+    on_line("it has booted this system for the first time, and waits to be reached")
+    failure = reboot.keep(standing, timeout=timeout, confirm=access.confirm_boot, check=access.check, on_line=on_line)
+    if failure is not None:
+        raise OpsError(
+            failure[0],
+            machine=machine,
+            state="the machine boots back to what it had booted before",
+            next_step="Correct the configuration and deploy again.",
+        )
+
+
+def _confirm(transport: HostTransport, directory: str, word: str) -> None:
+    """Answer an activation that waits for the controller.
+
+    :param directory: the activation's directory on the machine.
+    :param word: ``reached`` if health checks follow, or ``keep``.
+    :raises ConnectionLost: if no new connection can be made.
+    """
+    with transport.over_new_connection() as machine:
+        machine.ask("activation/acknowledge", directory, word)
+    if transport.addresses and word == "keep":
+        transport.addresses.settle()
+    elif transport.addresses:
+        transport.addresses.prefer_told()
+
+
+def _confirm_boot(transport: HostTransport, word: str) -> str:
+    """Answer a machine that has booted a system on trial.
+
+    :param word: ``keep`` or ``undo``.
+    :returns: the word that counts: the machine's own if it has decided already, ``none`` if it does not wait.
+    :raises ConnectionLost: if no new connection can be made.
+    """
+    with transport.over_new_connection() as machine:
+        decision = machine.ask("activation/boot_acknowledge", word, schema=reboot.DECISION).all("decision")[0]
+    if transport.addresses and decision != "undo":
+        transport.addresses.settle()
+    return decision

@@ -1,0 +1,88 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Adds the outcome of an activation to what is remembered of a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import Acknowledged, Activated, State
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Remembered
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an activation ended, or what a machine was found at.
+
+    :param toplevel: the goal's toplevel.
+    :param action: the goal's action.
+    :param generation: the number that the profile stands at.
+    :param latest: the activation that was made; None if none was needed.
+    :param acknowledged: the ``address`` and ``port`` where the machine was acknowledged.
+    """
+
+    toplevel: str
+    action: str
+    generation: int | None
+    latest: Activated | None = None
+    acknowledged: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Update:
+    """A state with an outcome in it.
+
+    :param changed: whether the state has something new although nothing was activated.
+    :param writes_record: whether the machine's own record has to be written.
+    """
+
+    state: State
+    changed: bool
+    writes_record: bool
+
+
+def update(state: State | None, remember: Mapping[str, Any], outcome: Outcome, *, now: int, is_cached: bool) -> Update:
+    """Add an outcome to a state.
+
+    :param state: the cached state; None if nothing is cached.
+    :param remember: the option ``remember`` of nixos_activate.
+    :param now: the time in seconds since 1970.
+    :param is_cached: whether the fact cache could be read.
+    """
+    state = state or State(remember["uuid"], remember["deployment"], remember["machine"])
+    if remember["inputs"]:
+        state = replace(state, inputs=Remembered(**remember["inputs"]))
+    latest = outcome.latest
+    # Without the cache nobody knows who activated the toplevel that the machine is at.
+    is_adopted = latest is None and is_cached and states.is_news(state, outcome.toplevel, outcome.action)
+    if is_adopted:
+        latest = Activated(outcome.toplevel, outcome.action, outcome.generation, 0, now)
+    if latest is not None:
+        state = states.activated(state, latest, remember["members"])
+    if outcome.acknowledged is not None:
+        acknowledged = Acknowledged(outcome.acknowledged["address"], outcome.acknowledged["port"], now)
+        state = replace(state, acknowledged=acknowledged)
+    is_incomplete = not remember["recorded"] and outcome.action != "dry-activate"
+    return Update(state, is_adopted or is_incomplete, latest is not None or is_incomplete)
+
+
+def check_known(state: State | None, running: str | None, machine: str) -> None:
+    """Refuse a machine that runs a system that no remembered activation has brought there.
+
+    :param running: the toplevel that runs; None if the machine is not a NixOS machine.
+    :param machine: the machine's name, for messages.
+    :raises OpsError: if the toplevel is unknown.
+    """
+    if running is None or running in [one.toplevel for one in (state.activations if state else ())]:
+        return
+    raise OpsError(
+        f"the machine runs {running}, which no remembered activation has brought there",
+        machine=machine,
+        state="nothing was activated",
+        next_step="Find out who deployed it. To replace it all the same, set 'replace_unknown' to true.",
+    )

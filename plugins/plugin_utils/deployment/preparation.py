@@ -1,0 +1,181 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Prepares a machine for a deployment: reaches it, joins what is remembered of it, decides its inputs."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import record as records
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import ssh_keys
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.record import Record
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import Acknowledged, State
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import Addresses
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Description
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Remembered
+from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
+
+# Errors not worth retrying: the SSH server is there and refuses.
+_FINAL = ("permission denied", "host key", "too many authentication failures")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A machine of a deployment.
+
+    :param uuid: the deployment's UUID.
+    :param deployment: the deployment's name.
+    :param name: the machine's name in the network.
+    """
+
+    uuid: str
+    deployment: str
+    name: str
+
+
+@dataclass(frozen=True)
+class KeyOptions:
+    """Which SSH key a machine has.
+
+    :param path: the private key on the controller; None if the machine has no key of the deployment.
+    :param may_generate: whether to make a key pair if there is none.
+    :param variables: the variables of the task, which tell a job of AWX.
+    """
+
+    path: str | None
+    may_generate: bool
+    variables: Mapping[str, Any]
+
+
+def reach(
+    machine: Machine, addresses: Addresses | None, subject: Subject, *, timeout: float, on_line: LineSink
+) -> tuple[Description, Record | None]:
+    """Describe a machine, at the first of its addresses that answers and is not another machine's.
+
+    :param timeout: seconds to wait for the machine's SSH server.
+    :returns: the description and the machine's own record of the deployment, if it has one.
+    :raises ConnectionLost: if the machine can't be reached in time.
+    :raises OpsError: if another machine of the deployment answers.
+    """
+    if timeout:
+        on_line("waiting for SSH...")
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            found = description.describe(machine, record=subject.uuid)
+        except ConnectionLost as lost:
+            if time.monotonic() > deadline or any(text in str(lost).lower() for text in _FINAL):
+                raise
+            # A refused connection answers at once, so that this would be a busy loop.
+            time.sleep(1)
+            continue
+        record = records.read(found.record, subject.uuid)
+        if record is None and addresses is not None and addresses.now != addresses.told:
+            # The old address may be another machine's by now.
+            on_line(f"what answers at {addresses.now} has no record of this deployment; trying {addresses.told}")
+            addresses.settle()
+            continue
+        _check_record(record, machine, addresses, subject, on_line)
+        return found, record
+
+
+def join(
+    cached: State | None, found: Description, record: Record | None, subject: Subject, *, on_line: LineSink
+) -> State:
+    """Join what the cache, the machine's record and its last activation say."""
+    known = states.merge(cached, record.state if record else None)
+    if cached is None and known is not None:
+        on_line(f"what is remembered of it was found on the machine ({_describe_last(known)})")
+    known = known or State(subject.uuid, subject.deployment, subject.name)
+    # The outcome of an activation that is at work is not known yet.
+    last = None if found.activating else records.read_last(found.last_activation, subject.uuid)
+    joined = states.found(known, last)
+    if last is not None and last.exit_code is None and joined != known:
+        began = time.strftime("%Y-%m-%d %H:%M", time.localtime(last.time))
+        on_line(f"an earlier activation of {last.toplevel}, at {began}, was interrupted")
+        on_line(f"it {found.standing.sentence()}")
+    if found.standing.boot_unfinished:
+        on_line(f"the boot entry of {found.standing.profile} was not written yet")
+    return replace(joined, deployment=subject.deployment)
+
+
+def decide_inputs(
+    known: Remembered, release: str | None, subject: Subject, key: KeyOptions, *, on_line: LineSink
+) -> tuple[Remembered, bool]:
+    """Decide the inputs of a machine's system that are not remembered yet.
+
+    :param release: the release of NixOS that runs; None if it is unknown.
+    :returns: the inputs, and whether a key pair was made.
+    :raises OpsError: if the private key can't be read or written.
+    """
+    version = known.state_version or release
+    if version is None:
+        on_line("cannot determine NixOS version")
+    elif known.state_version is None:
+        on_line(f"setting state version to {version}")
+    if not key.path:
+        return Remembered(version), False
+    # The private key on the controller wins: a user replaces the key by replacing this file.
+    public = ssh_keys.public_key(key.path) or known.ssh_public_key
+    if public or not key.may_generate:
+        return Remembered(version, public), False
+    if reason := ssh_keys.why_not_kept(key.path, os.environ, key.variables):
+        on_line(f"generating no SSH key pair: {reason}")
+        return Remembered(version), False
+    public = ssh_keys.generate(key.path, ssh_keys.comment(subject.name, subject.deployment))
+    on_line("generating new SSH key pair... done")
+    return Remembered(version, public), True
+
+
+def acknowledge(known: Acknowledged | None, addresses: Addresses | None, *, now: int) -> Acknowledged | None:
+    """Return where the machine has just been reached.
+
+    Keeps the time of an earlier acknowledgement at the same place, so that the state does not change at each run.
+
+    :param now: the time in seconds since 1970.
+    """
+    if addresses is None:
+        return known
+    address, port = addresses.now.address, addresses.now.port or 22
+    if known is not None and (known.address, known.port) == (address, port):
+        return known
+    return Acknowledged(address, port, now)
+
+
+def is_recorded(record: Record | None, state: State) -> bool:
+    """Return whether a machine's own record has all that is remembered of the machine."""
+    recorded = record.state if record else None
+    return recorded is not None and recorded.inputs == state.inputs and recorded.revision >= state.revision
+
+
+def _check_record(
+    record: Record | None, machine: Machine, addresses: Addresses | None, subject: Subject, on_line: LineSink
+) -> None:
+    if record is None:
+        return
+    if record.damage:
+        on_line(f"the machine's own record is damaged ({record.damage}): it is written anew")
+    elif record.state is not None and record.state.machine != subject.name:
+        where = f" at {addresses.now}" if addresses else ""
+        raise OpsError(
+            f"the machine{where} has a record that it is {record.state.machine} of this deployment",
+            machine=machine.name,
+            state="nothing was touched",
+            next_step="Correct deployment.targetHost. If the machine has a new name in the network, run this on it:"
+            f" {records.removing(record.state.uuid)}",
+        )
+
+
+def _describe_last(state: State) -> str:
+    if state.deployed is None:
+        return "never deployed"
+    return "last deployed " + time.strftime("%Y-%m-%d %H:%M", time.localtime(state.deployed.time))

@@ -1,0 +1,184 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs commands on the host of a task, over the task's connection.
+
+This is the one file that uses the private interfaces of ansible-core's action plugins.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from functools import cached_property, partial
+from typing import Any
+
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
+
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import connection as connections
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import Addresses, Endpoint
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed
+
+# Gives up a dead link after 15 seconds of silence. Values that the user has set come first on ssh's command line and
+# win.
+_KEEP_ALIVE = "-o ServerAliveInterval=5 -o ServerAliveCountMax=3"
+
+_LOCAL = ("local", "ansible.builtin.local")
+_TEMPORARY = re.compile(r"(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._-]+)+/?")
+
+
+class HostTransport:
+    """The way to the host of a task.
+
+    :param action: the task's action plugin.
+    :param name: the host's name in messages.
+    :param known: where the host was last acknowledged; tried before the address that Ansible's variables name.
+    """
+
+    def __init__(self, action: Any, name: str, known: Endpoint | None = None) -> None:
+        self._action = action
+        self._known = known
+        self._destination: Endpoint | None = None
+        self._may_retry = True
+        self.name = name
+
+    @property
+    def connection(self) -> Any:
+        """Ansible's connection plugin."""
+        return self._action._connection
+
+    @property
+    def becomes(self) -> bool:
+        """Whether commands run as another user than the connection's, by Ansible's own rule."""
+        become = self.connection.become
+        return bool(become) and self._action.get_become_option("become_user") != self._action._get_remote_user()
+
+    @property
+    def is_controller(self) -> bool:
+        """Whether the host is the controller itself, as the user of this run."""
+        return self.connection.transport in _LOCAL and not self.becomes
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """The variables of the task's keyword ``environment``."""
+        found: dict[str, Any] = {}
+        self._action._compute_environment_string(found)
+        return {name: str(value) for name, value in found.items()}
+
+    @cached_property
+    def addresses(self) -> Addresses | None:
+        """The addresses that the connection may lead to; None if it is not ssh."""
+        configured = connections.endpoint(self.connection)
+        if configured is None:
+            return None
+        extra = self.connection.get_option("ssh_extra_args") or ""
+        if _KEEP_ALIVE not in extra:
+            self.connection.set_option("ssh_extra_args", f"{extra} {_KEEP_ALIVE}".strip())
+        if self._destination is None:
+            return Addresses(self.connection, configured, self._known)
+        return Addresses(self.connection, self._destination, self._known or configured)
+
+    def set_destination(self, address: str | None, port: int | None) -> None:
+        """Expect the host at another address or port from the end of the task on.
+
+        Has to be called before the first command.
+
+        :param address: None for the configured address.
+        :param port: None for the configured port.
+        :raises OpsError: if a value is not valid.
+        """
+        configured = connections.endpoint(self.connection)
+        if configured is None or (address is None and port is None):
+            return
+        destination = Endpoint(address or configured.address, port or configured.port)
+        destination.check()
+        self._destination = destination
+
+    def machine(self, environment: Mapping[str, str] | None = None, *, sudoable: bool = True) -> Machine:
+        """Return the host, for running scripts on it.
+
+        :param environment: variables for the scripts, instead of the task's.
+        :param sudoable: whether become counts; without it scripts run as the connection's own user.
+        """
+        # The connection has to lead to the first address before a command is run.
+        _ = self.addresses
+        execute = partial(self._execute, sudoable=sudoable)
+        return Machine(self.name, execute, self.environment if environment is None else environment)
+
+    @contextmanager
+    def over_new_connection(self) -> Iterator[Machine]:
+        """Give the host over new connections to the configured address, for proving that the controller gets in."""
+        with self.addresses.fresh() if self.addresses else nullcontext():
+            yield Machine(self.name, self._execute_once, {})
+
+    def forbid_retries(self) -> None:
+        """From here on, do not run a lost command again at another address: it may have changed something."""
+        self._may_retry = False
+
+    def _execute(self, command: str, stdin: bytes, within: float | None, sudoable: bool = True) -> Completed:
+        """Run a command at the current address, and after a lost connection at the next ones.
+
+        Retries only until the host has answered for the first time.
+        """
+        left = len(self.addresses) if self.addresses else 1
+        while True:
+            try:
+                return self._execute_once(command, stdin, within, sudoable)
+            except ConnectionLost:
+                left -= 1
+                if self.addresses:
+                    self.addresses.turn()
+                if not self._may_retry or not left:
+                    raise
+
+    def _execute_once(self, command: str, stdin: bytes, within: float | None, sudoable: bool = True) -> Completed:
+        timer = threading.Timer(within, connections.drop, (self.connection,)) if within else None
+        try:
+            if timer:
+                timer.start()
+            if getattr(self.connection, "has_pipelining", False):
+                answer = self._action._low_level_execute_command(
+                    command, sudoable=sudoable, in_data=stdin, encoding_errors="surrogateescape"
+                )
+            else:
+                answer = self._execute_file(stdin, sudoable)
+        except AnsibleConnectionFailure as failure:
+            raise ConnectionLost(str(failure)) from failure
+        except AnsibleError as error:
+            # Mostly errors of become.
+            raise OpsError(str(error), machine=self.name) from error
+        finally:
+            if timer:
+                timer.cancel()
+        self._may_retry = False
+        return Completed((command,), answer["rc"], answer["stdout"], answer["stderr"])
+
+    def _execute_file(self, text: bytes, sudoable: bool) -> dict[str, Any]:
+        """Run a script as a temporary file, over a connection without standard input."""
+        shell = self.connection._shell
+        if not shell.tmpdir:
+            # Ansible removes the directory at the end of the task.
+            self._action._make_tmp_path()
+            self._check_temporary(shell.tmpdir)
+        path = shell.join_path(shell.tmpdir, "script")
+        self._action._transfer_data(path, text)
+        self._action._fixup_perms2((shell.tmpdir, path))
+        answer: dict[str, Any] = self._action._low_level_execute_command(
+            f"/bin/sh {path} </dev/null", sudoable=sudoable, encoding_errors="surrogateescape"
+        )
+        return answer
+
+    def _check_temporary(self, path: str) -> None:
+        """Refuse a directory, named by the host, that Ansible's file transfers could read as more than a path."""
+        if not _TEMPORARY.fullmatch(path):
+            self.connection._shell.tmpdir = None
+            raise OpsError(
+                f"the machine answers with {path!r} as its directory for temporary files",
+                machine=self.name,
+                state="nothing was written there",
+                next_step="Set 'ansible_remote_tmp' to an absolute path of letters, digits and . _ - / alone.",
+            )

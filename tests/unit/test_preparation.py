@@ -1,0 +1,215 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a machine is reached, what is joined of it, and which inputs it gets."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+
+import pytest
+
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import preparation
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.preparation import KeyOptions, Subject
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.record import Record
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import Acknowledged, Activated, State
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import Addresses, Endpoint
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Description, Standing
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Remembered
+
+UUID = "9e8652aa-e64a-11f1-b7ab-02fc00000001"
+SUBJECT = Subject(UUID, "example", "target")
+OLD, NEW = (f"/nix/store/{letter * 32}-nixos-system-target" for letter in "ab")
+STATE = State(UUID, "example", "target", Remembered("24.05"), 3, (Activated(OLD, "switch", 1, 0, 10),))
+FOUND = Description(
+    Standing(running=OLD, booted=OLD, profile=OLD, generation=1, boot_default=OLD),
+    nixos_version="24.05",
+    system_state="running",
+    has_nix=True,
+    generations=(),
+    closure=(),
+    units={},
+    booted_parts={},
+    release="24.05",
+    record=None,
+    last_activation=None,
+    activating=False,
+)
+WAS, IS = Endpoint("192.0.2.1", 22), Endpoint("192.0.2.2", None)
+
+
+class Connection:
+    """Leads where it is told."""
+
+    host = IS.address
+
+    def set_option(self, name, value):
+        pass
+
+
+def lead_to(now=WAS):
+    """The addresses of a machine that is said to be at another place than before; the connection leads to one."""
+    addresses = Addresses(Connection(), IS, WAS)
+    while addresses.now != now:
+        addresses.turn()
+    return addresses
+
+
+def record(name="target", **other):
+    return "3 " + json.dumps(states.as_json(replace(STATE, machine=name)) | other)
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+@pytest.fixture
+def reach(monkeypatch, said):
+    """Reach a machine that gives these answers one after the other."""
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+
+    def run(*answers, addresses=None, timeout=0.0):
+        left = list(answers)
+
+        def describe(machine, *, record):
+            assert record == UUID
+            answer = left.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return replace(FOUND, record=answer)
+
+        monkeypatch.setattr(description, "describe", describe)
+        machine = Machine("target", lambda *words: pytest.fail("nothing else is run"), {})
+        found = preparation.reach(machine, addresses, SUBJECT, timeout=timeout, on_line=said.append)
+        assert not left
+        return found[1]
+
+    return run
+
+
+def test_a_machine_is_described_with_its_record(reach, said):
+    assert reach(record()).state == STATE
+    assert reach(None) is None
+    assert said == []
+
+
+def test_the_ssh_server_of_a_new_machine_is_waited_for(reach, said):
+    lost = ConnectionLost("Connection refused")
+    assert reach(lost, lost, None, timeout=60) is None
+    assert said == ["waiting for SSH..."]
+    with pytest.raises(ConnectionLost):
+        reach(lost, timeout=0)
+
+
+@pytest.mark.parametrize(
+    "what", ["Permission denied (publickey)", "Host key verification failed", "Too many authentication failures"]
+)
+def test_a_refusal_is_final(reach, what):
+    with pytest.raises(ConnectionLost):
+        reach(ConnectionLost(what), timeout=60)
+
+
+def test_a_stranger_at_the_old_address_is_left_alone(reach, said):
+    addresses = lead_to()
+    assert reach(None, record(), addresses=addresses).state == STATE
+    assert addresses.now == IS
+    assert said == ["what answers at 192.0.2.1 port 22 has no record of this deployment; trying 192.0.2.2 port 22"]
+
+
+def test_another_machine_of_the_deployment_is_refused(reach):
+    with pytest.raises(OpsError, match=r"at 192\.0\.2\.1 port 22 has a record that it is other of this deployment"):
+        reach(record("other"), addresses=lead_to())
+
+
+def test_a_damaged_record_is_told(reach, said):
+    assert reach("3 {").state is None
+    assert said == ["the machine's own record is damaged (it is not JSON): it is written anew"]
+
+
+def join(said, cached=STATE, recorded=STATE, **found):
+    told = Record(3, recorded) if recorded else None
+    return preparation.join(cached, replace(FOUND, **found), told, SUBJECT, on_line=said.append)
+
+
+def test_what_is_remembered_is_joined(said):
+    assert join(said) == STATE
+    assert join(said, recorded=None) == STATE
+    assert join(said, replace(STATE, deployment="renamed")) == STATE
+    assert said == []
+    assert join(said, None) == STATE
+    assert said[0].startswith("what is remembered of it was found on the machine (last deployed 1970-01-01")
+    assert join(said, None, None) == State(UUID, "example", "target")
+
+
+def test_an_interrupted_activation_is_told_once(said):
+    last = f"{UUID} {NEW} switch - 20 no"
+    known = join(said, last_activation=last)
+    assert known.deployed == Activated(NEW, "switch", None, None, 20)
+    assert [NEW in line for line in said] == [True, False]
+    assert said[1] == f"it runs {OLD}, boots {OLD}"
+    assert join(said, known, None, last_activation=last) == known
+    assert len(said) == 2
+
+
+def test_an_activation_at_work_has_not_ended(said):
+    assert join(said, last_activation=f"{UUID} {NEW} switch - 20 no", activating=True) == STATE
+    assert said == []
+
+
+def test_a_boot_entry_that_was_not_written_is_told(said):
+    join(said, standing=replace(FOUND.standing, boot_unfinished=True))
+    assert said == [f"the boot entry of {OLD} was not written yet"]
+
+
+def decide(said, key, known=None, release="24.05"):
+    return preparation.decide_inputs(known or Remembered(), release, SUBJECT, key, on_line=said.append)
+
+
+def test_the_first_release_becomes_the_state_version(said):
+    no_key = KeyOptions(None, True, {})
+    assert decide(said, no_key) == (Remembered("24.05"), False)
+    assert decide(said, no_key, Remembered("23.11")) == (Remembered("23.11"), False)
+    assert decide(said, no_key, release=None) == (Remembered(), False)
+    assert said == ["setting state version to 24.05", "cannot determine NixOS version"]
+
+
+def test_a_key_pair_is_made_once(said, tmp_path, monkeypatch):
+    monkeypatch.delenv("AWX_PRIVATE_DATA_DIR", raising=False)
+    key = KeyOptions(str(tmp_path / "target"), True, {})
+    inputs, made = decide(said, key)
+    assert made and inputs.ssh_public_key.endswith("nix.ops key of target in example")
+    assert decide(said, key) == (inputs, False)
+    # The private key that is there counts more than what is remembered.
+    assert decide(said, key, Remembered("24.05", "ssh-ed25519 other")) == (inputs, False)
+    assert said.count("generating new SSH key pair... done") == 1
+
+
+@pytest.mark.parametrize(("may_generate", "variables"), [(False, {}), (True, {"awx_job_id": 1})])
+def test_no_key_pair_is_made(said, tmp_path, may_generate, variables):
+    key = KeyOptions(str(tmp_path / "target"), may_generate, variables)
+    assert decide(said, key) == (Remembered("24.05"), False)
+    assert decide(said, key, Remembered("24.05", "ssh-ed25519 x")) == (Remembered("24.05", "ssh-ed25519 x"), False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_acknowledgement_keeps_its_time_at_the_same_place():
+    then = Acknowledged("192.0.2.1", 22, 10)
+    assert preparation.acknowledge(then, None, now=99) == then
+    assert preparation.acknowledge(then, lead_to(), now=99) == then
+    assert preparation.acknowledge(then, lead_to(IS), now=99) == Acknowledged("192.0.2.2", 22, 99)
+    assert preparation.acknowledge(None, lead_to(IS), now=99) == Acknowledged("192.0.2.2", 22, 99)
+
+
+def test_a_record_is_complete_with_the_same_inputs_and_revision():
+    assert preparation.is_recorded(Record(3, STATE), STATE)
+    assert not preparation.is_recorded(None, STATE)
+    assert not preparation.is_recorded(Record(3, None, "damaged"), STATE)
+    assert not preparation.is_recorded(Record(3, STATE), replace(STATE, revision=4))
+    assert not preparation.is_recorded(Record(3, STATE), replace(STATE, inputs=Remembered("23.11")))
