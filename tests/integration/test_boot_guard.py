@@ -19,8 +19,6 @@ from integration.networks import standing
 from integration.outside import boots_of
 from integration.tasks import wait_for
 
-pytestmark = pytest.mark.one_pair
-
 TRIAL = "/nix/var/nix/nix-ops/trial"
 PROFILE = "/nix/var/nix/profiles/system"
 UNIT = "nix-ops-boot-guard.service"

@@ -17,8 +17,6 @@ from integration.outside import COPIED, left_over, stands, untouched
 from integration.project import BIN
 from integration.tasks import build_system, has_path, new_salt, run_tasks, wait_for
 
-pytestmark = pytest.mark.one_pair
-
 # An activation that goes on for as long as the machine has a file.
 GATE = 'system.activationScripts.gate = "echo at the gate; while [ -e /run/gate ]; do sleep 0.1; done";'
 

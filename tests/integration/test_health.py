@@ -19,8 +19,6 @@ from integration.outside import left_over, stands
 from integration.project import Project
 from integration.tasks import build_system, put, run_tasks
 
-pytestmark = pytest.mark.one_pair
-
 WEB = """
   services.nginx = {
     enable = true;

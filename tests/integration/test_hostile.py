@@ -16,8 +16,6 @@ from integration.outside import processes_of
 from integration.project import Project
 from integration.tasks import build_system, has_path, run_tasks, wait_for
 
-pytestmark = pytest.mark.one_pair
-
 PASSWORD = "secret"
 
 # A login shell that answers with another directory, and with a line for a batch of sftp.

@@ -15,8 +15,6 @@ from integration.networks import ACTIVATE, BUILD, COPY, Network
 from integration.outside import COPIED, processes_of, stands
 from integration.tasks import read_until, wait_for
 
-pytestmark = pytest.mark.one_pair
-
 # A store that holds what is sent to it: it takes the first part and waits at a gate for the rest.
 SLOW_STORE = """#!/bin/sh
 {

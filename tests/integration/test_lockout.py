@@ -20,8 +20,6 @@ from integration.outside import COPIED, left_over, stands
 from integration.project import Project
 from integration.tasks import read_until
 
-pytestmark = pytest.mark.one_pair
-
 # The machine waits for so many seconds; connections are given up sooner.
 SOON = ("-e", "deploy_confirm_timeout=4", "-e", "ansible_timeout=1")
 

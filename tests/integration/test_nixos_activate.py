@@ -28,8 +28,6 @@ from integration.tasks import (
     write_play,
 )
 
-pytestmark = pytest.mark.one_pair
-
 
 def task(toplevel, options="", keywords=""):
     """A task called Activate."""

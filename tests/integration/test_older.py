@@ -40,8 +40,6 @@ from older.deployment import (
     values,
 )
 
-pytestmark = pytest.mark.one_pair
-
 ATTEMPT = "0123456789abcdef"
 BOOT = "00000000-0000-0000-0000-000000000001"
 GUARD = "nix-ops-boot-guard.service"

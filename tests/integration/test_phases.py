@@ -26,8 +26,6 @@ from integration.engine import (
 from integration.faults import Tell
 from integration.outside import stands
 
-pytestmark = pytest.mark.one_pair
-
 UNIT = "nix-ops-activation.service"
 
 # Something waits at a gate as long as the machine has a file.

@@ -93,7 +93,11 @@ def test_the_first_deploy_says_and_does_what_nixops_does(target: Machine, projec
         "setting state version to 24.05",
         "generating new SSH key pair... done",
     ]
-    assert said[-2:] == ["activation finished successfully", "deployment finished successfully"]
+    assert said[-3:] == [
+        "activation finished successfully",
+        "deployment finished successfully",
+        f"runs and boots {toplevels(first)['target']}, generation 2",
+    ]
 
     key = project.directory / f"state/nix.ops/keys/{UUID}/target"
     assert key.stat().st_mode & 0o777 == 0o600
@@ -121,7 +125,7 @@ def test_the_first_deploy_says_and_does_what_nixops_does(target: Machine, projec
 
     again = network.deployed()
     assert not again.changed
-    assert again.lines("target") == ["deployment finished successfully"]
+    assert again.lines("target") == ["up to date"]
     assert record(target) == found
 
 

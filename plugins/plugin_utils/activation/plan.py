@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from ansible_collections.nix.ops.plugins.module_utils.argument_specs import SYSTEM_PROFILE
+from ansible_collections.nix.ops.plugins.plugin_utils.activation.decision import Decision, decide
+from ansible_collections.nix.ops.plugins.plugin_utils.activation.protocol import Goal
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Standing
-
-# Actions that make the toplevel the one that boots.
-_BOOTING = ("switch", "boot")
 
 
 @dataclass(frozen=True)
@@ -80,26 +80,26 @@ def need(wish: Wish, found: Found) -> Need:
     """Decide what a deploy does on a machine."""
     standing = found.standing
     copies = wish.toplevel not in (standing.running, standing.profile)
+    goal = Goal(wish.toplevel, wish.action, SYSTEM_PROFILE)
+    decided = decide(standing, goal, force=wish.force, is_activating=found.activating, reboot=wish.reboot)
     if wish.action == "dry-activate":
         return Need(wish.toplevel, copies, wish.action)
-    activates = wish.force or found.activating or not standing.stands_at(wish.toplevel, wish.action)
+    activates = decided.goal is not None and not decided.only_reboots
     return Need(
         toplevel=wish.toplevel,
         copy=copies,
         action=wish.action if activates else None,
-        reboot=_reboot(wish, found),
+        reboot=_reboot(wish, found, decided),
         reasons=tuple(_reasons(wish, found, activates)),
     )
 
 
-def _reboot(wish: Wish, found: Found) -> tuple[str, ...]:
-    if wish.action not in _BOOTING or wish.reboot == "never":
+def _reboot(wish: Wish, found: Found, decided: Decision) -> tuple[str, ...]:
+    if decided.goal is None or decided.reboot == "never":
         return ()
-    if wish.reboot == "always":
-        return found.reboot_parts or ("all",)
-    # A toplevel that is only to boot is not running before that.
+    # A toplevel that is only to boot does not run before the reboot.
     waits = wish.action == "boot" and found.standing.running != wish.toplevel
-    return found.reboot_parts or (("all",) if waits else ())
+    return found.reboot_parts or (("all",) if decided.reboot == "always" or waits else ())
 
 
 def _reasons(wish: Wish, found: Found, activates: bool) -> list[str]:

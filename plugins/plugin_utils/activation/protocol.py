@@ -459,7 +459,8 @@ def _describe_exit_code(activation: Activation, code: int) -> str:
         return f"the machine could not be rebooted (exit code {code})"
     if activation.step == "profile":
         return f"the profile could not be set (exit code {code})"
-    if activation.step == "boot" and activation.after.running == activation.toplevel:
+    # Units that failed and are accepted (code 4) do not end the activation, but its last step is this one as well.
+    if activation.step == "boot" and code != 4 and activation.after.running == activation.toplevel:
         return f"the new system runs, but its boot entry could not be written (exit code {code})"
     what = _EXIT_CODES.get(code, "the activation failed")
     what = f"{what} (exit code {code} of switch-to-configuration {activation.action})"

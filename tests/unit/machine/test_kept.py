@@ -94,7 +94,7 @@ def test_writing_a_record_moves_those_of_version_0_1_0(host: Host) -> None:
     assert host.run(f"print_record {OTHER}") == "record 7 other 7\n"
     # The rest is the activation's.
     assert host.files("old_kept") == ["last-activation"]
-    modes = {path.stat().st_mode & 0o777 for path in host.path("kept").rglob("*")}
+    modes = {path.stat().st_mode & 0o777 for path in [host.path("kept"), *host.path("kept").rglob("*")]}
     assert modes == {0o600, 0o700}
 
 

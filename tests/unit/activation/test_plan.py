@@ -22,7 +22,9 @@ def found(
 ) -> Found:
     """A machine that runs a toplevel, boots it, and is known."""
     boots = profile or running
-    details = {"boot_id": "1", **(standing or {})}
+    # What is booted differs from what boots next in the same parts.
+    parts = more.get("reboot_parts", ()) if running == boots else ()
+    details = {"boot_id": "1", "reboot_parts": parts, **(standing or {})}
     return Found(Standing(running, running, boots, 1, boots, **details), **{"known": [OLD, NEW], **more})
 
 

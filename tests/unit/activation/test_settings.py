@@ -73,8 +73,8 @@ def test_all_problems_are_told_at_once() -> None:
         settings.check({"target": {"deploy_action": "no"}, "beta": {"deploy_reboot": "no", "deploy_action": "nope"}})
     assert [line.partition(",")[0] for line in str(refused.value).splitlines()[:3]] == [
         "deploy_action is no",
-        "deploy_reboot is no",
         "deploy_action is nope",
+        "deploy_reboot is no",
     ]
 
 

@@ -1,0 +1,264 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The run of a deploy on all its hosts: what is refused, what is planned, how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from shlex import quote
+from typing import Any
+
+from ansible_collections.nix.ops.plugins.plugin_utils.activation import difference, plan, settings
+from ansible_collections.nix.ops.plugins.plugin_utils.activation.plan import Ending, Found, Need, Wish
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
+
+# The names under which the playbook and its roles register results.
+_PREPARED, _BUILT, _COPIED, _ACTIVATED = "prepare_result", "build_result", "copy_result", "activate_result"
+_PLANNED, _ENDED = "rollout_plan", "rollout_end"
+
+_UNTOUCHED = "nothing was touched"
+_BUILT_ONLY = "the controller has built the systems, and no machine was touched"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of Ansible, as a task of it sees it.
+
+    :param host: the host of the task.
+    :param variables: the variables of the task.
+    :param of_play: the names of the variables that the play sets.
+    :param extra: the names of the extra variables.
+    :param defaults: values of settings that neither the play nor the inventory sets.
+    """
+
+    host: str
+    variables: Mapping[str, Any]
+    of_play: Collection[str] = ()
+    extra: Collection[str] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def hosts(self) -> list[str]:
+        """All hosts of the play, including those that failed before."""
+        return [str(host) for host in self.variables["ansible_play_hosts_all"]]
+
+    @property
+    def alive(self) -> list[str]:
+        """The hosts that have not failed."""
+        return [str(host) for host in self.variables["ansible_play_hosts"]]
+
+    @property
+    def lost(self) -> list[str]:
+        """The hosts that failed before."""
+        alive = set(self.alive)
+        return [host for host in self.hosts if host not in alive]
+
+    def of(self, host: str) -> Mapping[str, Any]:
+        """Return the variables of a host, without those of the play."""
+        found: Mapping[str, Any] = self.variables["hostvars"][host]
+        return found
+
+    def result(self, host: str, name: str) -> Mapping[str, Any]:
+        """Return what a task registered for a host; empty if the task was not run."""
+        found = self.of(host).get(name)
+        return found if isinstance(found, Mapping) else {}
+
+    @cached_property
+    def _settings_of_play(self) -> dict[str, Any]:
+        """The variables of the deploy that the play sets. They win over those of the inventory."""
+        own = self.of(self.host)
+        names = [name for name in self.variables if name.startswith(settings.PREFIX) and name not in self.extra]
+        return {name: self.variables[name] for name in names if name in self.of_play or name not in own}
+
+    def settings(self, host: str) -> dict[str, Any]:
+        """Return the variables of the deploy that count for a host."""
+        own = self.of(host)
+        of_host = {name: own[name] for name in own if name.startswith(settings.PREFIX)}
+        return {**self.defaults, **of_host, **self._settings_of_play}
+
+    def setting(self, name: str, host: str) -> Any:
+        """Return the value of a setting for a host."""
+        return settings.read(name, self.settings(host))
+
+
+def check(run: Run, pattern: Sequence[str], matching: Sequence[str]) -> list[str]:
+    """Refuse a deploy that can't be meant, before anything is touched.
+
+    :param pattern: the parts of the pattern of hosts.
+    :param matching: the hosts that the pattern matches.
+    :returns: the hosts to deploy.
+    :raises OpsError: naming what is wrong.
+    """
+    groups: Mapping[str, list[str]] = run.variables["groups"]
+    known = groups["all"]
+    if not any("nix_network" in run.of(host) for host in known):
+        raise _no_network()
+    if missing := settings.unmatched(pattern, known, groups):
+        raise _no_machine(missing, groups)
+    hosts = set(run.hosts)
+    machines = [host for host in matching if host in hosts]
+    strangers = [host for host in machines if "nix_network" not in run.of(host)]
+    if strangers and strangers == machines:
+        raise _no_network()
+    if strangers:
+        raise OpsError(
+            f"not machines of a network: {', '.join(strangers)}",
+            state=_UNTOUCHED,
+            next_step=f"Leave them out with --limit or deploy_machines, for example {_without(strangers)}.",
+        )
+    found = {host: run.settings(host) for host in machines}
+    settings.check(found)
+    if any(settings.read("deploy_revert", one) != "never" for one in found.values()):
+        settings.check_revert(next(str(one["deploy_strategy"]) for one in found.values()))
+    if "build" in run.variables["ansible_skip_tags"]:
+        raise OpsError(
+            "what was not built can't be deployed", state=_UNTOUCHED, next_step="Leave build out of --skip-tags."
+        )
+    return machines
+
+
+def check_reached(run: Run) -> list[str]:
+    """Return why each host was lost, a line each.
+
+    :raises OpsError: if a host was lost and ``deploy_unreachable`` is ``fail``.
+    """
+    reasons = [f"{host}: {_reason(run, host)}" for host in run.lost]
+    if reasons and any(run.setting("deploy_unreachable", host) == "fail" for host in run.hosts):
+        raise OpsError(
+            "\n".join(reasons),
+            state="nothing was built, and no machine was touched",
+            next_step=f"Mend that, or leave them out: {_without(run.lost)}, or deploy_unreachable=warn.",
+        )
+    return reasons
+
+
+def make_plan(run: Run) -> dict[str, Need]:
+    """Decide what the deploy does on each host whose system was built.
+
+    :raises OpsError: if a host was lost and ``deploy_any_errors_fatal`` is true, or if a toplevel was not previewed.
+    """
+    if run.lost and any(run.setting("deploy_any_errors_fatal", host) for host in run.hosts):
+        raise OpsError(
+            f"{', '.join(run.lost)} failed (deploy_any_errors_fatal)",
+            state=_BUILT_ONLY,
+            next_step="Mend that, or leave them out with --limit.",
+        )
+    built = {host: toplevel for host in run.alive if (toplevel := _toplevel(run, host))}
+    return {host: _need(run, host, toplevel) for host, toplevel in built.items()}
+
+
+def check_previewed(run: Run, toplevels: Iterable[str]) -> None:
+    """Refuse toplevels that an earlier job has not previewed, if there was one.
+
+    :raises OpsError: naming them.
+    """
+    previewed = run.variables.get("deploy_previewed")
+    if previewed is not None and (others := sorted(set(toplevels) - set(previewed))):
+        raise OpsError(
+            f"this is not what was previewed: {', '.join(others)}", state=_BUILT_ONLY, next_step="Preview it again."
+        )
+
+
+def end_batch(run: Run) -> Ending:
+    """Decide whether the rollout ends with the batch that was just done."""
+    batch = [str(host) for host in run.variables["ansible_play_batch"]]
+    done = {host: run.result(host, _ACTIVATED) for host in run.hosts}
+    return plan.ending(
+        batch,
+        run.hosts,
+        {host for host in batch if _has_failed(run, host)},
+        {host for host, one in done.items() if "running" in one and one.get("changed") and not _has_failed(run, host)},
+        allowed=float(str(run.setting("deploy_max_fail_percentage", run.host)).rstrip("%")),
+        fatal=run.setting("deploy_any_errors_fatal", run.host),
+        revert=run.setting("deploy_revert", run.host),
+    )
+
+
+def outcomes(run: Run) -> dict[str, str]:
+    """Return what became of each host, in a line."""
+    planned = _planned(run)
+    ended = next((end for host in run.hosts if (end := run.result(host, _ENDED)).get("ends")), {})
+    told = {}
+    for host in run.hosts:
+        if host not in planned:
+            told[host] = f"not deployed: {_reason(run, host)}"
+            continue
+        copied = run.result(host, _COPIED)
+        result = copied if copied.get("failed") or copied.get("unreachable") else run.result(host, _ACTIVATED)
+        told[host] = plan.outcome(planned[host], result, reverted=host in ended.get("goes_back", ()))
+    return told
+
+
+def release(run: Run, host: str) -> str:
+    """Return which NixOS a host ran when it was asked; empty if that is not known."""
+    return str(run.result(host, _PREPARED).get("nixos_version") or "")
+
+
+def _reason(run: Run, host: str) -> str:
+    """Return why a host was lost. Most messages name the host themselves."""
+    return first_line(run.result(host, _PREPARED).get("msg", "failed")).removeprefix(f"{host}: ")
+
+
+def _toplevel(run: Run, host: str) -> str | None:
+    own = run.of(host)
+    for one in run.result(host, _BUILT).get("results", ()):
+        machine = one.get("machines", {}).get(own["nix_machine"])
+        if one.get("item") == own["nix_network"] and machine:
+            return str(machine["out_path"])
+    return None
+
+
+def _need(run: Run, host: str, toplevel: str) -> Need:
+    own, found = run.of(host), run.result(host, _PREPARED)
+    standing = description.standing_of(found)
+    force = own.get("activate_force", own.get("nix_always_activate", False))
+    wish = Wish(toplevel, run.setting("deploy_action", host), run.setting("deploy_reboot", host), bool(force))
+    if standing is None:
+        # The machine was not asked: the rollout asks.
+        return Need(toplevel, True, wish.action)
+    activations = (found.get("state") or {}).get("activations") or ()
+    known = [one["toplevel"] for one in activations if not one["rolled_back"]]
+    parts = difference.reboot_parts(found.get("booted_parts") or {}, toplevel)
+    return plan.need(wish, Found(standing, bool(found.get("activating")), parts, known, bool(found.get("recorded"))))
+
+
+def _planned(run: Run) -> dict[str, Need]:
+    """Return the plan that was made, by host."""
+    for host in run.hosts:
+        if machines := run.result(host, _PLANNED).get("machines"):
+            return {
+                name: Need(one["toplevel"], one["copy"], one["action"], tuple(one["reboot"]), tuple(one["reasons"]))
+                for name, one in machines.items()
+            }
+    return {}
+
+
+def _has_failed(run: Run, host: str) -> bool:
+    # A result can be unreachable and a success.
+    results = [run.result(host, name) for name in (_COPIED, _ACTIVATED)]
+    return any(one.get("failed") or one.get("unreachable") for one in results)
+
+
+def _without(hosts: Sequence[str]) -> str:
+    return f"--limit {quote(':!'.join(['nixos', *hosts]))}"
+
+
+def _no_network() -> OpsError:
+    return OpsError(
+        "the inventory has no machine of a network",
+        state=_UNTOUCHED,
+        next_step="Name a network with -i, and read the warnings above.",
+    )
+
+
+def _no_machine(missing: Sequence[str], groups: Iterable[str]) -> OpsError:
+    there = ", ".join(sorted(set(groups) - {"all", "ungrouped"}))
+    return OpsError(
+        f"{', '.join(missing)}: not a machine and not a group of the inventory (deploy_machines)",
+        state=_UNTOUCHED,
+        next_step=f"Name machines or groups. Groups are: {there}.",
+    )

@@ -1,0 +1,130 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A run of a deploy: what is refused, what is planned, how it ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import rollout
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.rollout import Run
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+
+OLD = "/nix/store/00000000000000000000000000000000-old"
+NEW = "/nix/store/11111111111111111111111111111111-new"
+STANDING = {
+    "running": OLD,
+    "booted": OLD,
+    "profile": OLD,
+    "generation": 1,
+    "boot_default": OLD,
+    "boot_unfinished": False,
+    "failed_units": [],
+    "boot_id": "1",
+    "reboot_parts": [],
+    "trial": None,
+}
+
+
+def machine(name: str, **variables: Any) -> dict[str, Any]:
+    """The variables of a machine that was asked and built."""
+    built = {"results": [{"item": "/net", "machines": {name: {"out_path": NEW}}}]}
+    prepared = {**STANDING, "state": {"activations": []}, "recorded": True}
+    return {
+        "nix_network": "/net",
+        "nix_machine": name,
+        "prepare_result": prepared,
+        "build_result": built,
+        **variables,
+    }
+
+
+def run(hosts: dict[str, dict[str, Any]], lost: tuple[str, ...] = (), **more: Any) -> Run:
+    """A run on hosts with variables."""
+    names = list(hosts)
+    play = more.pop("play", {})
+    variables = {
+        **hosts[names[0]],
+        "hostvars": hosts,
+        "groups": {"all": names, "ungrouped": [], "nixos": names},
+        "ansible_play_hosts_all": names,
+        "ansible_play_hosts": [name for name in names if name not in lost],
+        "ansible_play_batch": names,
+        "ansible_skip_tags": [],
+        **play,
+        **more,
+    }
+    return Run(names[0], variables, of_play=play.keys(), extra=("deploy_reboot",), defaults={"deploy_strategy": "free"})
+
+
+def test_the_variables_of_a_play_win_over_those_of_the_inventory_and_extra_ones_over_all() -> None:
+    hosts = {
+        "a": machine("a", deploy_action="boot", deploy_reboot="always"),
+        "b": machine("b", deploy_action="test", deploy_reboot="always"),
+    }
+    of_inventory = run(hosts)
+    assert [of_inventory.setting("deploy_action", host) for host in hosts] == ["boot", "test"]
+    of_play = run(hosts, play={"deploy_action": "switch", "deploy_reboot": "never"})
+    assert [of_play.setting("deploy_action", host) for host in hosts] == ["switch", "switch"]
+    assert [of_play.setting("deploy_reboot", host) for host in hosts] == ["always", "always"]
+    assert of_play.setting("deploy_failed_units", "a") == "rollback"
+
+
+def test_what_can_not_be_meant_is_refused() -> None:
+    both = {"a": machine("a"), "stray": {}}
+    assert rollout.check(run(both), ["a"], ["a"]) == ["a"]
+    for wrong, pattern, matching, told in (
+        (run({"stray": {}}), ["nixos"], ["stray"], "no machine of a network"),
+        (run(both), ["stray"], ["stray"], "no machine of a network"),
+        (run(both), ["nixos"], ["a", "stray"], "not machines of a network: stray"),
+        (run(both), ["aa", "a"], ["a"], "aa: not a machine and not a group"),
+        (run({"a": machine("a", deploy_action="no")}), ["a"], ["a"], "deploy_action is no"),
+        (run({"a": machine("a", deploy_revert="run")}), ["a"], ["a"], "deploy_revert needs the strategy linear: free"),
+        (run(both, ansible_skip_tags=["build"]), ["a"], ["a"], "what was not built"),
+    ):
+        with pytest.raises(OpsError) as refused:
+            rollout.check(wrong, pattern, matching)
+        assert told in str(refused.value)
+        assert "State: nothing was touched" in str(refused.value)
+
+
+def test_machines_that_are_lost_are_named_or_end_the_deploy() -> None:
+    gone = {"prepare_result": {"msg": "b: the machine can't be reached\nno route", "unreachable": True}}
+    hosts = {"a": machine("a"), "b": machine("b", **gone)}
+    assert rollout.check_reached(run(hosts, lost=("b",))) == ["b: the machine can't be reached"]
+    with pytest.raises(OpsError, match="--limit 'nixos:!b'"):
+        rollout.check_reached(run(hosts, lost=("b",), play={"deploy_unreachable": "fail"}))
+    assert list(rollout.make_plan(run(hosts, lost=("b",)))) == ["a"]
+    with pytest.raises(OpsError, match=r"b failed \(deploy_any_errors_fatal\)"):
+        rollout.make_plan(run(hosts, lost=("b",), play={"deploy_any_errors_fatal": True}))
+
+
+def test_only_what_was_previewed_is_deployed() -> None:
+    hosts = {"a": machine("a")}
+    rollout.check_previewed(run(hosts), [NEW])
+    rollout.check_previewed(run(hosts, deploy_previewed=[NEW, OLD]), [NEW])
+    with pytest.raises(OpsError, match=f"not what was previewed: {NEW}"):
+        rollout.check_previewed(run(hosts, deploy_previewed=[OLD]), [NEW])
+
+
+def test_each_machine_has_an_outcome() -> None:
+    done = {"action": "switch", "toplevel": NEW, "generation": 2, "changed": True, "running": NEW}
+    plan = {"a": {"toplevel": NEW, "copy": True, "action": "switch", "reboot": [], "reasons": []}}
+    plan |= {"b": plan["a"], "c": {**plan["a"], "copy": False, "action": None}}
+    hosts = {
+        "a": machine("a", rollout_plan={"machines": plan}, activate_result=done),
+        "b": machine("b", copy_result={"failed": True}, activate_result={"skipped": True}),
+        "c": machine("c"),
+        "d": machine("d", prepare_result={"msg": "d: the machine can't be reached"}),
+    }
+    assert rollout.outcomes(run(hosts, lost=("d",))) == {
+        "a": f"runs and boots {NEW}, generation 2",
+        "b": "failed",
+        "c": "up to date",
+        "d": "not deployed: the machine can't be reached",
+    }
+    ending = rollout.end_batch(run(hosts, play={"deploy_revert": "run", "deploy_max_fail_percentage": "20%"}))
+    assert (ending.ends, ending.failed, ending.goes_back) == (True, ("b",), ("a",))
