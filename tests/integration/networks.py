@@ -14,7 +14,7 @@ from pathlib import Path
 from fleet import Machine
 from integration.project import Outcome, Project
 
-CHECK = "Check what is to be deployed"
+CHECK = "Check the variables of the deploy"
 PLAN = "Plan the rollout"
 OUTCOME = "Report the outcome"
 INFO = "Ask what the machine runs"

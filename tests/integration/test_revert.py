@@ -95,7 +95,7 @@ def wait_for(reached: Callable[[], bool], timeout: float = 30) -> None:
 
 def statuses(network: Network) -> dict[str, str]:
     """For each machine what ``nix.ops.info`` calls it."""
-    told = network.deploy(playbook="nix.ops.info").of("Tell how the deployments stand")
+    told = network.deploy(playbook="nix.ops.info").of("Report the status of the deployments")
     return {one["name"]: one["status"] for one in told["deployments"][0]["machines"]}
 
 
