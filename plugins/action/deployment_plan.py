@@ -58,7 +58,7 @@ class ActionModule(OpsAction):
     def _reached(self, run: Run) -> dict[str, Any]:
         reasons = rollout.check_reached(run)
         others = "The other machines are deployed (deploy_unreachable=warn)."
-        return {"unreachable": run.lost, "msg": [*reasons, others]}
+        return {"lost": run.lost, "msg": [*reasons, others]}
 
     def _decide(self, run: Run) -> dict[str, Any]:
         needs = rollout.make_plan(run)
@@ -83,7 +83,13 @@ class ActionModule(OpsAction):
 
     def _batch(self, run: Run) -> dict[str, Any]:
         ending = rollout.end_batch(run)
-        told = {name: list(hosts) for name, hosts in asdict(ending).items() if name != "ends"}
+        # Ansible would take a key "failed" for a failure of this task.
+        told = {
+            "failed_hosts": list(ending.failed),
+            "goes_back": list(ending.goes_back),
+            "stays_deployed": list(ending.stays_deployed),
+            "untouched": list(ending.untouched),
+        }
         if ending.ends and not self._task.no_log:
             for name, hosts in told.items():
                 if hosts:

@@ -96,8 +96,8 @@ toplevels:
   type: list
   elements: str
   sample: [/nix/store/hwdn5rjckz13a5zafjia3bk14f1rgacs-nixos-system-target-24.05]
-unreachable:
-  description: The hosts that can't be reached.
+lost:
+  description: The hosts that failed or could not be reached.
   returned: for the stage reached
   type: list
   elements: str
@@ -107,7 +107,7 @@ ends:
   returned: for the stage batch
   type: bool
   sample: false
-failed:
+failed_hosts:
   description: The hosts of the batch that failed or could not be reached.
   returned: for the stage batch
   type: list

@@ -169,7 +169,7 @@ if NIXPKGS:
 if LIB:
 
     def test_options_evaluate_with_lib_alone(tmp_path: Path) -> None:
-        options = Path(evaluation.__file__).parent / "nix" / "options.nix"
+        options = Path(evaluation.__file__).parent / "options.nix"
         (file,) = write(
             tmp_path,
             n=f"""
@@ -206,8 +206,8 @@ if LIB:
                 lib = import {LIB}/lib;
                 pkgs = nixpkgs;
                 modules = [
-                  {Path(evaluation.__file__).parent}/nix/options.nix
-                  (import {Path(evaluation.__file__).parent}/nix/physical.nix {{ nodes = {{ }}; remembered = {{ }}; }})
+                  {Path(evaluation.__file__).parent}/options.nix
+                  (import {Path(evaluation.__file__).parent}/physical.nix {{ nodes = {{ }}; remembered = {{ }}; }})
                   {{ deployment.healthChecks.commands = [ "true" "${{nixpkgs.hello}}/bin/hello" ]; }}
                 ];
               }};

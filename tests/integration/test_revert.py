@@ -22,6 +22,7 @@ from integration.project import Outcome, Project
 from integration.tasks import read_until, write_play
 
 ENDED = "Decide whether the batch has failed"
+ENDING = ("failed_hosts", "goes_back", "stays_deployed", "untouched")
 BOOT_BACK = "Put back what boots"
 BACK = "Put back what ran"
 TOLD = "Fail for the machines that failed or went back"
@@ -67,7 +68,7 @@ def stand(machine: Machine) -> dict[str, Any]:
 def ended(outcome: Outcome) -> dict[str, list[str]]:
     """What is told when a rollout ends."""
     [told] = [one.result for one in outcome.results if one.task == ENDED and one.result.get("ends")]
-    return {name: told[name] for name in ("failed", "goes_back", "stays_deployed", "untouched")}
+    return {name.removesuffix("_hosts"): told[name] for name in ENDING}
 
 
 def recap(outcome: Outcome, count: str) -> set[str]:
