@@ -1,7 +1,7 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans a rollout, and tells what became of it."""
+"""Plans a rollout and reports its outcome."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ActionModule(OpsAction):
     _requires_connection = False
 
     def perform(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Do one stage, for all hosts of the play at once."""
+        """Run one stage for all hosts of the play."""
         manager = self._task.get_variable_manager()
         run = Run(
             self.host,
@@ -70,7 +70,7 @@ class ActionModule(OpsAction):
         return {
             "machines": {host: {**asdict(one), "does": one.summary()} for host, one in needs.items()},
             "rollout": hosts,
-            # A play needs a host, also to end at once.
+            # Even a play that ends at once needs a host.
             "hosts": hosts or list(needs)[:1],
             "rolls_out": bool(hosts) and (self.wants_diff or not self.check),
             "toplevels": toplevels,

@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 name: command
 short_description: Become root by any command
 description:
-  - Puts a command of your choice in front of what is run as root, word by word and never read by a shell.
+  - Puts a command of your choice before every command that runs as root. No shell reads its words.
   - The inventory plugin P(nix.ops.network#inventory) sets it up for machines whose
     C(deployment.privilegeEscalationCommand) is not a plain C(sudo).
 author:
@@ -19,14 +19,14 @@ options:
   command:
     description:
       - The command and its arguments.
-      - It gets C(/bin/sh -c SCRIPT) as further arguments, so end it with C(--) where the program knows that.
+      - It gets C(/bin/sh -c SCRIPT) as further arguments. End it with C(--) if the program supports that.
     type: list
     elements: str
     required: true
     vars:
       - name: nix_privilege_escalation_command
   become_user:
-    description: The user to become. The command decides that, so anything but V(root) is refused.
+    description: The user to become. Only V(root) is accepted, since the command decides the user.
     type: str
     default: root
     ini:
@@ -39,7 +39,7 @@ options:
     keyword:
       - name: become_user
 notes:
-  - A command that asks for a password can not be answered. Allow it without one, or use C(sudo).
+  - A command that asks for a password can't be answered. Allow it without one, or use C(sudo).
 """
 
 EXAMPLES = r"""
@@ -50,7 +50,7 @@ EXAMPLES = r"""
   vars:
     nix_privilege_escalation_command: [doas, -n, --]
   tasks:
-    - name: Ask who we are
+    - name: Show the user
       ansible.builtin.raw: id
       changed_when: false
 """
@@ -63,12 +63,12 @@ from ansible.plugins.become import BecomeBase
 
 
 class BecomeModule(BecomeBase):
-    """Puts the command in front, each word quoted."""
+    """Becomes root by a command."""
 
     name = "nix.ops.command"
 
     def build_become_command(self, cmd: str, shell: Any) -> str:
-        """Give the command line that runs a command as root."""
+        """Return the command line that runs a command as root."""
         super().build_become_command(cmd, shell)
         if not cmd:
             return cmd

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: jsonfile
-short_description: Keep facts in JSON files, also those of AWX
+short_description: Keep facts in JSON files, including those of AWX
 description:
   - Keeps the facts of each host in a JSON file, as P(ansible.builtin.jsonfile#cache) does.
   - AWX puts the facts of a host into a file with the host's name and collects that file after the job.
     ansible-core 2.19 and later put C(s1_) before the name, so that with P(ansible.builtin.jsonfile#cache) a job finds
-    no facts and leaves none. This one reads both files, takes the newer, and writes both.
-  - Facts do not grow old here. AWX decides by its setting C(ANSIBLE_FACT_CACHE_TIMEOUT) which of them a job gets.
+    no facts and leaves none. This plugin reads both files, takes the newer one, and writes both.
+  - Facts do not expire. AWX decides by its setting C(ANSIBLE_FACT_CACHE_TIMEOUT) which facts a job gets.
   - Only the user can read the files (mode 0600).
 author:
   - nix.ops contributors (@nix-ops)
@@ -30,25 +30,25 @@ options:
         key: fact_caching_connection
   _timeout:
     description:
-      - After how many seconds a file counts no more; V(0) for never.
+      - Seconds after which a file expires; V(0) for never.
       - Only the cache of an inventory plugin sets it. C(fact_caching_timeout) has no effect on facts.
     type: integer
     default: 0
   _prefix:
     description:
-      - What file names begin with.
-      - Only the cache of an inventory plugin sets it. C(fact_caching_prefix) has no effect on facts, whose names are
-        AWX's.
+      - Prefix of the file names.
+      - Only the cache of an inventory plugin sets it. C(fact_caching_prefix) has no effect on facts, since AWX names
+        their files.
     type: str
     default: ''
 notes:
   - AWX sets the cache of a job with I(Enable fact storage) to C(jsonfile), whatever C(ansible.cfg) says. This plugin
-    has that name. It is found where C(cache_plugins) in the C(ansible.cfg) of the project, or C(ANSIBLE_CACHE_PLUGINS)
-    in the execution environment, names the directory C(plugins/cache) of this collection. Elsewhere its name is
-    C(nix.ops.jsonfile).
-  - A file with plain facts, as an ansible-core before 2.19 leaves it, is read too.
-  - What comes from a file is never run as a template.
-  - A file that can't be read counts as none.
+    has that name. Ansible finds it if C(cache_plugins) in the C(ansible.cfg) of the project, or
+    C(ANSIBLE_CACHE_PLUGINS) in the execution environment, names the directory C(plugins/cache) of this collection.
+    Elsewhere its name is C(nix.ops.jsonfile).
+  - Files with plain facts, as ansible-core before 2.19 writes them, are read too.
+  - Content of a file is never run as a template.
+  - A file that can't be read counts as missing, with a warning.
 """
 
 EXAMPLES = r"""
@@ -76,23 +76,23 @@ from ansible.errors import AnsibleError
 from ansible.plugins.cache import BaseCacheModule
 from ansible.utils.display import Display
 
-# What ansible-core puts before a host's name, and around its facts (ansible/_internal/_plugins/_cache.py).
+# The prefix of a host's name and the key of its facts in ansible-core (ansible/_internal/_plugins/_cache.py).
 _SCHEMA = re.compile(r"s\d+_")
 _OURS = "s1_"
 _PAYLOAD = "__payload__"
 
-# Whose document it is: the file "s1_web" may be of the host web or of a host s1_web.
+# The key of a document: the file "s1_web" may belong to the host web or to a host s1_web.
 _KEY = "__key__"
 
-# How ansible-core marks values that are more than JSON, and those that are run as templates.
+# ansible-core's marks of values that are not plain JSON, and of those that are run as templates.
 _TYPE = "__ansible_type"
 _TRUST = "TrustedAsTemplate"
 
 
 class CacheModule(BaseCacheModule):
-    """A directory with a document for each host, under both names by which it may be looked for."""
+    """Keeps a document for each host in a directory, under both names that AWX and ansible-core use."""
 
-    # What the check of the fact cache asks: facts stay as long as the files do.
+    # Read by the check of the fact cache.
     facts_grow_old = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -107,9 +107,9 @@ class CacheModule(BaseCacheModule):
             raise AnsibleError(f"the directory of the fact cache can't be read and written: {self._directory}")
 
     def get(self, key: str) -> dict[str, Any]:
-        """Give a host's document; once read, it stays the same for the whole run.
+        """Return a host's document. It is read once in a run.
 
-        :raises KeyError: where there is none.
+        :raises KeyError: if there is none.
         """
         if key not in self._known:
             found = self._stored(key)
@@ -119,7 +119,7 @@ class CacheModule(BaseCacheModule):
         return self._known[key]
 
     def set(self, key: str, value: dict[str, Any]) -> None:
-        """Keep a host's document. Files that have it already are left as they are, so that AWX sees no change."""
+        """Write a host's document, unless the files have it already: AWX would see a change."""
         self._known[key] = value
         if self._stored(key) == value:
             return
@@ -130,18 +130,18 @@ class CacheModule(BaseCacheModule):
                 Display().warning(f"the facts can't be kept in {path}: {error}")
 
     def contains(self, key: str) -> bool:
-        """Tell whether there is a document of a host."""
+        """Return whether a host has a document."""
         return key in self._known or self._stored(key) is not None
 
     def delete(self, key: str) -> None:
-        """Remove a host's files: to AWX that says that its facts were cleared."""
+        """Remove a host's files. For AWX the facts are cleared then."""
         self._known.pop(key, None)
         for path in self._paths(key):
             if _key_of(path, _read(path)) in (key, None):
                 path.unlink(missing_ok=True)
 
     def keys(self) -> list[str]:
-        """Give the keys of all documents."""
+        """Return the keys of all documents."""
         return sorted({key for path in self._files() if (key := _key_of(path, _read(path)))})
 
     def flush(self) -> None:
@@ -155,14 +155,14 @@ class CacheModule(BaseCacheModule):
         return (one for one in self._directory.iterdir() if one.name.startswith(prefix) and one.name[0] != ".")
 
     def _paths(self, key: str) -> tuple[Path, Path]:
-        """The name that ansible-core gives, and that of AWX."""
+        """Return the path that ansible-core uses, and that of AWX."""
         name = key.replace("/", "%2F")
         names = name, _SCHEMA.sub("", name, count=1) if _SCHEMA.match(name) else name
         first, second = (self._directory / f"{self.get_option('_prefix')}{one}" for one in names)
         return first, second
 
     def _stored(self, key: str) -> dict[str, Any] | None:
-        """What the newer of a host's files has."""
+        """Return the newer document of a host; None if there is none."""
         timeout = self.get_option("_timeout")
         found = []
         for path in self._paths(key):
@@ -177,7 +177,7 @@ class CacheModule(BaseCacheModule):
 
 
 def _key_of(path: Path, document: dict[str, Any] | None) -> str | None:
-    """Tell whose document it is; None where it is damaged."""
+    """Return the key of a document; None if it is damaged."""
     if document is None:
         return None
     plain = not path.name.startswith(_OURS)
@@ -185,30 +185,30 @@ def _key_of(path: Path, document: dict[str, Any] | None) -> str | None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Read a document; None where there is none that can be used."""
+    """Read a document; None if it is missing or damaged."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(document, dict):
-            raise ValueError("it is no mapping")
+            raise ValueError("not a mapping")
         if _PAYLOAD in document:
             payload = json.dumps(_without_trust(json.loads(document[_PAYLOAD])))
             if _TRUST in payload:
-                raise ValueError("it is to be run as a template")
+                raise ValueError("it contains a template")
             return {**document, _PAYLOAD: payload}
-        # What a machine once said, with nothing in it that is more than JSON.
+        # Plain facts may come from a machine, so they must be plain JSON.
         facts = json.dumps(document)
         if _TYPE in facts:
-            raise ValueError("plain facts have no types")
+            raise ValueError("plain facts with a type")
         return {_PAYLOAD: facts}
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        Display().warning(f"the facts in {path} can't be read and count as none: {error}")
+        Display().warning(f"the facts in {path} can't be read and count as missing: {error}")
         return None
 
 
 def _without_trust(value: Any) -> Any:
-    """Take the marks away by which values are run as templates."""
+    """Remove the marks of values that are run as templates."""
     if isinstance(value, list):
         return [_without_trust(one) for one in value if one != {_TYPE: _TRUST}]
     if isinstance(value, dict):
@@ -217,7 +217,7 @@ def _without_trust(value: Any) -> Any:
 
 
 def _write(path: Path, document: dict[str, Any]) -> None:
-    """Put a document in the place of another at once, readable for its owner alone."""
+    """Replace a document atomically, with mode 0600."""
     handle, new = tempfile.mkstemp(dir=path.parent, prefix=".")
     try:
         with open(handle, "w", encoding="utf-8") as file:

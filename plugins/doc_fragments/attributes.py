@@ -1,7 +1,7 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every module of the collection promises."""
+"""Documentation that all modules share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ attributes:
     description: Supports being used with the C(async) keyword.
     support: none
     details:
-      - A task with C(async) is refused. What runs on a machine runs detached from the connection anyway.
+      - A task with C(async) is refused. Long commands on a machine are detached from the connection without it.
   check_mode:
     description: Can run in check_mode and return changed status prediction without modifying target.
     support: full

@@ -1,7 +1,7 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The entrance: a network becomes an inventory."""
+"""Makes an inventory of a network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ description:
     before C(ansible.builtin.ini).
     In a directory of sources only files that end in C(.network.yml) count.
   - Every machine is in the groups C(nixos), C(deployment_NAME), and C(tag_TAG) for each of its C(deployment.tags).
-  - How to connect comes from C(deployment.targetHost), C(deployment.targetPort), C(deployment.targetUser),
+  - The connection comes from C(deployment.targetHost), C(deployment.targetPort), C(deployment.targetUser),
     C(deployment.sshOptions) and C(deployment.privilegeEscalationCommand).
   - A network that does not evaluate ends the run with Nix's own message. It is never an empty inventory.
 author:
@@ -42,7 +42,7 @@ options:
     type: str
   files:
     description:
-      - Network files, merged as NixOps merges them. Relative paths start from the source.
+      - Network files, merged as NixOps merges them. Relative paths are relative to the source.
       - Exactly one of O(files) and O(flake) is needed.
     type: list
     elements: str
@@ -50,18 +50,18 @@ options:
   flake:
     description:
       - Reference of a flake whose C(nixosConfigurations) are the machines.
-      - What starts with C(.) is a path that starts from the source.
+      - A reference that starts with C(.) is a path relative to the source.
     type: str
   arguments:
     description:
-      - Arguments for network files that are functions. Any value that JSON has.
+      - Arguments for network files that are functions, as JSON values.
       - They reach Nix in a file that only you can read, never on a command line.
     type: dict
     default: {}
   nix_path:
     description:
       - Entries of the Nix search path that come before E(NIX_PATH), such as V(nixpkgs=./nixpkgs).
-      - Relative paths start from the source.
+      - Relative paths are relative to the source.
     type: list
     elements: str
     default: []
@@ -71,51 +71,52 @@ options:
     default: {}
   ssh_keys:
     description:
-      - Directory of the deployment's private SSH keys, each in a file that is called as its machine.
-        Relative paths start from the source.
-      - By default C($XDG_STATE_HOME/nix.ops/keys/UUID), which is C(~/.local/state/nix.ops/keys/UUID) where that
-        variable is not set. Another directory is for a team that shares the keys.
+      - Directory of the deployment's private SSH keys. The file of a key is named after its machine.
+        Relative paths are relative to the source.
+      - By default C($XDG_STATE_HOME/nix.ops/keys/UUID), or C(~/.local/state/nix.ops/keys/UUID) if that variable is not
+        set. Set another directory for a team that shares the keys.
       - A key that is encrypted by C(ansible-vault), with any vault id, can be committed. Its public half has to be
-        beside it, in a file that is called as the machine, with C(.pub) at the end.
-      - Keep it out of every directory that the network copies into the Nix store, such as a flake's that is in no Git
-        repository, or what C(src = ./.) names, since all users can read the store.
-        A directory inside of the store is refused.
+        beside it, in a file with the machine's name and C(.pub) at the end.
+      - Keep the directory out of everything that the network copies into the Nix store, such as a flake that is in no
+        Git repository, or C(src = ./.), since all users can read the store.
+        A directory inside the store is refused.
     type: str
   hostname:
     description:
-      - Jinja2 template of a host's name. It can use the host's variables, above all C(nix_machine).
-      - By default a host is called as its machine.
+      - Jinja2 template of a host's name. It can use the host's variables, such as C(nix_machine).
+      - By default a host has the name of its machine.
     type: str
   remember:
     description:
-      - Whether to remember what the network evaluated to as long as nothing that Nix read has changed.
-      - C(--flush-cache) evaluates anew in any case.
-      - With which state version and SSH public key each machine was last built is kept in any case. It is a guess with
-        which the build does not need an evaluation of its own; where it is wrong, the build evaluates anew.
+      - Whether to remember the evaluation as long as nothing that Nix read has changed.
+      - C(--flush-cache) always evaluates anew.
+      - The state version and SSH public key with which each machine was last built are always kept. With them the build
+        usually needs no evaluation of its own. If they have changed, the build evaluates anew.
     type: bool
     default: true
 notes:
-  - C(nix_always_activate) is true where the network itself sets C(deployment.alwaysActivate) to true. By default the
-    option is true, as in NixOps, but the default alone counts for nothing. A machine with nothing to do is left alone.
-  - C(nix_health_checks) is what the network says in C(deployment.healthChecks), where it names any check. It has
-    C(units), with their suffixes, C(commands), C(tcp), C(http), C(stable), C(successes), C(interval) and C(deadline);
-    each of C(http) has C(url), C(status), C(contains), C(headers) and C(validate_certs). Store paths that a command
-    refers to are in the machine's closure. All users of the inventory can read it, so no secret belongs there.
-  - C(ansible_user) is a variable of the host where the network itself sets C(deployment.targetUser). Where it does not,
-    C(ansible_user) is V(root) by a variable of the group C(deployment_NAME), so that any C(group_vars) or C(host_vars)
-    can name another user, with C(ansible_become) beside it.
-  - C(nix_ssh_key) is the path of the private key with which the deployment logs in to the machine, whether it has been
-    made yet or not. A machine of which the network sets C(deployment.provisionSSHKey) to false has none.
-  - Where the private key exists when the source is read, C(nix_ssh_options) has the options by which ssh offers it
-    beside all that ssh offers anyway, such as those of C(~/.ssh/id_*) that exist. It locks nobody out.
-  - For a key that is encrypted by C(ansible-vault) it is a template with P(nix.ops.ssh_key_options#lookup), so that
-    each run decrypts the key with its own secrets, in memory alone, and the inventory never has it.
-  - C(nix_ssh_options) reaches ssh by C(ansible_ssh_common_args). Where the network sets C(deployment.sshOptions), that
-    is a variable of the host and has both. For all others it is a variable of the group C(deployment_NAME), as weak as
-    C(ansible_user) there, and begins with what C(ssh_common_args) is by C(ansible.cfg),
-    E(ANSIBLE_SSH_COMMON_ARGS) or C(--ssh-common-args). The group has no such variable as long as no machine has a key.
+  - C(nix_always_activate) is true if the network itself sets C(deployment.alwaysActivate) to true. The option's own
+    default, which is true as in NixOps, does not count. A machine with nothing to do is left alone.
+  - C(nix_health_checks) is C(deployment.healthChecks) of the network, if it has any check. It has C(units), with their
+    suffixes, C(commands), C(tcp), C(http), C(stable), C(successes), C(interval) and C(deadline). Each entry of C(http)
+    has C(url), C(status), C(contains), C(headers) and C(validate_certs). Store paths that a command refers to are in
+    the machine's closure. All users of the inventory can read the checks, so don't put a secret into them.
+  - C(ansible_user) is a variable of the host if the network itself sets C(deployment.targetUser). Otherwise a variable
+    of the group C(deployment_NAME) sets it to V(root), so that any C(group_vars) or C(host_vars) can name another user,
+    with C(ansible_become) beside it.
+  - C(nix_ssh_key) is the path of the private key with which the deployment logs in to the machine, even if the key does
+    not exist yet. It is not set if the network sets C(deployment.provisionSSHKey) to false.
+  - If the private key exists when the source is read, C(nix_ssh_options) has the options by which ssh offers it. ssh
+    offers all other keys as well, such as C(~/.ssh/id_*).
+  - For a key that is encrypted by C(ansible-vault), C(nix_ssh_options) is a template with
+    P(nix.ops.ssh_key_options#lookup). Each run decrypts the key with its own secrets, in memory only. The inventory
+    never contains it.
+  - C(nix_ssh_options) reaches ssh by C(ansible_ssh_common_args). If the network sets C(deployment.sshOptions), that is
+    a variable of the host and has both. Otherwise it is a variable of the group C(deployment_NAME), as weak as
+    C(ansible_user) there, and begins with the value of C(ssh_common_args) from C(ansible.cfg),
+    E(ANSIBLE_SSH_COMMON_ARGS) or C(--ssh-common-args). The group has this variable once a machine has a key.
   - A C(ansible_ssh_common_args) of your own C(group_vars) or C(host_vars) wins, and the key is no longer offered.
-    To offer it nevertheless, add it there, as in V(-J bastion {{ nix_ssh_options | default(''\) }}).
+    To offer it, add it there, as in V(-J bastion {{ nix_ssh_options | default(''\) }}).
   - Values that come from Nix are never templated.
 seealso:
   - plugin: nix.ops.command
@@ -185,16 +186,16 @@ from ansible_collections.nix.ops.plugins.plugin_utils.network.source import (
     network_of_source,
 )
 
-# What ansible-core itself exits with where it can not parse.
+# The exit code of ansible-core for input that it can't parse.
 _PARSER_ERROR = 4
 
-# NixOps' defaults, which the user's own variables may replace.
+# NixOps' defaults. They are variables of a group, so that the user's own variables win.
 _GROUP_VARIABLES = {"ansible_user": "root"}
 
-# Offers the keys of the machines that have one, beside what the user has set for all.
+# Offers the keys of the machines that have one, in addition to the user's own options.
 _OFFERING = trust_as_template("{{ nix_ssh_common_args }} {{ nix_ssh_options | default('') }}")
 
-# Decrypts a key in the run that needs it, and not in the one that lists the inventory.
+# A template, so that a key is decrypted in the run that needs it and not when the inventory is listed.
 _DECRYPTING = trust_as_template("{{ lookup('nix.ops.ssh_key_options', nix_ssh_key) }}")
 
 # Options of sudo that take no value, so that Ansible's own plugin can take them over.
@@ -209,7 +210,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
     NAME = "nix.ops.network"
 
     def verify_file(self, path: str) -> bool:
-        """Tell whether a source is a network."""
+        """Return whether a source is a network."""
         return bool(super().verify_file(path)) and path.endswith((SOURCE_SUFFIX, FILE_SUFFIX))
 
     def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:
@@ -220,7 +221,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         then, so an error ends the run here.
         """
         super().parse(inventory, loader, path)
-        # Claimed without a word: left to others, the ini plugin would read hosts into it.
+        # Return silently so that the ini plugin does not parse it.
         if path.endswith(FILE_SUFFIX) and not _is_given_itself(path):
             return
         try:
@@ -230,7 +231,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
             self._end_run(path, error)
 
     def _end_run(self, path: str, error: Exception) -> NoReturn:
-        self.display.error(f"The network {path} is no inventory: {error}", wrap_text=False)
+        self.display.error(f"The network {path} can't be read: {error}", wrap_text=False)
         raise SystemExit(_PARSER_ERROR) from error
 
     def _network(self, path: str) -> Network:
@@ -270,8 +271,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         def show(line: str) -> None:
             self.display.display(line, stderr=True)
 
-        # The build asks the machines for them; with the right guess it finds all evaluated already. Without one it
-        # could use no system that was evaluated here.
+        # With the inputs of the last build, systems are evaluated here as the build will ask for them. Without inputs
+        # the build could not use any of these systems.
         guess = last_inputs(network)
         systems, guess = guess is not None, guess or {}
         evaluation = evaluate(network, remembered=guess, on_line=show, remember=remember, systems=systems)
@@ -302,7 +303,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
             return definition.name
         self.templar.available_variables = {**_GROUP_VARIABLES, **variables}
         host = str(self.templar.template(template))
-        check_name(host, "a host's name")
+        check_name(host, "name of a host")
         return host
 
     def _claim(self, host: str, definition: Definition) -> None:
@@ -310,7 +311,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
             source = self.inventory.get_host(host).vars.get("inventory_file")
             raise OpsError(
                 f"the host name {host!r} of machine {definition.name!r} is already taken, by {source}",
-                next_step="Give the sources different host names, for example by the option 'hostname'.",
+                next_step="Give the hosts of the sources different names, for example with the option 'hostname'.",
             )
 
     def _group(self, hosts: dict[str, tuple[str, ...]], network: Network, keyed: bool) -> None:
@@ -318,13 +319,13 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
             for group in ("nixos", _deployment_group(network), *(_group_name(f"tag_{tag}") for tag in tags)):
                 if group in self.inventory.hosts:
                     raise OpsError(
-                        f"{group!r} is a host's name and a group's",
-                        next_step="Rename the machine, or give its host another name by the option 'hostname'.",
+                        f"{group!r} is the name of a host and of a group",
+                        next_step="Rename the machine, or give its host another name with the option 'hostname'.",
                     )
                 self.inventory.add_group(group)
                 self.inventory.add_child(group, host)
         if hosts:
-            # Weaker than the groups of other sources too, whatever they are called.
+            # Priority 0, so that groups of other sources win, whatever their names.
             variables = {**_GROUP_VARIABLES, "ansible_group_priority": 0}
             if keyed:
                 variables |= {"nix_ssh_common_args": _common_args(), "ansible_ssh_common_args": _OFFERING}
@@ -340,15 +341,15 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
 
 
 def _is_given_itself(path: str) -> bool:
-    """Tell a source that the user named from one that lies in a directory he named."""
+    """Return whether the user named this source itself, not only its directory."""
     sources = context.CLIARGS.get("inventory") or constants.DEFAULT_HOST_LIST or ()
     given = [unfrackpath(source, follow=False) for source in sources if "," not in source]
     return path in given or not any(Path(one).is_dir() and path.startswith(one + "/") for one in given)
 
 
 def _common_args() -> str:
-    """Give the options of ssh that the user has set for all hosts, which any variable would hide."""
-    # Declares the plugin's options.
+    """Return the ssh options that the user has set for all hosts. A variable would hide them."""
+    # Loading the plugin declares its options.
     connection_loader.get("ssh", class_only=True)
     value = constants.config.get_config_value("ssh_common_args", plugin_type="connection", plugin_name="ssh")
     return str(value or "")
@@ -386,7 +387,7 @@ def _variables(definition: Definition, network: Network, source: str) -> dict[st
 
 
 def _trusted(value: Any) -> Any:
-    """Mark what can be no template as trusted, since ansible-inventory wraps all other strings when it lists them."""
+    """Mark strings that can't be templates as trusted: ansible-inventory lists all others wrapped."""
     if isinstance(value, list):
         return [_trusted(one) for one in value]
     if isinstance(value, dict):
@@ -405,7 +406,7 @@ def _become(command: tuple[str, ...]) -> dict[str, Any]:
             "ansible_become_method": "nix.ops.command",
             "nix_privilege_escalation_command": list(command),
         }
-    # Without these sudo would wait for a terminal that is not there.
+    # Without these options sudo would wait for a terminal.
     unattended = [flag for flag in ("-S", "-n") if flag not in plain]
     return {
         "ansible_become": True,

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: ssh_key_options
-short_description: Options by which ssh offers a private key of ansible-vault
+short_description: Options of ssh for a private key that ansible-vault encrypted
 description:
-  - Gives the options by which ssh offers a private key beside all that it offers anyway.
-  - The key may be encrypted by C(ansible-vault), with any vault id. It is decrypted into the memory of the process that
-    asks, which alone keeps it, and nothing is left of it when that process ends, whatever ends it.
-    No file is written, and no secret is in what this plugin gives.
-  - Where the run has no secret for the key, and where there is no key, it gives no option. What else ssh offers may get
-    in.
+  - Returns the options by which ssh offers a private key in addition to all other keys.
+  - The key may be encrypted by C(ansible-vault), with any vault id. It is decrypted into the memory of the calling
+    process, and gone when that process ends, even if it is killed. No file is written, and the result has no secret.
+  - If the run has no secret for the key, or the key does not exist, the result has no option. Other keys of ssh may
+    still get in.
   - P(nix.ops.network#inventory) uses it for the keys of a deployment that are encrypted.
 author:
   - nix.ops contributors (@nix-ops)
@@ -26,9 +25,9 @@ options:
     elements: path
     required: true
 notes:
-  - An encrypted key is offered where the controller is Linux.
-  - What it gives holds for the process that asks and those that it starts, so it belongs into a variable, and not into
-    a fact or a file.
+  - An encrypted key needs a controller that runs Linux.
+  - The result is valid for the calling process and the processes that it starts. Use it in a variable, not in a fact
+    or a file.
 seealso:
   - plugin: nix.ops.network
     plugin_type: inventory
@@ -36,13 +35,13 @@ seealso:
 """
 
 EXAMPLES = r"""
-# group_vars of hosts that are no machines of a network
+# group_vars of hosts that are not machines of a network
 ansible_ssh_common_args: "{{ lookup('nix.ops.ssh_key_options', inventory_dir ~ '/keys/shared') }}"
 """
 
 RETURN = r"""
 _raw:
-  description: For each key the options, quoted as for a shell; an empty text where there are none.
+  description: The options for each key, quoted for a shell; an empty text if there are none.
   type: list
   elements: str
   sample: ['-o ''IdentityFile="/proc/4711/fd/9"''']
@@ -58,9 +57,9 @@ from ansible_collections.nix.ops.plugins.plugin_utils.deployment import ssh_keys
 
 
 class LookupModule(LookupBase):
-    """The options of ssh for private keys."""
+    """Returns options of ssh for private keys."""
 
     def run(self, terms: Sequence[str], variables: Mapping[str, Any] | None = None, **kwargs: Any) -> list[str]:
-        """Decrypt the keys where that is needed, and tell how ssh offers them."""
+        """Decrypt the keys if needed, and return the options by which ssh offers them."""
         self.set_options(var_options=variables, direct=kwargs)
         return [shlex.join(ssh_keys.offering(vaulted_keys.identity(str(path), self._loader))) for path in terms]

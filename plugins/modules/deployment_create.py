@@ -14,7 +14,7 @@ author: nix.ops contributors (@nix-ops)
 description:
   - Gives a network a name and a UUID, as C(nixops create) does, by writing C(NAME.network.yml), which is the inventory
     of the deployment and is made to be committed.
-  - Works on the controller alone, whatever the task's host. Relative paths start where Ansible was started.
+  - Works only on the controller, whatever the task's host. Relative paths start where Ansible was started.
   - The network is evaluated first, also the systems of its machines if there are at most ten. If that fails, nothing is
     written.
   - If no configuration file of Ansible is in use, an C(ansible.cfg) is written too, with the new source as inventory
@@ -82,7 +82,7 @@ EXAMPLES = r"""
   run_once: true
   register: created
 
-- name: Tell its UUID
+- name: Show its UUID
   ansible.builtin.debug:
     var: created.uuid
 

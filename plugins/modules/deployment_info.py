@@ -8,13 +8,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: deployment_info
-short_description: Tell how deployments stand
+short_description: Report the status of deployments
 version_added: 0.1.0
 author: nix.ops contributors (@nix-ops)
 description:
   - Compares, for the deployments of the inventory, what their networks want with what their machines run and what is
     remembered of them, as C(nixops info) does.
-  - Works on the controller alone, whatever the task's host. Networks are evaluated with what is remembered of their
+  - Works only on the controller, whatever the task's host. Networks are evaluated with what is remembered of their
     machines, and nothing is built. It connects to no machine; M(nix.ops.deployment_prepare) asks them.
 extends_documentation_fragment: [nix.ops.attributes]
 attributes:
@@ -65,14 +65,14 @@ EXAMPLES = r"""
     provision: false
   register: found
 
-- name: Tell how the deployments stand
+- name: Report the status of the deployments
   nix.ops.deployment_info:
     found: "{{ dict(ansible_play_hosts | zip(ansible_play_hosts | map('extract', hostvars, 'found'))) }}"
   delegate_to: localhost
   run_once: true
   register: info
 
-- name: Tell what is remembered, without asking
+- name: Report what is remembered, without asking
   nix.ops.deployment_info:
     format: json
     file: deployments.json
@@ -85,7 +85,7 @@ deployments:
   description: The deployments, sorted by name.
   type: list
   elements: dict
-  returned: success, and where O(fail_on) makes it fail
+  returned: success, and if O(fail_on) makes the task fail
   contains:
     name:
       description: The deployment's name.
@@ -109,7 +109,7 @@ deployments:
       elements: str
       sample: [/home/me/target.nix, /home/me/config.nix]
     flake:
-      description: The flake that is its network; V(null) where files are.
+      description: The flake that is its network; V(null) if its network is files.
       type: str
       sample: null
     nix_path:
@@ -137,9 +137,9 @@ deployments:
           sample: target
         status:
           description:
-            - V(New) where it was never deployed; V(Up-to-date) where it runs what its network says; V(Outdated) where
-              it runs what was deployed before; V(Drifted) where it runs something else; V(Obsolete) where it has left
-              the network; V(null) where its system does not evaluate.
+            - V(New) was never deployed; V(Up-to-date) runs what its network says; V(Outdated) runs what was deployed
+              before; V(Drifted) runs something that was never deployed; V(Obsolete) has left the network.
+            - V(null) if its system does not evaluate.
           type: str
           sample: Outdated
         type:
@@ -147,31 +147,31 @@ deployments:
           type: str
           sample: none
         address:
-          description: Where it was reached, with the port where that is not 22; where it will be, if it never was.
+          description: Where it was last reached, else where its network says; with the port if that is not 22.
           type: str
           sample: target.example.org
         running:
-          description: The toplevel that it runs; V(null) where it was not asked or did not answer.
+          description: The toplevel that it runs; V(null) if it was not asked or did not answer.
           type: str
           sample: /nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05
         wanted:
-          description: The toplevel that its network gives it; V(null) where there is none.
+          description: The toplevel that its network wants; V(null) if there is none.
           type: str
           sample: /nix/store/7m1k4yd0l7dpf3l1w1ssn0b1bpkmnkhl-nixos-system-target-24.05
         generation:
-          description: The number that its system profile stands at; V(null) where it did not tell.
+          description: The generation of its system profile; V(null) if that is not known.
           type: int
           sample: 12
         nixos_version:
-          description: The version of NixOS that it runs; V(null) where it did not tell.
+          description: The version of NixOS that it runs; V(null) if that is not known.
           type: str
           sample: "24.05"
         last:
-          description: Its latest activation; V(null) where there was none.
+          description: Its latest activation; V(null) if there was none.
           type: dict
           contains:
             toplevel:
-              description: What was activated.
+              description: The toplevel that was activated.
               type: str
               sample: /nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05
             action:
@@ -179,11 +179,11 @@ deployments:
               type: str
               sample: switch
             generation:
-              description: The number that the profile stood at afterwards.
+              description: The generation of the profile afterwards.
               type: int
               sample: 12
             exit_code:
-              description: The exit code; V(null) where its end is not known.
+              description: The exit code; V(null) if the end is not known.
               type: int
               sample: 0
             time:
@@ -202,19 +202,19 @@ deployments:
         reboot_needed:
           description:
             - Whether its profile has a kernel, an initrd or a systemd that was not booted.
-            - V(null) where it did not tell.
+            - V(null) if that is not known.
           type: bool
           sample: false
         reachable:
-          description: Whether it answered; V(null) where it was not asked, or that can't be told.
+          description: Whether it answered; V(null) if it was not asked, or that is not known.
           type: bool
           sample: true
         problem:
-          description: Why it did not tell what it runs; V(null) where it did, or was not asked.
+          description: Why it did not answer what it runs; V(null) if it did, or was not asked.
           type: str
           sample: null
     notes:
-      description: What is to be known beside it, a sentence each.
+      description: Further notes, a sentence each.
       type: list
       elements: str
       sample: [target needs a reboot.]

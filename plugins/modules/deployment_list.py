@@ -13,7 +13,7 @@ version_added: 0.1.0
 author: nix.ops contributors (@nix-ops)
 description:
   - Lists the deployments of the inventory and those whose C(*.network.yml) lies in a directory, as C(nixops list) does.
-  - Works on the controller alone, whatever the task's host. It connects to no machine.
+  - Works only on the controller, whatever the task's host. It connects to no machine.
   - A network that does not evaluate is listed too, and a warning has Nix's whole message.
 extends_documentation_fragment: [nix.ops.attributes]
 attributes:
@@ -45,7 +45,7 @@ EXAMPLES = r"""
   run_once: true
   register: there
 
-- name: Tell which of them were never deployed
+- name: Show the deployments without a deployed machine
   ansible.builtin.debug:
     msg: "{{ there.deployments | selectattr('machines', 'eq', 0) | map(attribute='name') }}"
 
@@ -82,7 +82,7 @@ deployments:
       sample: 1
     type:
       description:
-        - The kind of its machines, V(none), as NixOps calls those that exist already; empty where none was deployed.
+        - The kind of its machines, V(none), as NixOps calls those that exist already; empty if none was deployed.
       type: str
       sample: none
     path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: deployment_plan
-short_description: Plan a rollout, and tell what became of it
+short_description: Plan a rollout and report its outcome
 version_added: 0.1.0
 author: nix.ops contributors (@nix-ops)
 description:
@@ -16,7 +16,7 @@ description:
   - The playbook C(nix.ops.deploy) uses it between its plays. A playbook of your own can do the same with the roles
     P(nix.ops.prepare#role), P(nix.ops.build#role), P(nix.ops.copy#role) and P(nix.ops.activate#role), whose registered
     results it reads.
-  - Works on the controller alone, and connects to no machine. Use it with C(run_once).
+  - Works only on the controller, and connects to no machine. Use it with C(run_once).
 extends_documentation_fragment: [nix.ops.attributes]
 attributes:
   platform:
@@ -25,15 +25,15 @@ options:
   stage:
     description:
       - V(check), before anything is touched, refuses a pattern that matches no machine of a network, variables
-        C(deploy_*) with a value that a deploy does not take, and names that look like such a variable.
+        C(deploy_*) with an invalid value, and names that look like such a variable.
       - V(reached), after the role P(nix.ops.prepare#role), names the machines that can't be reached, and fails if
         C(deploy_unreachable) is V(fail).
       - V(decide), after the role P(nix.ops.build#role), makes the plan and shows it as a table. It fails if a machine
         failed before and C(deploy_any_errors_fatal) is true, or if the plan has a toplevel that is missing from
         C(deploy_previewed).
-      - V(batch), in the rollout, tells whether more machines of the batch failed than may, and which machines then go
-        back (C(deploy_revert)).
-      - V(outcome) tells in a line what became of each machine.
+      - V(batch), in the rollout, decides whether too many machines of the batch failed, and which machines go back then
+        (C(deploy_revert)).
+      - V(outcome) prints a line for each machine with its outcome.
     type: str
     choices: [check, reached, decide, batch, outcome]
     required: true
@@ -45,7 +45,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Check what is to be deployed
+- name: Check the variables of the deploy
   nix.ops.deployment_plan:
     stage: check
     pattern: nixos
@@ -80,13 +80,13 @@ rollout:
   elements: str
   sample: [target]
 hosts:
-  description: The hosts for the play of the rollout; one that is up to date if there is nothing to do.
+  description: The hosts for the play of the rollout; one host that is up to date if there is nothing to do.
   returned: for the stage decide
   type: list
   elements: str
   sample: [target]
 rolls_out:
-  description: Whether the rollout goes on after the plan. It ends there in check mode without C(--diff).
+  description: Whether the rollout continues after the plan. In check mode without C(--diff) it ends there.
   returned: for the stage decide
   type: bool
   sample: true

@@ -40,11 +40,11 @@ options:
   provision:
     description:
       - Whether to make the key pair if there is no private key yet and no public key is remembered.
-      - It is never made in check mode, nor where the private key would be lost with the run, as in a job of AWX.
+      - It is not made in check mode, nor if the private key would be lost with the run, as in a job of AWX.
     type: bool
     default: true
   timeout:
-    description: Seconds to wait for the SSH server of a machine of which nothing is cached.
+    description: Seconds to wait for the SSH server of a machine that is not in the fact cache yet.
     type: int
     default: 60
 notes:

@@ -114,7 +114,7 @@ EXAMPLES = r"""
     out_link: /srv/tools/backup
   delegate_to: localhost
 
-- name: Tell what a build would do
+- name: Show what a build would do
   nix.ops.nix_build:
     expression: (import <nixpkgs> { }).hello
     dry_run: true

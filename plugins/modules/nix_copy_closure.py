@@ -12,10 +12,10 @@ short_description: Copy closures to or from a machine's Nix store
 version_added: 0.1.0
 author: nix.ops contributors (@nix-ops)
 description:
-  - Brings store paths with all they reference to the host's Nix store, or from there to the controller's.
-  - Only what the receiving store lacks is copied; when it has it all, that takes one round trip.
+  - Copies store paths with everything they reference to the host's Nix store, or from there to the controller's.
+  - Only paths that the receiving store lacks are copied. If it has all of them, this takes one round trip.
   - Over C(ssh), Nix's own commands copy, with exactly the options of the host's Ansible connection. Over any other
-    connection, and where become needs a password, the paths travel as one file.
+    connection, and if become needs a password, the paths are sent as one file.
 extends_documentation_fragment: [nix.ops.attributes]
 options:
   paths:
@@ -32,27 +32,27 @@ options:
   substitutes:
     description:
       - Let the receiving store fetch what it can from its own caches first.
-      - A machine that can't reach its caches loses some seconds with each copy.
+      - With a machine that can't reach its caches, each copy takes some seconds longer.
     type: bool
     default: false
   compress:
-    description: Compress what goes over the connection. Has no effect where paths travel as a file.
+    description: Compress the data on the connection. Has no effect if the paths are sent as a file.
     type: bool
     default: false
   sign_key_file:
     description:
       - A file on the controller with a secret key; the closures are signed with it in the controller's store before
         they are copied.
-      - Needed where the user on the receiving side is not trusted by its Nix daemon.
+      - Needed if the Nix daemon on the receiving side does not trust the user.
     type: path
   gc_root:
     description:
-      - A link on the host, below C(/nix/var/nix/gcroots), that keeps the first of O(paths) from being collected from
-        its arrival on.
+      - A link on the host, below C(/nix/var/nix/gcroots), that makes the first of O(paths) a GC root from its arrival
+        on.
       - Only with O(direction=to).
     type: path
 notes:
-  - In check mode the host is asked what it lacks, and nothing is written there.
+  - In check mode the host is asked which paths it lacks, and nothing is written there.
 seealso:
   - module: nix.ops.nix_build
   - module: nix.ops.nixos_activate
@@ -69,7 +69,7 @@ EXAMPLES = r"""
     substitutes: true
     compress: true
 
-- name: Bring what the build host has built to the controller
+- name: Copy a result of the build host to the controller
   nix.ops.nix_copy_closure:
     paths: ["{{ toplevel }}"]
     direction: from
@@ -78,7 +78,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 paths:
-  description: The store paths that were lacking on the receiving side.
+  description: The store paths that the receiving side lacked.
   type: list
   elements: str
   returned: success
@@ -86,12 +86,12 @@ paths:
 bytes:
   description:
     - Their size in bytes, unpacked.
-    - In check mode with O(direction=from) it is not known and V(0).
+    - V(0) in check mode with O(direction=from), since the size is not known.
   type: int
   returned: success
   sample: 48213
 exit_code:
-  description: The exit code of the command of Nix that failed.
+  description: The exit code of Nix's command that failed.
   type: int
   returned: failure
   sample: 1

@@ -40,7 +40,7 @@ options:
       - V(switch) makes it the running system and the one that boots.
       - V(boot) makes it the one that boots.
       - V(test) makes it the running system until the next reboot.
-      - V(dry-activate) only tells what would be done, also in check mode.
+      - V(dry-activate) only shows what would be done, also in check mode.
     type: str
     choices: [switch, boot, test, dry-activate]
     default: switch
@@ -333,7 +333,7 @@ action:
 acknowledged:
   description:
     - Where the machine was reached over a new connection, with O(rollback=auto).
-    - V(null) where the connection is not C(ssh).
+    - V(null) if the connection is not C(ssh).
   type: dict
   returned: when another system runs
   contains:
@@ -351,7 +351,7 @@ old_toplevel:
   returned: unless the activation was refused
   sample: /nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05
 generation:
-  description: The number that the profile stands at now.
+  description: The generation of the profile now.
   type: int
   returned: unless the activation was refused
   sample: 13
@@ -387,7 +387,7 @@ rolled_back:
   returned: when something was activated
   sample: false
 unhealthy:
-  description: What the health checks found amiss.
+  description: The health checks that failed.
   type: list
   elements: str
   returned: when something was activated

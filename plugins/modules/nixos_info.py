@@ -32,7 +32,7 @@ EXAMPLES = r"""
   nix.ops.nixos_info:
   register: machine
 
-- name: Tell whether it needs a reboot
+- name: Show whether the machine needs a reboot
   ansible.builtin.debug:
     msg: "{{ machine.running }} runs; reboot needed: {{ machine.reboot_needed }} {{ machine.reboot_parts }}"
 """

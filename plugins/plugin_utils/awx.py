@@ -1,7 +1,7 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Recognises jobs of AWX (awx/main/tasks/jobs.py in AWX)."""
+"""Detects jobs of AWX (awx/main/tasks/jobs.py in AWX)."""
 
 from __future__ import annotations
 

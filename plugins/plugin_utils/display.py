@@ -1,7 +1,7 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Shows lines to people while a run goes on, and writes what was found out to files."""
+"""Shows lines to the user during a run, and writes results to files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u20
 
 
 def plain(text: str) -> str:
-    """Replace control characters, which a terminal would obey and not show."""
+    """Replace control characters, which could change how a terminal shows the text."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
@@ -45,19 +45,19 @@ def plain_values(value: Any) -> Any:
 def live(name: str, *, silent: bool) -> LineSink:
     """Return a sink that shows each line at once, prefixed ``name> ``.
 
-    :param silent: show nothing, as ``no_log`` demands.
+    :param silent: show nothing, for ``no_log``.
     """
 
     def sink(line: str) -> None:
         if not silent:
-            # A line of a tool may hold further line breaks, which must not begin a line of another machine.
+            # Without the prefix, text after a line break could look like a line of another machine.
             show(f"{name}> {line}".replace("\n", f"\n{name}> "))
 
     return sink
 
 
 def show(text: str) -> None:
-    """Show a text. Where a callback writes JSON to standard output, it goes to standard error."""
+    """Show a text. With a callback that writes JSON to standard output, use standard error."""
     line = _Line(plain(text))
     Display().display(line, stderr="json" in str(constants.DEFAULT_STDOUT_CALLBACK))
 
@@ -76,10 +76,10 @@ def write(path: str, text: str) -> None:
 
 
 class _Line(str):
-    """A line that leaves at once.
+    """A line that is written at once.
 
-    Python holds lines back if its output goes to a pipe, and Ansible does not flush. A worker sends its lines to the
-    process that writes them: unpickled there, a line prepares that process.
+    Python buffers output to a pipe, and Ansible does not flush it. A worker sends its lines to the process that writes
+    them. Unpickling a line there turns the buffering off.
     """
 
     __slots__ = ()
@@ -89,7 +89,7 @@ class _Line(str):
 
 
 def _receive(text: str) -> str:
-    """Take a line of a worker, in the process that shows it."""
+    """Unpickle a line of a worker, in the process that writes it."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if isinstance(stream, TextIOWrapper):
@@ -99,10 +99,10 @@ def _receive(text: str) -> str:
 
 
 class _Output:
-    """Standard output or standard error of a run that ends if nobody reads it any more.
+    """Standard output or standard error that ends the run if it can't be written.
 
-    Ansible's thread that takes the workers' results ends silently at an error of writing, and the run then waits for
-    results for ever (ansible-core, plugins/strategy/__init__.py: results_thread_main).
+    Otherwise a write error would silently end Ansible's thread that receives the workers' results, and the run would
+    wait for ever (ansible-core, plugins/strategy/__init__.py: results_thread_main).
 
     :param stream: the stream itself.
     """
@@ -121,7 +121,7 @@ class _Output:
             return len(text)
 
     def flush(self) -> None:
-        """Flush what is held back."""
+        """Flush the buffer."""
         try:
             self._stream.flush()
         except OSError as error:
@@ -131,12 +131,12 @@ class _Output:
         return getattr(self._stream, name)
 
     def _end(self, error: OSError) -> None:
-        """End the run in order, as an interrupt from the terminal does."""
+        """End the run like an interrupt from the terminal."""
         if _Output._ended:
             # A second signal would interrupt the cleanup.
             return
         _Output._ended = True
-        # What the cleanup says goes nowhere.
+        # The cleanup writes to the same stream and would fail again.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)

@@ -1,20 +1,20 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every engine raises, and the border turns into an Ansible failure."""
+"""The error that all engines raise. Entry points turn it into a failure of Ansible."""
 
 from __future__ import annotations
 
 
 class OpsError(Exception):
-    """Something failed, said so that a user can act on it.
+    """A failure, with what the user needs to know about it.
 
-    :param what: what failed, one sentence.
-    :param machine: the machine it failed on; None for the controller.
-    :param state: what state things are in now.
-    :param next_step: what the user can do about it.
-    :param output: what the failing tool said, kept whole.
-    :param exit_code: the failing tool's exit code.
+    :param what: what failed, in one sentence.
+    :param machine: the machine where it failed; None for the controller.
+    :param state: what runs, boots or exists now.
+    :param next_step: a command or an edit that helps.
+    :param output: the whole output of the tool that failed.
+    :param exit_code: the exit code of the tool that failed.
     """
 
     def __init__(

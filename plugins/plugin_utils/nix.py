@@ -1,7 +1,7 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Composes Nix's stable commands and reads what they say."""
+"""Runs Nix's stable commands and reads their output."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ STORE_PATH = re.compile(_STORE_PATH)
 
 
 def with_settings(options: Mapping[str, object], environment: Mapping[str, str], inherited: str = "") -> dict[str, str]:
-    """Add Nix settings to the environment of a command, where no other user can read them.
+    """Add settings of Nix to the environment of a command. Other users can't read them there.
 
-    :param options: settings as in ``nix.conf``, texts, numbers or truth values; they win over those of the environment.
-    :param environment: variables that are set for the command.
-    :param inherited: the ``NIX_CONFIG`` that the command has where these do not set it.
-    :raises OpsError: where one could be read as anything but itself.
+    :param options: settings as in ``nix.conf``: texts, numbers or booleans. They override those of the environment.
+    :param environment: the command's variables.
+    :param inherited: the ``NIX_CONFIG`` of the command if ``environment`` does not set it.
+    :raises OpsError: if a name or value is not valid.
     """
     texts = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in options.items()}
     for name, text in texts.items():
         if not _OPTION.fullmatch(name) or "\n" in text:
-            raise OpsError(f"{name!r} and its value are no setting of Nix", next_step="Correct 'options'.")
+            raise OpsError(f"{name!r} or its value is not a valid setting of Nix", next_step="Correct 'options'.")
     if not options:
         return dict(environment)
     lines = [environment.get("NIX_CONFIG", inherited), *(f"{name} = {text}" for name, text in texts.items())]
@@ -39,13 +39,15 @@ def with_settings(options: Mapping[str, object], environment: Mapping[str, str],
 
 
 def store_paths(paths: Sequence[str]) -> list[str]:
-    """The paths, when each is one of the Nix store.
+    """Return the paths if all are paths of the Nix store.
 
     :raises OpsError: naming the first that is not.
     """
     for path in paths:
         if not STORE_PATH.fullmatch(path):
-            raise OpsError(f"{path!r} is no path in the Nix store", next_step="Give paths like /nix/store/HASH-NAME.")
+            raise OpsError(
+                f"{path!r} is not a path in the Nix store", next_step="Give paths like /nix/store/HASH-NAME."
+            )
     return list(paths)
 
 
@@ -61,7 +63,7 @@ def run(
 ) -> Completed:
     """Run one of Nix's commands on the controller.
 
-    :raises OpsError: where it is not installed.
+    :raises OpsError: if Nix is not installed.
     """
     try:
         return process.run(argv, env=env, stdin=stdin, stdout=stdout, cwd=cwd, on_stdout=on_stdout, on_stderr=on_stderr)
@@ -74,10 +76,10 @@ def run(
 
 
 def lines(argv: Sequence[str], what: str, *, env: Mapping[str, str] | None = None) -> list[str]:
-    """Run a command that has to succeed and return the lines it printed.
+    """Run a command that has to succeed, and return the lines of its output.
 
-    :param what: what fails with it, for the message.
-    :raises OpsError: where it ends with another exit code than 0.
+    :param what: the message if it fails.
+    :raises OpsError: if the exit code is not 0.
     """
     done = run(argv, env=env)
     if done.exit_code != 0:
@@ -86,9 +88,9 @@ def lines(argv: Sequence[str], what: str, *, env: Mapping[str, str] | None = Non
 
 
 def requisites(paths: Sequence[str], *, env: Mapping[str, str] | None = None) -> list[str]:
-    """The closures of paths in the controller's store.
+    """Return the closures of paths in the controller's store.
 
-    :raises OpsError: where a path is not there.
+    :raises OpsError: if the store lacks a path.
     """
     return lines(
         ["nix-store", "--query", "--requisites", *store_paths(paths)],
@@ -98,7 +100,7 @@ def requisites(paths: Sequence[str], *, env: Mapping[str, str] | None = None) ->
 
 
 def sizes(paths: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
-    """The size in bytes that paths of the controller's store have together, unpacked."""
+    """Return the total size in bytes of paths in the controller's store, unpacked."""
     if not paths:
         return 0
     asked = lines(["nix-store", "--query", "--size", *store_paths(paths)], "the size can't be read", env=env)
@@ -107,12 +109,12 @@ def sizes(paths: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
 
 @dataclass
 class Progress:
-    """Reads from Nix's lines what it builds, fetches and copies.
+    """Reads from Nix's output what it builds, fetches and copies.
 
-    :param to_build: derivations that the plan says will be built.
-    :param to_fetch: paths that the plan says will be fetched.
-    :param built: derivations whose build began.
-    :param copied: paths whose copying began, from a substituter or to another store.
+    :param to_build: derivations that Nix announces to build.
+    :param to_fetch: paths that Nix announces to fetch.
+    :param built: derivations whose build has begun.
+    :param copied: paths whose copying has begun, from a substituter or to another store.
     """
 
     to_build: list[str] = field(default_factory=list)
@@ -126,7 +128,7 @@ class Progress:
     _PLANNED: ClassVar[re.Pattern[str]] = re.compile(rf"  ({_STORE_PATH})")
 
     def read(self, line: str) -> None:
-        """Take in one line of standard error."""
+        """Read one line of standard error."""
         planned = self._PLANNED.fullmatch(line)
         if planned and self._plan is not None:
             self._plan.append(planned[1])
@@ -143,12 +145,12 @@ class Progress:
 
 
 def export(paths: Sequence[str], file: Path, *, environment: Mapping[str, str]) -> Completed:
-    """Write store paths of the controller to a file; it can be larger than memory."""
+    """Export store paths of the controller to a file, which can be larger than the memory."""
     with file.open("wb") as sink:
         return run(["nix-store", "--export", *store_paths(paths)], env=environment, stdout=sink)
 
 
 def import_file(file: Path, *, environment: Mapping[str, str]) -> Completed:
-    """Import store paths into the controller's store from a file that was exported."""
+    """Import store paths from an exported file into the controller's store."""
     with file.open("rb") as source:
         return run(["nix-store", "--import"], env=environment, stdin=source)

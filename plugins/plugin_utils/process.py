@@ -1,7 +1,7 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs a command on the controller: live lines, exit code, no process left behind."""
+"""Runs commands on the controller."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import IO
 
 LineSink = Callable[[str], None]
 
-# What a pipe that is ready takes without blocking (pipe(7)).
+# Bytes that a ready pipe takes without blocking (pipe(7)).
 _PIPE_BUF = 4096
 
 
@@ -25,8 +25,8 @@ class Completed:
 
     :param argv: the command as it was run.
     :param exit_code: its exit code; negative for the signal that killed it.
-    :param stdout: all it wrote to standard output.
-    :param stderr: all it wrote to standard error.
+    :param stdout: its standard output.
+    :param stderr: its standard error.
     """
 
     argv: tuple[str, ...]
@@ -36,7 +36,7 @@ class Completed:
 
 
 class _Lines:
-    """Collects a stream and hands on each line as soon as it is whole."""
+    """Collects a stream and passes on each line once it is complete."""
 
     def __init__(self, sink: LineSink | None) -> None:
         self._sink = sink
@@ -73,17 +73,16 @@ def run(
 ) -> Completed:
     """Run a command to its end.
 
-    The command stays in the caller's process group, so that an interrupt from the
-    terminal reaches it too; whatever ends this call early (a task timeout, a signal
-    turned into an exception) ends the command as well.
+    The command stays in the caller's process group, so that an interrupt from the terminal reaches it too. If an
+    exception ends this call early (a task timeout, a signal), the command is ended as well.
 
-    :param argv: the command and its arguments; never read by a shell.
-    :param env: variables set beside the caller's own.
-    :param stdin: what the command reads on standard input, or the file it reads from.
-    :param stdout: the file that standard output goes to instead of the answer.
-    :param on_stdout: called with each line of standard output while it happens.
+    :param argv: the command and its arguments; no shell reads them.
+    :param env: variables in addition to the caller's own.
+    :param stdin: the command's standard input, or the file for it.
+    :param stdout: a file for standard output; it is not returned then.
+    :param on_stdout: called with each line of standard output at once.
     :param on_stderr: the same for standard error.
-    :raises FileNotFoundError: where the command does not exist.
+    :raises FileNotFoundError: if the command does not exist.
     """
     process = subprocess.Popen(
         list(argv),

@@ -222,7 +222,7 @@ class Awx:
         extra = {question["variable"]: question["default"] for question in questions}
         extra |= {**template.get("extra_vars", {}), **answers, "awx_job_id": self._jobs, "tower_job_id": self._jobs}
         if previewed is not None:
-            extra |= previewed.of("Hand on what is previewed")["ansible_stats"]["data"]
+            extra |= previewed.of("Pass on the previewed toplevels")["ansible_stats"]["data"]
         for name in ("inventory", "env", "cp", "artifacts"):
             (directory / name).mkdir(mode=0o700, parents=True)
         self._checked_out(directory / "project")

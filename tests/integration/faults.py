@@ -25,14 +25,14 @@ WRITE = "NIX_OPS_WRITE_FAULTS"
 
 _HEAD = """# What a deploy survives
 
-Each row is a fault that the tests bring about on a live machine, and what they saw there afterwards, past its network.
-`make faults` writes this page, and a test run fails where it sees something else; no line is written by hand.
+Each row is a fault. The tests cause it on a live machine during a deploy, and then inspect the machine without its
+network. The tests write this page, and a run fails if it sees something else.
 
-- **runs**, **boots**: `old` is what ran before, `new` what was deployed.
-- **sshd**: whether the server that listens is the process that it was before; a machine that boots has another.
-- **next deploy**: what the same deploy, or the mended one, does afterwards.
+- **runs**, **boots**: `old` is what ran before the deploy, `new` is what was deployed.
+- **sshd**: whether the sshd that listens is the same process as before.
+- **next deploy**: what the next deploy does, either the same one or one that corrects the fault.
 
-Nothing is left over in any row: no unit, file, lock or GC root of the activation.
+No unit, file, lock or GC root of the activation is left over in any row.
 
 | fault | the deploy says | runs | boots | sshd | next deploy |
 |---|---|---|---|---|---|

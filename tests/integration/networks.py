@@ -14,9 +14,9 @@ from pathlib import Path
 from fleet import Machine
 from integration.project import Outcome, Project
 
-CHECK = "Check what is to be deployed"
+CHECK = "Check the variables of the deploy"
 PLAN = "Plan the rollout"
-OUTCOME = "Tell what became of the machines"
+OUTCOME = "Report the outcome"
 INFO = "Ask what the machine runs"
 BUILD = "Build the machines' systems"
 COPY = "Copy the closure"

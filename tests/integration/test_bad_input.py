@@ -109,7 +109,7 @@ def test_a_machine_name_that_could_be_misread(project):
     project.write("example.network.yml", "plugin: nix.ops.network\nfiles: [net.nix]\n")
     run = project.play("-i", "example.network.yml", "nix.ops.deploy")
     assert run.exit_code == PARSER_ERROR, run.output
-    assert f"{name!r} can not be a machine's name" in run.output
+    assert f"{name!r} is not a valid name of a machine" in run.output
     assert "Next: Use letters" in run.output
     assert run.results == ()
 

@@ -1,7 +1,7 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The demo, as it works from a clean clone of this checkout, and what the README shows of it."""
+"""The demo, as it works from a clean clone of this checkout, and what the README and a guide show of it."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from fleet.network import Network
 
 CHECKOUT = Path(__file__).parents[2]
 README = CHECKOUT / "README.md"
+DEPLOYING = CHECKOUT / "docs/deploying.md"
 EXAMPLES = CHECKOUT / "examples"
 
 # What is another one at each run, or would be another one of a user's.
@@ -105,7 +106,12 @@ def test_the_demo_tells_its_story_and_goes_without_a_trace(clone):
     done = clone.demo()
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ssh -F " in done.stdout
-    assert_shown(blocks("console", since="nix.ops.create"), done.stdout)
+    story = blocks(README, "console")
+    assert_shown(story[next(at for at, block in enumerate(story) if "nix.ops.create" in block) :], done.stdout)
+    # A block of commands alone shows no output.
+    shown = [block for block in blocks(DEPLOYING, "console") if "\N{HORIZONTAL ELLIPSIS}\n" in block]
+    assert len(shown) == 4
+    assert_shown(shown, done.stdout)
     running = "tr '\\0' '\\n' </proc/$(systemctl show --property=MainPID --value greeter)/cmdline | tail -n 1"
     assert "Hello, everybody!" in clone.target.run(f"cat $({running})").stdout
 
@@ -122,17 +128,19 @@ def test_the_demo_tells_its_story_and_goes_without_a_trace(clone):
 
 
 def test_the_readme_shows_the_examples():
-    target, config = blocks("nix")[:2]
+    target, config = blocks(README, "nix")[:2]
     for shown, name in ((target, "target.nix"), (config, "config.nix")):
         assert_shown([shown], (EXAMPLES / name).read_text())
-    assert_shown(blocks("yaml")[:1], (EXAMPLES / "deploy.yml").read_text())
+    assert_shown(blocks(README, "yaml")[:1], (EXAMPLES / "deploy.yml").read_text())
 
 
-def blocks(language: str, since: str = "") -> list[str]:
-    """The README's blocks in a language, from the first one on that has this text."""
-    found = re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
-    first = next(number for number, block in enumerate(found) if since in block)
-    return found[first:]
+def blocks(page: Path, language: str) -> list[str]:
+    """Return a page's blocks in a language, in their order."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def test_the_readme_is_short():
+    assert len(README.read_text().splitlines()) <= 200
 
 
 def assert_shown(shown: list[str], text: str) -> None:

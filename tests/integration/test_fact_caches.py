@@ -112,7 +112,7 @@ def test_a_file_of_facts_is_never_run_as_a_template(project: Project) -> None:
     assert '"msg": "{{ 40 + 2 }}"' in shown.output
     (awx.store / "target").write_text(json.dumps({"x": evil}))
     shown, _facts = awx.job(lambda: project.play("-i", "target,", "show.yml"), "target")
-    assert "count as none" in shown.output
+    assert "count as missing" in shown.output
     assert "42" not in shown.output
 
 

@@ -15,7 +15,7 @@ from integration.outside import untouched
 from integration.tasks import build_system, put
 
 LIST = "List the deployments"
-INFO = "Tell how the deployments stand"
+INFO = "Report the status of the deployments"
 ASK = "Ask what the machine runs"
 
 

@@ -264,7 +264,7 @@ def test_path_that_does_not_exist(machine, project):
         """,
     )
     messages = [result["msg"] for result in outcome.of("Copy")["results"]]
-    assert all("is no path in the Nix store" in message for message in messages)
+    assert all("is not a path in the Nix store" in message for message in messages)
     assert len(messages) == len(wrong)
     assert target.inspect() == before
 
@@ -292,5 +292,5 @@ def test_a_gc_root_is_never_made_elsewhere(machine, project, root):
     target.run("echo precious >/root/precious")
     path = build_package(project, "base", new_salt())
     outcome = run_tasks(project, f'- nix.ops.nix_copy_closure: {{path: "{path}", gc_root: "{root}"}}')
-    assert "is no link below /nix/var/nix/gcroots" in outcome.output
+    assert "is not a path below /nix/var/nix/gcroots" in outcome.output
     assert target.run("cat /root/precious").stdout == "precious\n"

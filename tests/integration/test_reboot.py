@@ -209,7 +209,13 @@ def test_a_system_that_locks_out_once_it_is_booted(
     as_before(target, before)
     after = target.inspect()
     assert controller.activate(other(systems, before["running"]), **REBOOTS).done.changed
-    tell("a new kernel's system locks out once it is booted", before, after, says=ran.failed, then="succeeds")
+    tell(
+        "a system with a new kernel locks everybody out after the reboot",
+        before,
+        after,
+        says=ran.failed,
+        then="succeeds",
+    )
 
 
 ILL = {"commands": ["test ! -e /run/ill"]}
@@ -222,7 +228,7 @@ def test_a_system_that_is_ill_once_it_is_booted(
     assert "its health checks failed after the reboot: command 'test ! -e /run/ill': exit code 1" in message
     assert "so the machine has booted back" in message
     as_before(target, before)
-    tell("a new kernel's system is ill once it is booted", before, target.inspect(), says=message)
+    tell("a system with a new kernel fails its health checks after the reboot", before, target.inspect(), says=message)
 
 
 def close_gate(target: Machine) -> None:
@@ -338,7 +344,7 @@ def test_the_power_is_cut_before_anybody_got_in(
     target.wait_up()
     as_before(target, before)
     tell(
-        "the power is cut before anybody got into a new kernel's system",
+        "the power is cut before the controller reaches a system with a new kernel",
         before,
         target.inspect(),
         says=message,

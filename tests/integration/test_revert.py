@@ -21,11 +21,11 @@ from integration.outside import untouched
 from integration.project import Outcome, Project
 from integration.tasks import read_until, write_play
 
-ENDED = "Tell whether the batch has failed"
+ENDED = "Decide whether the batch has failed"
 ENDING = ("failed_hosts", "goes_back", "stays_deployed", "untouched")
 BOOT_BACK = "Put back what boots"
 BACK = "Put back what ran"
-TOLD = "Tell what has become of the machine"
+TOLD = "Fail for the machines that failed or went back"
 
 # In the order in which they are deployed: alpha, then beta and gamma, then omega. No machine may fail.
 NAMES = ("alpha", "beta", "gamma", "omega")
@@ -96,7 +96,7 @@ def wait_for(reached: Callable[[], bool], timeout: float = 30) -> None:
 
 def statuses(network: Network) -> dict[str, str]:
     """For each machine what ``nix.ops.info`` calls it."""
-    told = network.deploy(playbook="nix.ops.info").of("Tell how the deployments stand")
+    told = network.deploy(playbook="nix.ops.info").of("Report the status of the deployments")
     return {one["name"]: one["status"] for one in told["deployments"][0]["machines"]}
 
 

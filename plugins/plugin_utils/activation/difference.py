@@ -1,7 +1,7 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How two systems differ: packages by name and version, units by their files, parts that need a reboot."""
+"""Compares two systems: versions of packages, unit files, and parts that need a reboot."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from ansible_collections.nix.ops.plugins.plugin_utils import nix
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Description
 
-# How Nix itself takes a name apart: the version begins after the first dash that no letter follows.
+# As Nix splits names: the version begins after the first dash that is not followed by a letter.
 _STORE_NAME = re.compile(r"/nix/store/[0-9a-z]{32}-(?P<name>.+?)(?:-(?P<version>[^a-zA-Z].*))?")
 
 
@@ -21,9 +21,9 @@ _STORE_NAME = re.compile(r"/nix/store/[0-9a-z]{32}-(?P<name>.+?)(?:-(?P<version>
 class Difference:
     """How a new system differs from an old one.
 
-    :param packages: a line for each name whose versions differ.
-    :param units: a line for each unit file that is new, gone or other.
-    :param reboot: a line where parts differ that only a reboot replaces.
+    :param packages: a line for each package with other versions.
+    :param units: a line for each unit file that is new, gone or changed.
+    :param reboot: a line about the parts that need a reboot, if there are any.
     """
 
     packages: tuple[str, ...]
@@ -31,15 +31,15 @@ class Difference:
     reboot: tuple[str, ...] = ()
 
     def text(self) -> str:
-        """As it is shown to a user."""
+        """Return the lines for the user."""
         return "".join(f"{line}\n" for line in (*self.packages, *self.units, *self.reboot))
 
 
 def text(found: Description, toplevel: str, env: Mapping[str, str]) -> str:
     """Compare a machine with a toplevel, as text for the user.
 
-    :param found: the machine, described with its closure and its units.
-    :param toplevel: a toplevel, which need not be in the controller's store.
+    :param found: the description of the machine, with closure and units.
+    :param toplevel: a toplevel. If the controller's store lacks it, only the paths are compared.
     :param env: variables for Nix.
     :returns: lines, or nothing if there is no difference.
     """
@@ -54,10 +54,9 @@ def text(found: Description, toplevel: str, env: Mapping[str, str]) -> str:
 
 
 def packages(old: Iterable[str], new: Iterable[str]) -> tuple[str, ...]:
-    """Compare two closures by their packages' versions.
+    """Compare the versions of the packages in two closures.
 
-    :returns: lines such as ``hello: 2.12 → 2.13``, ``curl: ∅ → 8.9``; a package that was only
-        built anew has no line.
+    :returns: lines such as ``hello: 2.12 → 2.13``, ``curl: ∅ → 8.9``. A package that was only rebuilt has no line.
     """
     before, after = _versions(old), _versions(new)
     return tuple(
@@ -68,7 +67,7 @@ def packages(old: Iterable[str], new: Iterable[str]) -> tuple[str, ...]:
 
 
 def units(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[str, ...]:
-    """Compare two systems by their unit files.
+    """Compare the unit files of two systems.
 
     :param old: unit names and the store paths of their files.
     """
@@ -84,7 +83,7 @@ def units(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def units_of(toplevel: str) -> dict[str, str]:
-    """The unit files of a toplevel in the controller's store, and the store paths they lead to."""
+    """Return the unit files of a toplevel in the controller's store, with the store paths they lead to."""
     directory = Path(toplevel, "etc/systemd/system")
     if not directory.is_dir():
         return {}
@@ -92,15 +91,15 @@ def units_of(toplevel: str) -> dict[str, str]:
 
 
 def reboot_parts(booted: Mapping[str, str], toplevel: str) -> tuple[str, ...]:
-    """Return the parts of a toplevel in the controller's store that only a reboot would put in place.
+    """Return the parts of a toplevel in the controller's store that differ from the booted ones and need a reboot.
 
-    :param booted: the store path of each such part that was booted.
+    :param booted: the store paths of the booted parts, by name.
     """
     return tuple(name for name, path in booted.items() if _differs(path, Path(toplevel, name)))
 
 
 def reboot(booted: Mapping[str, str], toplevel: str) -> tuple[str, ...]:
-    """Say for which parts of a toplevel a reboot will be needed; nothing if for none."""
+    """Return a line that names the parts that need a reboot; nothing if there are none."""
     parts = reboot_parts(booted, toplevel)
     return (f"a reboot will be needed for: {', '.join(parts)}",) if parts else ()
 

@@ -1,7 +1,7 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a machine does what it is there for: checks on it and, from the controller, of what it offers."""
+"""Runs health checks: units and commands on the machine, ports and URLs from the controller."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Key
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 
-# For how many seconds one connection is waited for, at most.
+# Seconds to wait for one connection.
 _CONNECT = 5.0
 
-# How much of an answer is looked at, in bytes.
+# Maximum size of an answer, in bytes.
 _ANSWER = 1024 * 1024
 
 # systemd.unit(5)
@@ -32,18 +32,18 @@ _UNIT_TYPES = (
     *(".automount", ".swap", ".slice", ".scope", ".device"),
 )
 
-# What is amiss, with the end of what a command said, in any language.
-_AMISS = re.compile(r"[^\n]{1,4096}")
+# One problem. It may contain the end of a command's output, in any language.
+_PROBLEM = re.compile(r"[^\n]{1,4096}")
 
-# What the machine needs beside the commands to say how they ended, in seconds.
-_SAYING = 10.0
+# Seconds that the machine needs in addition to the commands.
+_OVERHEAD = 10.0
 
 
 @dataclass(frozen=True)
 class Http:
-    """What a URL has to answer to the controller.
+    """A URL that has to answer the controller.
 
-    :param status: the status codes that are good.
+    :param status: the status codes that pass.
     :param contains: a text that the answer has to contain.
     """
 
@@ -56,15 +56,15 @@ class Http:
 
 @dataclass(frozen=True)
 class Checks:
-    """What makes a machine healthy.
+    """The health checks of a machine.
 
     :param units: units that have to be active.
     :param commands: lines for the machine's ``/bin/sh`` that have to succeed, as root.
     :param tcp: ports that the controller has to reach.
-    :param stable: for how many seconds units have to stay active without being started anew.
-    :param successes: how many rounds in a row have to pass.
-    :param interval: the seconds between two rounds.
-    :param deadline: the seconds after which the machine is taken for ill.
+    :param stable: seconds for which units have to stay active without a restart.
+    :param successes: number of rounds that have to pass in a row.
+    :param interval: seconds between two rounds.
+    :param deadline: seconds before the checks fail.
     """
 
     units: tuple[str, ...] = ()
@@ -83,7 +83,7 @@ class Checks:
 def read(options: Mapping[str, Any]) -> Checks:
     """Read checks from a module's options.
 
-    :raises OpsError: where a value makes no sense.
+    :raises OpsError: if a value is not valid.
     """
     given = {one.name: options[one.name] for one in fields(Checks) if options.get(one.name) is not None}
     for name in ("units", "commands", "tcp"):
@@ -114,39 +114,39 @@ def _problems(checks: Checks) -> Iterator[str]:
         yield f"units can't stay active for {checks.stable} seconds within {checks.deadline}"
     for unit in checks.units:
         if unit.startswith("-") or any(character.isspace() for character in unit):
-            yield f"{unit!r} is no name of a unit"
+            yield f"{unit!r} is not a valid name of a unit"
     for port in checks.tcp:
         if not 0 < port < 65536:
-            yield f"{port} is no TCP port"
+            yield f"{port} is not a TCP port"
     for one in checks.http:
         if not one.url.startswith(("http://", "https://")):
-            yield f"{one.url!r} is no URL of HTTP"
+            yield f"{one.url!r} is not an HTTP URL"
 
 
 def check(checks: Checks, machine: Machine, address: str | None, *, on_line: LineSink) -> tuple[str, ...]:
-    """Check a machine's health until it is well, or the deadline is over.
+    """Run the health checks until they pass or the deadline is over.
 
-    :param address: where the controller reaches the machine; None where it is no address, as of a container.
-    :param on_line: told what is amiss, whenever that is something else.
-    :returns: what was amiss in the last round; nothing where the machine is well.
+    :param address: the machine's address; None if its connection has none, for example a container's.
+    :param on_line: called with the problems of a round if they differ from the last round's.
+    :returns: the problems of the last round; empty if the machine is healthy.
     """
     deadline = time.monotonic() + checks.deadline
     on_line("checking its health...")
     passed = 0
-    told: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
     while True:
-        amiss = tuple(_round(checks, machine, address, deadline))
-        passed = 0 if amiss else passed + 1
+        problems = tuple(_round(checks, machine, address, deadline))
+        passed = 0 if problems else passed + 1
         if passed == checks.successes:
             on_line("it is healthy")
             return ()
-        if amiss != told:
-            for one in amiss:
+        if problems != shown:
+            for one in problems:
                 on_line(f"not healthy yet: {one}")
-        told = amiss
+        shown = problems
         left = deadline - time.monotonic()
         if left <= 0:
-            return amiss or (f"it was healthy {passed} times in a row only, not {checks.successes}",)
+            return problems or (f"it was healthy only {passed} times in a row, not {checks.successes}",)
         time.sleep(min(checks.interval, left))
 
 
@@ -155,7 +155,7 @@ def _round(checks: Checks, machine: Machine, address: str | None, deadline: floa
         yield from _on_the_machine(checks, machine, deadline)
     for port in checks.tcp:
         if address is None:
-            yield f"port {port}: the connection has no address that the controller could reach"
+            yield f"port {port}: the connection has no address that the controller can reach"
             continue
         try:
             socket.create_connection((address, port), timeout=_CONNECT).close()
@@ -168,21 +168,21 @@ def _round(checks: Checks, machine: Machine, address: str | None, deadline: floa
 
 def _on_the_machine(checks: Checks, machine: Machine, deadline: float) -> Iterator[str]:
     seconds = max(1, int(deadline - time.monotonic()))
-    within = seconds * len(checks.commands) + checks.stable + _SAYING
+    within = seconds * len(checks.commands) + checks.stable + _OVERHEAD
     words = [f"command={line}" for line in checks.commands] + [f"unit={unit}" for unit in checks.units]
-    schema = {"amiss": Key(_AMISS, most=len(words))}
+    schema = {"amiss": Key(_PROBLEM, most=len(words))}
     try:
         answer = machine.ask(
             "activation/health", str(checks.stable), str(seconds), *words, schema=schema, within=within
         )
     except (ConnectionLost, OpsError) as lost:
-        yield f"it can't be asked: {first_line(lost)}"
+        yield f"the machine did not answer: {first_line(lost)}"
         return
     yield from answer.all("amiss")
 
 
 def _answers(one: Http) -> str | None:
-    """Why what a URL answers is not good; None where it is."""
+    """Return why the answer of a URL does not pass; None if it does."""
     redirects = "none" if any(300 <= status < 400 for status in one.status) else "urllib2"
     try:
         with open_url(
@@ -197,7 +197,7 @@ def _answers(one: Http) -> str | None:
     except HTTPError as error:
         status, text = error.code, error.read(_ANSWER)
     except Exception as error:
-        # urllib, ssl and http.client raise errors of many families: whatever it is, there is no good answer.
+        # urllib, ssl and http.client raise errors of many classes. With any of them there is no answer.
         return str(getattr(error, "reason", None) or error)
     if status not in one.status:
         return f"status {status}"

@@ -1,7 +1,7 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The plan of a rollout: what a deploy does on each machine, made once after the build."""
+"""Makes the plan of a rollout: what a deploy does on each machine."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import
 
 @dataclass(frozen=True)
 class Wish:
-    """What is wanted of a machine.
+    """What the user wants of a machine.
 
-    :param toplevel: the toplevel that was built for it.
+    :param toplevel: the toplevel that was built for the machine.
     :param action: ``switch``, ``boot``, ``test`` or ``dry-activate``.
     :param reboot: ``never``, ``when_needed`` or ``always``.
     :param force: whether to activate the toplevel even if the machine is up to date.
@@ -32,12 +32,12 @@ class Wish:
 
 @dataclass(frozen=True)
 class Found:
-    """What was found out about a machine.
+    """What is known about a machine.
 
-    :param activating: whether an activation is at work.
-    :param reboot_parts: the parts of the toplevel that differ from the booted ones, and that only a reboot replaces.
-    :param known: the toplevels that are remembered of the machine.
-    :param recorded: whether the machine's record has all that is remembered.
+    :param activating: whether an activation runs on the machine.
+    :param reboot_parts: the parts of the toplevel that differ from the booted ones and need a reboot.
+    :param known: the toplevels in the recorded activations of the machine.
+    :param recorded: whether the machine's record is complete.
     """
 
     standing: Standing
@@ -53,8 +53,8 @@ class Need:
 
     :param copy: whether the toplevel's closure is copied.
     :param action: how the toplevel is activated; None if it is not.
-    :param reboot: the parts that the machine is rebooted for; ``all`` if it is rebooted in any case.
-    :param reasons: why, if the toplevel itself is not the reason.
+    :param reboot: the parts that need a reboot; ``all`` if the machine reboots for another reason.
+    :param reasons: other reasons for a deploy than a new toplevel.
     """
 
     toplevel: str
@@ -67,7 +67,7 @@ class Need:
         return bool(self.copy or self.action or self.reboot or self.reasons)
 
     def summary(self) -> str:
-        """Return what is done, in a few words."""
+        """Return a short description for the user."""
         if not self:
             return "nothing"
         done = ["copy"] if self.copy else []
@@ -97,7 +97,7 @@ def need(wish: Wish, found: Found) -> Need:
 def _reboot(wish: Wish, found: Found, decided: Decision) -> tuple[str, ...]:
     if decided.goal is None or decided.reboot == "never":
         return ()
-    # A toplevel that is only to boot does not run before the reboot.
+    # With boot, the toplevel runs only after a reboot.
     waits = wish.action == "boot" and found.standing.running != wish.toplevel
     return found.reboot_parts or (("all",) if decided.reboot == "always" or waits else ())
 
@@ -105,21 +105,21 @@ def _reboot(wish: Wish, found: Found, decided: Decision) -> tuple[str, ...]:
 def _reasons(wish: Wish, found: Found, activates: bool) -> list[str]:
     reasons = []
     if found.standing.on_trial:
-        reasons.append("acknowledge what it has booted")
+        reasons.append("acknowledge the booted system")
     if found.activating:
-        reasons.append("an activation is at work")
+        reasons.append("an activation is running")
     elif found.standing.boot_unfinished:
-        reasons.append("its boot entry was not written")
+        reasons.append("boot entry is missing")
     elif wish.force and found.standing.stands_at(wish.toplevel, wish.action):
         reasons.append("alwaysActivate")
     if not activates and (not found.recorded or wish.toplevel not in found.known):
-        reasons.append("write its record")
+        reasons.append("write the record")
     return reasons
 
 
 @dataclass(frozen=True)
 class Ending:
-    """What became of a batch.
+    """The outcome of a batch.
 
     :param failed: the machines that failed or could not be reached.
     :param ends: whether the rollout ends with this batch.
@@ -153,7 +153,7 @@ def ending(
     :param activated: the machines of the rollout that were activated and changed.
     :param allowed: the percentage of a batch that may fail.
     :param fatal: whether one failure ends the rollout.
-    :param revert: which machines go back then: those of the ``batch`` or of the ``run``; ``never`` none.
+    :param revert: which machines go back if the rollout ends: ``batch``, ``run`` or ``never``.
     """
     down = tuple(host for host in batch if host in failed)
     share = 100 * len(down) / len(batch) if batch else 0
@@ -171,10 +171,10 @@ def ending(
 
 
 def outcome(need: Need | None, result: Mapping[str, object], *, reverted: bool = False) -> str:
-    """Return what became of a machine, in a line.
+    """Return the outcome of a machine as one line.
 
-    :param need: its part of the plan; None if there is none.
-    :param result: what the role activate registered; empty if it was not run.
+    :param need: the machine's part of the plan; None if it has none.
+    :param result: the result of the role activate; empty if the role was not run.
     :param reverted: whether the machine was taken back.
     """
     if reverted:

@@ -1,7 +1,7 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The variables of a deploy: which there are, which values they take, and which value counts for a machine."""
+"""The variables of a deploy: their names, values and defaults."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BATCH = re.compile(r"[1-9][0-9]{0,8}|(?:100|[1-9][0-9]?)%")
 class Setting:
     """A variable of a deploy.
 
-    :param wanted: which values it takes, in words.
+    :param wanted: the valid values, in words.
     :param read: returns the value as the deploy uses it; raises ValueError if it is not valid.
     :param default: the value if the variable is not set.
     """
@@ -121,7 +121,7 @@ SETTINGS: Mapping[str, Setting] = {
 
 
 def check(variables: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse values that a deploy does not take, and names that look like one of its variables.
+    """Refuse invalid values of the variables, and names that look like one of the variables.
 
     :param variables: for each host the variables that begin with :data:`PREFIX`.
     :raises OpsError: naming all of them, each once.
@@ -159,7 +159,7 @@ def _problems(variables: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 
 def check_revert(strategy: str) -> None:
-    """Refuse to take back the machines of a batch that are not kept in step.
+    """Refuse ``deploy_revert`` with a strategy that does not keep the machines of a batch in step.
 
     :param strategy: the strategy of the rollout.
     """
@@ -178,7 +178,7 @@ def unmatched(pattern: Sequence[str], hosts: Iterable[str], groups: Iterable[str
     """
     known = {*hosts, *groups}
     names = [re.sub(r"\[[^\]]*\]$", "", part.lstrip("&!")) for part in pattern]
-    # A regular expression or a wildcard may match whatever there is.
+    # A regular expression or a wildcard may match no host.
     return [name for name in names if name and name not in known and not re.search(r"^~|[*?\[]", name)]
 
 

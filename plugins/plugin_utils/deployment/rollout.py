@@ -1,7 +1,7 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The run of a deploy on all its hosts: what is refused, what is planned, how it ends."""
+"""Checks, plans and ends the run of a deploy on all its hosts."""
 
 from __future__ import annotations
 
@@ -86,12 +86,12 @@ class Run:
 
 
 def check(run: Run, pattern: Sequence[str], matching: Sequence[str]) -> list[str]:
-    """Refuse a deploy that can't be meant, before anything is touched.
+    """Refuse a deploy with invalid variables or hosts, before anything is touched.
 
     :param pattern: the parts of the pattern of hosts.
     :param matching: the hosts that the pattern matches.
     :returns: the hosts to deploy.
-    :raises OpsError: naming what is wrong.
+    :raises OpsError: naming what is not valid.
     """
     groups: Mapping[str, list[str]] = run.variables["groups"]
     known = groups["all"]
@@ -122,7 +122,7 @@ def check(run: Run, pattern: Sequence[str], matching: Sequence[str]) -> list[str
 
 
 def check_reached(run: Run) -> list[str]:
-    """Return why each host was lost, a line each.
+    """Return a line for each lost host, with the reason.
 
     :raises OpsError: if a host was lost and ``deploy_unreachable`` is ``fail``.
     """
@@ -131,7 +131,7 @@ def check_reached(run: Run) -> list[str]:
         raise OpsError(
             "\n".join(reasons),
             state="nothing was built, and no machine was touched",
-            next_step=f"Mend that, or leave them out: {_without(run.lost)}, or deploy_unreachable=warn.",
+            next_step=f"Correct that, or leave them out: {_without(run.lost)}, or deploy_unreachable=warn.",
         )
     return reasons
 
@@ -145,7 +145,7 @@ def make_plan(run: Run) -> dict[str, Need]:
         raise OpsError(
             f"{', '.join(run.lost)} failed (deploy_any_errors_fatal)",
             state=_BUILT_ONLY,
-            next_step="Mend that, or leave them out with --limit.",
+            next_step="Correct that, or leave them out with --limit.",
         )
     built = {host: toplevel for host in run.alive if (toplevel := _toplevel(run, host))}
     return {host: _need(run, host, toplevel) for host, toplevel in built.items()}
@@ -179,7 +179,7 @@ def end_batch(run: Run) -> Ending:
 
 
 def outcomes(run: Run) -> dict[str, str]:
-    """Return what became of each host, in a line."""
+    """Return the outcome of each host as one line."""
     planned = _planned(run)
     ended = next((end for host in run.hosts if (end := run.result(host, _ENDED)).get("ends")), {})
     told = {}

@@ -1,10 +1,9 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Remembers what networks evaluated to, as long as nothing that Nix read has changed.
+"""Remembers evaluations of networks as long as nothing that Nix read has changed.
 
-Never wrong is worth more than always fast: where it can not be told what an evaluation
-read, it is not remembered beyond the run.
+If it is not certain what an evaluation read, it is not remembered beyond the run: correct is more important than fast.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ _SCHEMA = 1
 _KEPT = 100
 _STORE = "/nix/store/"
 
-# How Nix names the files that are part of it.
+# Nix's own files.
 _OF_NIX = "<nix/"
 
-# What is not Nix, but read by our own Nix files.
+# Shell files that our own Nix files read.
 _BOOT_GUARD = ("../machine/places.sh", "../activation/shared.sh", "../activation/boot_guard.sh")
 
-# A tree with more entries than this is not worth watching, or is no project at all.
+# A tree with more entries than this is too large to check every time.
 _ENTRIES = 200_000
 
 # The clock of file systems ticks in steps of up to 10 ms.
@@ -46,12 +45,12 @@ _VARIABLES = re.compile(r"(NIX_|NIXPKGS_).*|HOME|XDG_CONFIG_HOME|XDG_CONFIG_DIRS
 
 
 class _Unbounded(Exception):
-    """It can not be told what was read."""
+    """It is not certain what was read."""
 
 
 @dataclass(frozen=True)
 class _Print:
-    """What something looked like, and when it last changed."""
+    """The fingerprint of a read, and when its subject last changed."""
 
     digest: str
     changed: float = 0.0
@@ -61,17 +60,17 @@ class _Print:
 class Reads:
     """What an evaluation read, each with its fingerprint.
 
-    :param prints: kind of read, its subject, and the fingerprint it had.
-    :param bounded: whether this is all that was read.
+    :param prints: kind of read, subject and fingerprint.
+    :param bounded: whether these are certainly all reads.
     """
 
     prints: tuple[tuple[str, str, str], ...]
     bounded: bool
 
     def hold(self, env: Mapping[str, str]) -> bool:
-        """Tell whether all of it is still the same.
+        """Return whether nothing has changed since.
 
-        :param env: variables set beside the caller's own.
+        :param env: variables in addition to the caller's own.
         """
         environment = {**os.environ, **env}
         try:
@@ -81,10 +80,10 @@ class Reads:
 
 
 def key(question: Any, env: Mapping[str, str], own: str) -> str:
-    """Name the question whose answer is remembered.
+    """Return the key of an evaluation.
 
-    :param question: all that is given to Nix, as JSON values; only its hash is kept.
-    :param env: variables set beside the caller's own.
+    :param question: everything that Nix is given, as JSON values; only its hash is kept.
+    :param env: variables in addition to the caller's own.
     :param own: directory of our own Nix files.
     """
     environment = {**os.environ, **env}
@@ -113,12 +112,12 @@ def reads(
     started: float,
     own: str,
 ) -> Reads:
-    """Find out what an evaluation read.
+    """Return what an evaluation read.
 
-    :param evaluated: the files that Nix says it evaluated.
+    :param evaluated: the files that Nix named as evaluated.
     :param network_files: the network's own files.
     :param nix_path: entries of the search path that come before NIX_PATH.
-    :param started: when the evaluation began; what changed since then may be newer than the answer.
+    :param started: when the evaluation began; what changed since then may be newer than the evaluation.
     """
     environment = {**os.environ, **env}
     search_path = _SearchPath(nix_path, environment)
@@ -137,7 +136,7 @@ def reads(
 
 
 def load(name: str) -> tuple[dict[str, Any], Reads] | None:
-    """Give the answer remembered for a key, with what it was read from, unchecked."""
+    """Return the answer that is kept for a key, and its reads, unchecked; None if there is none."""
     try:
         kept = json.loads((_directory("evaluations") / name).read_text(encoding="utf-8"))
         return kept["answer"], Reads(tuple((kind, subject, was) for kind, subject, was in kept["reads"]), True)
@@ -146,15 +145,15 @@ def load(name: str) -> tuple[dict[str, Any], Reads] | None:
 
 
 def store(name: str, answer: Mapping[str, Any], seen: Reads) -> None:
-    """Remember an answer; a place that can not be written to remembers nothing."""
+    """Keep an answer. Does nothing if the directory can't be written."""
     _write(_directory("evaluations"), name, {"answer": answer, "reads": seen.prints})
 
 
 def load_inputs(network: Any) -> dict[str, dict[str, Any]] | None:
-    """Give the inputs that a network's machines were last evaluated with.
+    """Return the inputs with which a network's machines were last evaluated.
 
-    :param network: what tells it from other networks, as JSON values.
-    :returns: for each machine what was kept of it, unchecked; None where nothing was.
+    :param network: JSON values that identify the network.
+    :returns: the inputs of each machine, unchecked; None if there are none.
     """
     try:
         kept = json.loads((_directory("inputs") / _inputs_name(network)).read_text(encoding="utf-8"))
@@ -164,7 +163,7 @@ def load_inputs(network: Any) -> dict[str, dict[str, Any]] | None:
 
 
 def store_inputs(network: Any, inputs: Mapping[str, Mapping[str, str]]) -> None:
-    """Keep the inputs that :func:`load_inputs` gives; a place that can not be written to keeps nothing."""
+    """Keep the inputs for :func:`load_inputs`. Does nothing if the directory can't be written."""
     if inputs != load_inputs(network):
         _write(_directory("inputs"), _inputs_name(network), inputs)
 
@@ -225,7 +224,7 @@ def _wanted(
 
 
 def _nixpkgs_around(path: str, network_files: Sequence[str]) -> str | None:
-    """Give the checkout of nixpkgs that a file belongs to; no network file is taken for a part of one."""
+    """Return the checkout of nixpkgs that a file belongs to; None if it also contains a network file."""
     root = _checkout_above(os.path.dirname(path))
     if root is None or any(file.startswith(root + "/") for file in network_files):
         return None
@@ -241,7 +240,7 @@ def _checkout_above(directory: str) -> str | None:
 
 
 class _SearchPath:
-    """Where Nix looks for what stands between `<` and `>`."""
+    """The search path of Nix, for names between `<` and `>`."""
 
     def __init__(self, nix_path: Sequence[str], environment: Mapping[str, str]) -> None:
         self._entries = [*nix_path, *_split_nix_path(environment)]
@@ -250,11 +249,11 @@ class _SearchPath:
         )
 
     def paths(self) -> list[str]:
-        """Give the paths of all entries."""
+        """Return the paths of all entries."""
         return [entry.split("=", 1)[-1] for entry in self._entries]
 
     def find(self, name: str) -> str | None:
-        """Give what a name resolves to; None where it does not."""
+        """Return the path that a name resolves to; None if there is none."""
         for entry in self._entries:
             prefix, _equals, path = entry.rpartition("=")
             if prefix and name != prefix and not name.startswith(prefix + "/"):
@@ -262,12 +261,12 @@ class _SearchPath:
             candidate = os.path.normpath(os.path.join(path, name[len(prefix) :].lstrip("/")))
             if Path(candidate).exists():
                 return candidate
-        # Nix carries its own <nix/…>.
+        # <nix/…> is part of Nix itself.
         return os.devnull if name.startswith("nix/") else None
 
 
 def _split_nix_path(environment: Mapping[str, str]) -> list[str]:
-    # A colon parts entries, but not in a URL.
+    # Colons separate entries, except in a URL.
     if "NIX_PATH" in environment:
         return [entry for entry in re.split(r":(?!//)", environment["NIX_PATH"]) if entry]
     root_channels = "/nix/var/nix/profiles/per-user/root/channels"
@@ -299,7 +298,7 @@ def _print(kind: str, subject: str, environment: Mapping[str, str]) -> _Print:
 
 
 def _file(path: str) -> _Print:
-    """Look at a file's content, and at where in the store it really is."""
+    """Return the fingerprint of a file: its content, or its path if it is in the store."""
     real = os.path.realpath(path)
     if real.startswith(_STORE):
         return _Print(real)
@@ -312,7 +311,7 @@ def _file(path: str) -> _Print:
 
 
 def _tree(path: str) -> _Print:
-    """Look at a file's content, or at what says of all files of a directory that they changed."""
+    """Return the fingerprint of a tree: a file's content, or the metadata of all files of a directory."""
     real = os.path.realpath(path)
     if real.startswith(_STORE) or not Path(path).is_dir():
         return _file(path) if Path(path).exists() else _Print("absent")
@@ -343,7 +342,7 @@ def _walk(directory: str, top: str) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _revision(path: str, status: os.stat_result) -> Iterator[tuple[str, os.stat_result]]:
-    """Look at what tells a repository's revision; the rest of it changes with every look at it."""
+    """List the files that define a repository's revision. Git commands that only read change the others."""
     if not stat.S_ISDIR(status.st_mode):
         raise _Unbounded(path)
     for kept in (Path(path, "HEAD"), Path(path, "packed-refs")):
@@ -355,14 +354,14 @@ def _revision(path: str, status: os.stat_result) -> Iterator[tuple[str, os.stat_
 
 
 def _string(path: str) -> _Print:
-    """Look at a path that is written as a string: most name places on a machine."""
+    """Return the fingerprint of a path in a string: most of these paths are places on a machine."""
     if Path(path).is_file():
         return _file(path)
     return _Print("directory" if Path(path).is_dir() else "absent")
 
 
 def _entry(path: str) -> _Print:
-    """Look at what an entry of the search path offers."""
+    """Return the fingerprint of an entry of the search path: the names that it has."""
     entry = Path(path)
     offered = sorted((one.name, os.path.realpath(one)) for one in entry.iterdir()) if entry.is_dir() else []
     return _Print(_digest(repr((os.path.realpath(path), entry.exists(), offered)).encode()))

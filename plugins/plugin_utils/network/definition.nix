@@ -2,17 +2,17 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# What the entrance and the stages ask about one machine, whatever format it came from.
+# The definition of one machine, the same for networks and flakes.
 { config, options, ... }:
 
 let
   deployment = config.deployment or { };
   system = config.system;
 
-  # Whether the network itself says so; the priority is that of an option's own default otherwise.
+  # Whether the network itself sets the option: its own default has priority 1500.
   isSet = option: (option.highestPrio or 1500) < 1500;
 
-  # What a command refers to is a part of the machine's closure, not of this answer.
+  # Without context: the machine's closure has what a command refers to, this answer must not.
   text = builtins.unsafeDiscardStringContext;
 
   checks = deployment.healthChecks or { };
@@ -22,7 +22,7 @@ let
     "tcp"
     "http"
   ];
-  # Another tool may have an option of this name, with other checks in it.
+  # Another tool may have an option of the same name with other checks.
   isOurs = builtins.all (kind: checks ? ${kind}) kinds;
   healthChecks =
     if !isOurs || builtins.all (kind: checks.${kind} == [ ]) kinds then

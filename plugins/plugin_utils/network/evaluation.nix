@@ -2,8 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# A network and the remembered inputs of its machines, answered as plain data:
-# definitions of all machines, derivations of those that are wanted.
+# Returns as plain data the definitions of all machines of a network, and the derivations of the wanted ones.
 { inputs }:
 
 let
@@ -11,7 +10,7 @@ let
 
   source = import (if given.flake == null then ./network.nix else ./flake.nix) given;
 
-  # null: all machines, as long as there are few.
+  # null stands for all machines, if there are few.
   wanted =
     if given.names != null then
       given.names
@@ -26,7 +25,7 @@ let
       builtins.concatStringsSep ", " (builtins.attrNames source.machines)
     }");
 
-  # As plain text; an attribute called outPath would turn its set into a string.
+  # Text without context. The attribute can't be called outPath, or its set would become a string.
   text = builtins.unsafeDiscardStringContext;
 
   derivation = name: {

@@ -1,7 +1,7 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Network files and remembered inputs in; definitions and derivations out."""
+"""Evaluates networks and other Nix expressions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.network.model import (
 )
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 
-# Up to this many machines, one evaluation answers definitions and derivations.
+# Up to this many machines, one evaluation returns definitions and derivations.
 EAGER = 10
 
 _NIX = os.path.dirname(__file__)
@@ -48,22 +48,21 @@ def evaluate(
     remember: bool = True,
     systems: bool = True,
 ) -> Evaluation:
-    """Answer what the network's machines are.
+    """Evaluate the definitions of a network's machines, and their derivations if there are at most EAGER machines.
 
-    Definitions of all machines and, where there are at most EAGER, their derivations
-    come from one run of Nix. Where that fails, one machine's system may be at fault, so
-    the definitions are asked for alone.
+    Both come from one run of Nix. If it fails, the system of one machine may be the reason, so the definitions are
+    evaluated again without the systems.
 
-    :param remember: whether an answer of an earlier run may be given, and this one kept for later runs.
-    :param systems: whether derivations are wanted at all.
-    :raises OpsError: where Nix refuses the network, or we do.
+    :param remember: whether to use the result of an earlier run, and to keep this one for later runs.
+    :param systems: whether to evaluate derivations.
+    :raises OpsError: if the network does not evaluate, or has a value that is not supported.
     """
-    said: set[str] = set()
+    shown: set[str] = set()
 
     def once(line: str) -> None:
-        if on_line is not None and line not in said:
+        if on_line is not None and line not in shown:
             on_line(line)
-        said.add(line)
+        shown.add(line)
 
     try:
         return _ask(network, None, EAGER if systems else 0, remembered or {}, env or {}, once, remember)
@@ -81,16 +80,16 @@ def instantiate(
     env: Mapping[str, str] | None = None,
     on_line: LineSink | None = None,
 ) -> dict[str, Derivation]:
-    """Answer the derivations of exactly these machines.
+    """Evaluate the derivations of exactly these machines.
 
-    What this run or an earlier one has evaluated is used as long as it holds.
+    Uses an earlier evaluation if nothing that it read has changed.
 
-    :raises OpsError: where a machine is not in the network, or its system does not evaluate.
+    :raises OpsError: if a machine is not in the network, or its system does not evaluate.
     """
     if not names:
         return {}
     wanted = tuple(sorted(set(names)))
-    # A machine's inputs change no other machine: with those of the others the question is one that was asked before.
+    # With the last inputs of the other machines, an earlier evaluation of all of them can be used.
     others = {name: inputs for name, inputs in (last_inputs(network) or {}).items() if name not in wanted}
     known, env = {**others, **(remembered or {})}, env or {}
     whole = _recall(_Question(network, None, EAGER, known, env))
@@ -103,9 +102,9 @@ def instantiate(
 
 
 def last_inputs(network: Network) -> dict[str, Remembered] | None:
-    """Give the remembered inputs that a network's machines were last instantiated with; None where none ever was.
+    """Return the remembered inputs with which a network's machines were last instantiated; None if never.
 
-    They are a guess at what the next derivations will be asked for with, for who can not know that yet.
+    They are a guess of the next inputs, for callers that don't have them yet.
     """
     kept = disk.load_inputs(_identity(network))
     if kept is None:
@@ -115,7 +114,7 @@ def last_inputs(network: Network) -> dict[str, Remembered] | None:
 
 
 def keep_inputs(network: Network, remembered: Mapping[str, Remembered]) -> None:
-    """Keep what :func:`last_inputs` gives."""
+    """Keep the inputs for :func:`last_inputs`."""
     known = {name: inputs.as_json() for name, inputs in remembered.items()}
     disk.store_inputs(_identity(network), {name: inputs for name, inputs in known.items() if inputs})
 
@@ -139,10 +138,10 @@ def instantiate_expression(
     on_line: LineSink | None = None,
     cwd: str | None = None,
 ) -> tuple[Derivation, ...]:
-    """Answer the derivations behind an expression.
+    """Evaluate the derivations of an expression.
 
-    :param cwd: the directory that relative paths start from.
-    :raises OpsError: where it does not evaluate or holds no derivation.
+    :param cwd: the directory for relative paths.
+    :raises OpsError: if it does not evaluate, or has no derivation.
     """
     given = {
         "file": str(Path(cwd or "", expression.file).absolute()) if expression.file else None,
@@ -164,7 +163,7 @@ def instantiate_expression(
 
 
 class _NixFailure(OpsError):
-    """Nix itself refused to evaluate."""
+    """Nix failed to evaluate."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +176,7 @@ class _Asked:
 
 @dataclass(frozen=True)
 class _Question:
-    """All that an answer depends on, beside what Nix reads."""
+    """Everything that an evaluation depends on, except the files that Nix reads."""
 
     network: Network
     names: tuple[str, ...] | None
@@ -203,7 +202,7 @@ class _Question:
         return disk.key([self.inputs(), settings], self.env, _NIX)
 
 
-# Answers of this process and of those it was forked from, and what they were read from.
+# Evaluations of this process and of the processes it was forked from, with what they read.
 _answers: dict[str, tuple[Evaluation, disk.Reads]] = {}
 
 
@@ -285,7 +284,7 @@ def _nix(
             files.append(evaluating[1])
             return
         messages.append(line)
-        # The error is told once, whole, by whoever catches it.
+        # The exception has the whole error, so it is not shown here as well.
         failing = failing or line.startswith("error:")
         if on_line is not None and not failing:
             on_line(line)
@@ -294,7 +293,7 @@ def _nix(
     with _private_json(given) as inputs:
         argv = ["nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode"]
         if verbose:
-            # Makes Nix tell which files it evaluates.
+            # With -v Nix names the files that it evaluates.
             argv.append("-v")
         if flakes:
             argv += ["--extra-experimental-features", "nix-command flakes"]
@@ -302,10 +301,10 @@ def _nix(
         completed = nix.run(argv, env=env, cwd=cwd, on_stderr=hear)
     if completed.exit_code != 0:
         raise _NixFailure(
-            "Nix could not evaluate",
+            "the evaluation failed",
             output="\n".join(messages),
             state="no machine was touched",
-            next_step="Correct what Nix names above.",
+            next_step="Correct the error that Nix shows above.",
             exit_code=completed.exit_code,
         )
     return _Asked(json.loads(completed.stdout), tuple(messages), tuple(files), started)
@@ -326,7 +325,7 @@ def _private_json(value: Mapping[str, Any]) -> Iterator[str]:
 def _search_path(entries: Sequence[str]) -> list[str]:
     for entry in entries:
         if entry.startswith("-"):
-            raise OpsError(f"{entry!r} can not be an entry of the Nix path", next_step="Correct 'nix_path'.")
+            raise OpsError(f"{entry!r} is not a valid entry of the Nix path", next_step="Correct 'nix_path'.")
     return [word for entry in entries for word in ("-I", entry)]
 
 

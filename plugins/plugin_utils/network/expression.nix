@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# The derivations behind an expression, a file with an attribute, or a flake reference.
-# `expression` is handed over by Nix itself, read relative to the working directory.
+# Returns the derivations of an expression, of a file's attribute or of a flake's attribute.
+# Nix passes `expression` itself, relative to the working directory.
 {
   inputs,
   expression ? null,
@@ -22,7 +22,7 @@ let
 
   inherit (builtins) currentSystem;
 
-  # Where `nix build` looks for an attribute of a flake.
+  # The same places as of `nix build`.
   candidates = [
     given.attribute
     (

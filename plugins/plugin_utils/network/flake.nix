@@ -27,8 +27,8 @@ let
     else
       outputs.nixosConfigurations or (throw "the flake '${flake}' has no nixosConfigurations");
 
-  # An own declaration of deployment.* (another tool's) stays the only one. Where a machine uses these
-  # options and nobody declares them, to look at its options already throws.
+  # Another tool's declaration of deployment.* is kept. If a machine sets these options and nothing declares
+  # them, reading its options throws.
   declares =
     configuration:
     let

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# What the commands of deployment.healthChecks refer to is on the machine when they are run.
+# Adds to the machine's closure what the commands of deployment.healthChecks refer to.
 {
   config,
   lib,

@@ -1,7 +1,7 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The models of the entrance: networks, their machines, what is remembered of them, and what is built."""
+"""The models of networks: a network, its machines, their remembered inputs, and what is built."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 _MACHINE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 _HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]*")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]*\$?")
-# What remembered inputs look like.
+# The forms of remembered inputs.
 STATE_VERSION = re.compile(r"[0-9]{2}\.[0-9]{2}")
 PUBLIC_KEY = re.compile(r"[a-z0-9@.-]+ [A-Za-z0-9+/=]{40,2000}( [ -~]*)?")
 
 _DEPLOYMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
-# Ansible gives these a meaning of its own.
-_MISREAD = frozenset({"all", "ungrouped", "localhost", "omit"})
+# Names with a special meaning for Ansible.
+_RESERVED = frozenset({"all", "ungrouped", "localhost", "omit"})
 
 
 @dataclass(frozen=True)
 class Network:
-    """What is to be evaluated.
+    """A network to evaluate.
 
     :param name: the deployment's name.
     :param uuid: the deployment's UUID.
-    :param files: absolute paths of the network files; empty where a flake is given.
+    :param files: absolute paths of the network files; empty for a flake.
     :param flake: reference of a flake whose nixosConfigurations are the machines.
     :param arguments: JSON values for network files that are functions.
     :param nix_path: search path entries that come before NIX_PATH.
@@ -49,7 +49,7 @@ class Network:
     def __post_init__(self) -> None:
         if not _DEPLOYMENT_NAME.fullmatch(self.name):
             raise OpsError(
-                f"{self.name!r} can not be a deployment's name",
+                f"{self.name!r} is not a valid name of a deployment",
                 next_step="Use letters, digits, '_', '-' and '.', beginning with a letter or '_'.",
             )
         if bool(self.files) == bool(self.flake):
@@ -68,14 +68,14 @@ class Remembered:
     ssh_public_key: str | None = None
 
     def as_json(self) -> dict[str, str]:
-        """Give what is known, in the words of the Nix expressions."""
+        """Return the known inputs, named as in the Nix expressions."""
         known = {"stateVersion": self.state_version, "sshPublicKey": self.ssh_public_key}
         return {name: value for name, value in known.items() if value is not None}
 
 
 @dataclass(frozen=True)
 class Derivation:
-    """How something is built, and where it will be."""
+    """A derivation and its output path."""
 
     drv_path: str
     out_path: str
@@ -83,12 +83,12 @@ class Derivation:
 
 @dataclass(frozen=True)
 class Definition:
-    """What the network says of one machine beside its system.
+    """What the network says about one machine, except its system.
 
-    :param target_user: none where the network leaves it open.
+    :param target_user: None if the network does not set it.
     :param always_activate: whether the network sets deployment.alwaysActivate; its default does not count.
-    :param health_checks: deployment.healthChecks as JSON values, in the words of the host variable
-        ``nix_health_checks``; None where nothing is to be checked.
+    :param health_checks: deployment.healthChecks as JSON values, named as in the host variable
+        ``nix_health_checks``; None if there are no checks.
     """
 
     name: str
@@ -108,12 +108,12 @@ class Definition:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The answer of a network.
+    """The result of evaluating a network.
 
     :param description: network.description.
     :param definitions: all machines of the network, by name.
-    :param derivations: the machines whose system was evaluated too.
-    :param messages: what Nix said meanwhile: warnings and traces.
+    :param derivations: derivations of the machines whose systems were evaluated.
+    :param messages: Nix's warnings and traces.
     """
 
     description: str
@@ -124,13 +124,13 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Expression:
-    """What is to be built where it is not a network: one of expression, file and flake.
+    """Something to build that is not a network: an expression, a file or a flake.
 
     :param expression: text of a Nix expression, read relative to the working directory.
     :param file: path of a Nix file.
-    :param flake: a flake's reference, without the `#attribute`.
-    :param attribute: path of the attribute in it.
-    :param arguments: JSON values for what is a function.
+    :param flake: a flake reference, without the `#attribute`.
+    :param attribute: path of the attribute.
+    :param arguments: JSON values for functions.
     """
 
     expression: str | None = None
@@ -146,23 +146,24 @@ class Expression:
             raise OpsError("give exactly one of an expression, a file and a flake reference")
 
 
-def check_name(name: str, what: str = "a machine's name") -> None:
+def check_name(name: str, what: str = "name of a machine") -> None:
     """Refuse a name that Ansible or a shell could misread.
 
-    :raises OpsError: where it is one.
+    :param what: what the name is for, in the message.
+    :raises OpsError: if it is such a name.
     """
-    if not _MACHINE_NAME.fullmatch(name) or name.lower() in _MISREAD:
+    if not _MACHINE_NAME.fullmatch(name) or name.lower() in _RESERVED:
         raise OpsError(
-            f"{name!r} can not be {what}: Ansible or a shell could misread it",
+            f"{name!r} is not a valid {what}: Ansible or a shell could misread it",
             next_step="Use letters, digits, '_', '-' and '.', beginning with a letter or '_'.",
         )
 
 
 def evaluation_of(answer: Mapping[str, Any], messages: tuple[str, ...]) -> Evaluation:
-    """Return the evaluation that Nix answered, checked.
+    """Check Nix's answer and return it as an evaluation.
 
     :param answer: the JSON values of evaluation.nix.
-    :raises OpsError: if a definition has a value that can't be honoured, naming its option.
+    :raises OpsError: if a definition has a value that is not supported; the message names its option.
     """
     for name in answer["definitions"]:
         check_name(name)
@@ -215,15 +216,17 @@ def _check(definition: Definition, keys: Sequence[str]) -> None:
     if not _HOST.fullmatch(definition.target_host):
         refuse(
             "targetHost",
-            f"is {definition.target_host!r}, which is no host name or address",
+            f"is {definition.target_host!r}, which is not a host name or address",
             "Set it to the name or address by which the controller reaches the machine.",
         )
     if not 0 < definition.target_port < 65536:
-        refuse("targetPort", f"is {definition.target_port}, which is no TCP port", "Set it to the SSH server's port.")
+        refuse(
+            "targetPort", f"is {definition.target_port}, which is not a TCP port", "Set it to the SSH server's port."
+        )
     if definition.target_user is not None and not _USER.fullmatch(definition.target_user):
         refuse(
             "targetUser",
-            f"is {definition.target_user!r}, which is no user name",
+            f"is {definition.target_user!r}, which is not a user name",
             "Set it to the user of the SSH connection.",
         )
     if definition.target_user not in (None, "root") and not definition.privilege_escalation_command:
@@ -236,5 +239,5 @@ def _check(definition: Definition, keys: Sequence[str]) -> None:
         refuse(
             "keys",
             f"({', '.join(keys)}) is not supported yet",
-            "Take deployment.keys out of the network; nothing was deployed without its keys.",
+            "Remove deployment.keys from the network.",
         )

@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# Network files to machines: files are merged attribute by attribute, each definition of
-# a machine becomes a module of it.
+# Evaluates network files to machines. Files are merged attribute by attribute, and each definition of a machine becomes
+# one of its modules.
 {
   files,
   arguments,
@@ -49,7 +49,7 @@ let
 
   settings = builtins.catAttrs "network" networks;
 
-  # A path is accepted beside a package set, since both are common.
+  # A path or a package set, since both are common.
   nixpkgs =
     let
       chosen = builtins.head (builtins.catAttrs "nixpkgs" settings ++ [ <nixpkgs> ]);

@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# The options of deployment.* and networking.* that NixOps 2 has for machines that exist
-# already, with its types, defaults and priorities; and deployment.healthChecks, which is our own.
+# NixOps 2's options deployment.* and networking.* for machines that exist already, with the same types, defaults and
+# priorities; and our own deployment.healthChecks.
 {
   config,
   lib,
@@ -25,19 +25,19 @@ let
         text = mkOption {
           type = types.nullOr types.str;
           default = null;
-          description = "What the key contains.";
+          description = "Content of the key.";
         };
         keyCommand = mkOption {
           type = types.nullOr (types.listOf types.str);
           default = null;
-          description = "A command on the controller that prints what the key contains.";
+          description = "Command on the controller that prints the content of the key.";
         };
         keyFile = mkOption {
           type = types.nullOr types.path;
           default = null;
-          # As text, or answering as JSON would copy the secret to the store.
+          # As text: as a path, it would be copied into the store.
           apply = file: if file == null then null else toString file;
-          description = "A file on the controller that holds what the key contains.";
+          description = "File on the controller with the content of the key.";
         };
         destDir = mkOption {
           type = types.path;
@@ -86,27 +86,27 @@ let
   httpCheck.options = {
     url = mkOption {
       type = types.strMatching "https?://[^[:space:]]+";
-      description = "What the controller asks for.";
+      description = "URL that the controller requests.";
     };
     status = mkOption {
       type = types.nonEmptyListOf (types.ints.between 100 599);
       default = [ 200 ];
-      description = "Status codes of which the answer must have one.";
+      description = "Status codes that pass.";
     };
     contains = mkOption {
       type = types.nullOr types.str;
       default = null;
-      description = "Text that must be in the answer.";
+      description = "Text that the answer has to contain.";
     };
     headers = mkOption {
       type = types.attrsOf types.str;
       default = { };
-      description = "Headers of the request. They are a variable of the host, so no secret belongs here.";
+      description = "Headers of the request. They become a variable of the host, so don't use a secret.";
     };
     validateCerts = mkOption {
       type = types.bool;
       default = true;
-      description = "Whether the server must prove by a certificate who it is.";
+      description = "Whether the server's certificate has to be valid.";
     };
   };
 in
@@ -126,7 +126,7 @@ in
     targetEnv = mkOption {
       type = types.str;
       default = "none";
-      description = "Kind of environment the machine lives in; none means that it exists already.";
+      description = "Kind of environment of the machine; none means that it exists already.";
     };
     targetHost = mkOption {
       type = types.str;
@@ -153,7 +153,7 @@ in
         "-H"
         "--"
       ];
-      description = "Command that becomes root where the SSH user is another, run verbatim.";
+      description = "Command that becomes root if the SSH user is not root, run verbatim.";
     };
     provisionSSHKey = mkOption {
       type = types.bool;
@@ -163,7 +163,7 @@ in
     alwaysActivate = mkOption {
       type = types.bool;
       default = true;
-      description = "Whether to activate also where the machine runs the system already.";
+      description = "Whether to activate even if the machine runs the system already.";
     };
     owners = mkOption {
       type = types.listOf types.str;
@@ -173,7 +173,7 @@ in
     hasFastConnection = mkOption {
       type = types.bool;
       default = false;
-      description = "Whether copying everything beats substituting on the machine.";
+      description = "Whether to copy everything instead of letting the machine substitute.";
     };
     tags = mkOption {
       type = types.listOf types.str;
@@ -181,26 +181,26 @@ in
       description = "Tags of the machine; each becomes an inventory group tag_NAME.";
     };
     keys = mkOption {
-      # A bare string is NixOps' old way to give the text.
+      # In old NixOps networks the text is a plain string.
       type = types.attrsOf (
         types.coercedTo types.str (text: { inherit text; }) (types.submodule key)
       );
       default = { };
-      description = "Keys to bring to the machine.";
+      description = "Keys to send to the machine.";
     };
     healthChecks = {
       units = mkOption {
         type = types.listOf (types.strMatching "[a-zA-Z0-9:_.\\@][a-zA-Z0-9:_.\\@-]*");
         default = [ ];
         example = [ "nginx" ];
-        # As systemctl reads it.
+        # systemctl does the same.
         apply = map (name: if hasType name then name else "${name}.service");
         description = "Units that must be active; a name without a suffix means .service.";
       };
       commands = mkOption {
         type = types.listOf types.str;
         default = [ ];
-        description = "Lines for /bin/sh that, run as root on the machine, must exit with 0.";
+        description = "Lines for /bin/sh on the machine, run as root, that must exit with 0.";
       };
       tcp = mkOption {
         type = types.listOf (types.ints.between 1 65535);
@@ -212,17 +212,17 @@ in
         type = types.listOf (types.coercedTo types.str (url: { inherit url; }) (types.submodule httpCheck));
         default = [ ];
         example = [ "https://www.example.org/" ];
-        description = "What the controller must be able to get by HTTP; a bare string is a URL.";
+        description = "HTTP requests of the controller that must succeed; a plain string is a URL.";
       };
       stable = mkOption {
         type = types.ints.unsigned;
         default = 3;
-        description = "For how many seconds a unit must stay active without being restarted.";
+        description = "Seconds for which a unit must stay active without being restarted.";
       };
       successes = mkOption {
         type = types.ints.positive;
         default = 1;
-        description = "How many rounds of all checks must pass, one after the other.";
+        description = "Number of rounds of all checks that must pass in a row.";
       };
       interval = mkOption {
         type = types.ints.positive;
@@ -232,7 +232,7 @@ in
       deadline = mkOption {
         type = types.ints.positive;
         default = 60;
-        description = "Seconds within which all of it must have passed.";
+        description = "Seconds within which the checks must pass.";
       };
     };
   };

@@ -2,13 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# What NixOps' backend for existing machines adds to a machine, and what our own options do.
-# Nothing here depends on which machines are in a run.
+# The configuration that NixOps' backend for existing machines adds to a machine, and that of our own options.
+# It does not depend on which machines are in a run.
 { nodes, remembered }:
 { lib, ... }:
 
 let
-  # A machine whose options are another tool's may lack this one.
+  # A machine with another tool's options may lack this one.
   addressed = lib.filter (name: nodes.${name}.config.networking.publicIPv4 or null != null) (
     lib.attrNames nodes
   );
@@ -20,8 +20,8 @@ in
     ./health-checks.nix
   ];
 
-  # Never what nixpkgs has by default: that would follow every upgrade, and its warning would be lost.
-  # Weaker than mkDefault, by which a network may say it too.
+  # Not nixpkgs' default: that changes with every upgrade, and its warning would be lost.
+  # Weaker than mkDefault, which a network may use.
   system.stateVersion = lib.mkIf (remembered ? stateVersion) (
     lib.mkOverride 1400 remembered.stateVersion
   );

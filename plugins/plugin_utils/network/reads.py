@@ -1,10 +1,10 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which paths and variables a Nix file can read beside the files it imports.
+"""Finds the paths and variables that a Nix file reads, except the files that it imports.
 
-Nix tells which files it evaluates, but not what they read while they are evaluated. A file
-is *bounded* where every such read can be seen in its text; where in doubt, it is not.
+Nix names the files that it evaluates, but not what these files read. A file is *bounded* if its text shows every such
+read. In doubt it is not.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PATH = r"(?:[A-Za-z0-9._+-]*(?:/[A-Za-z0-9._+-]+)+/?|~(?:/[A-Za-z0-9._+-]+)+/?)
 _PATH_LITERAL = re.compile(rf"(?<![A-Za-z0-9._+\-/~])(?:{_PATH}(\$)?|[A-Za-z0-9._+-]*/(?=\$))")
 _SEARCHED = re.compile(r"<([A-Za-z0-9._+-]+(?:/[A-Za-z0-9._+-]+)*)>")
 
-# Whatever reads at evaluation. Followed by a path literal, the literal says what is read.
+# Functions that read during the evaluation. A path literal as argument says what is read.
 _READER = re.compile(
     r"\b(readFile|readDir|readFileType|pathExists|importJSON|importTOML|fileContents|hashFile|filterSource"
     r"|findFile|listFilesRecursive|packagesFromDirectoryRecursive|pathIsDirectory|pathIsRegularFile|pathType"
@@ -37,13 +37,13 @@ _UPWARD = re.compile(r"(^|/)\.\.(/|$)")
 
 @dataclass
 class Mentions:
-    """What a file's text says that it reads.
+    """What the text of a file mentions.
 
-    :param paths: paths written as literals; their content may be read or copied.
-    :param strings: absolute paths written as strings; a file there may be read.
-    :param searched: what stands between `<` and `>`.
+    :param paths: path literals; their content may be read or copied.
+    :param strings: absolute paths in strings; a file there may be read.
+    :param searched: names between `<` and `>`.
     :param variables: environment variables.
-    :param bounded: whether nothing else can be read.
+    :param bounded: whether the file can't read anything else.
     """
 
     paths: set[str] = field(default_factory=set)
@@ -57,7 +57,7 @@ def mentions(text: str, directory: str) -> Mentions:
     """Find what a Nix file mentions.
 
     :param text: the file's text.
-    :param directory: the directory its relative paths start from.
+    :param directory: the directory for its relative paths.
     """
     found = Mentions()
     try:
@@ -119,26 +119,26 @@ _INDENTED = re.compile(r"'''|''\$|''\\.|''|\$\{|\$[^{']|[^'$]+|.", re.DOTALL)
 
 
 class _Splitter:
-    """Parts code from comments and strings; a string is left in the code as its number in quotes."""
+    """Separates code from comments and strings. In the code, a string is replaced by its number in quotes."""
 
     def __init__(self, text: str) -> None:
         self.code: list[str] = []
         self.strings: list[_String] = []
-        # What is open around the position: `{`, `${`, or a quote with its string.
+        # The open brackets around the position: `{`, `${`, or a quote with its string.
         self._open: list[tuple[str, _String | None]] = []
         position = 0
         while position < len(text):
             kind, string = self._open[-1] if self._open else ("", None)
             token = {'"': _STRING, "''": _INDENTED}.get(kind, _CODE).match(text, position)
             if token is None:
-                raise ValueError("something can not be read")
+                raise ValueError("unknown token")
             position = token.end()
             if string is None:
                 self._in_code(token[0], kind)
             else:
                 self._in_string(token[0], kind, string)
         if self._open:
-            raise ValueError("something is left open")
+            raise ValueError("unbalanced brackets or quotes")
 
     def _in_code(self, word: str, kind: str) -> None:
         if word in ('"', "''"):

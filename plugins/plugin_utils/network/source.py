@@ -1,7 +1,7 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a network comes from: a `.network.yml` source, or one `.nix` file that is the network."""
+"""Reads networks from `.network.yml` sources, or from a single `.nix` file."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Netwo
 SOURCE_SUFFIX = ".network.yml"
 FILE_SUFFIX = ".nix"
 
-# The UUID of a deployment that was given none: the same name has the same one everywhere.
+# The namespace of UUIDs that are derived from a name: the same name has the same UUID everywhere.
 _DEPLOYMENTS = uuid.UUID("0f3a51c0-6a4e-5d0f-9c55-7d2a2f0f9d3b")
 
 
 def read_source(path: str, load: Callable[[str], Any]) -> Network:
-    """Read which network a source names.
+    """Read the network of a source.
 
-    :param path: a file ending in `.network.yml`, or in `.nix`.
-    :param load: reads a file of YAML, vaults included.
-    :raises OpsError: where it is neither, or does not name a network.
+    :param path: a file ending in `.network.yml` or `.nix`.
+    :param load: reads a YAML file, vaults included.
+    :raises OpsError: if the file has another suffix, or is not valid.
     """
     path = _absolute("", path)
     if not path.endswith((SOURCE_SUFFIX, FILE_SUFFIX)):
-        raise OpsError(f"{path} is no network", next_step=f"Name a file ending in {SOURCE_SUFFIX} or {FILE_SUFFIX}.")
+        raise OpsError(f"{path} is not a network", next_step=f"Name a file ending in {SOURCE_SUFFIX} or {FILE_SUFFIX}.")
     if not Path(path).exists():
         raise OpsError(f"{path} does not exist")
     if path.endswith(FILE_SUFFIX):
@@ -45,9 +45,9 @@ def read_source(path: str, load: Callable[[str], Any]) -> Network:
 
 
 def network_of_file(path: str) -> Network:
-    """Take one file for the whole network.
+    """Return the network that consists of one file.
 
-    :raises OpsError: where a source beside it names the file together with others.
+    :raises OpsError: if a source beside the file names it together with other files.
     """
     path = _absolute("", path)
     for source in sorted(Path(path).parent.glob("*" + SOURCE_SUFFIX)):
@@ -69,10 +69,10 @@ def network_of_files(
     nix_path: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
 ) -> Network:
-    """Make a network of files and of what a source would say beside them.
+    """Return a network of files, with the options that a source has.
 
-    :param files: absolute paths of the network's files.
-    :raises OpsError: where they do not name a network.
+    :param files: absolute paths of the network files.
+    :raises OpsError: if an option is not valid.
     """
     name = name or Path(files[0]).stem
     return Network(
@@ -86,11 +86,11 @@ def network_of_files(
 
 
 def network_of_source(path: str, config: Mapping[str, Any]) -> Network:
-    """Make a network of a source's options; relative paths start from the source.
+    """Return the network of a source's options. Relative paths are relative to the source.
 
     :param path: the source.
-    :param config: its options as the inventory plugin documents them.
-    :raises OpsError: where they do not name a network.
+    :param config: its options, as the inventory plugin documents them.
+    :raises OpsError: if an option is not valid.
     """
     path = _absolute("", path)
     directory = os.path.dirname(path)
@@ -107,7 +107,7 @@ def network_of_source(path: str, config: Mapping[str, Any]) -> Network:
 
 
 def _files_named_by(source: Path) -> list[str]:
-    # Read as text: a source may hold what only Ansible can read, such as a vault.
+    # Without Ansible's loader: this source is not the one in use, and may contain vaults.
     try:
         loaded = yaml.load(source.read_bytes(), Loader=_TagsIgnored)
     except (OSError, yaml.YAMLError):
@@ -117,7 +117,7 @@ def _files_named_by(source: Path) -> list[str]:
 
 
 class _TagsIgnored(yaml.SafeLoader):
-    """Reads a tagged value as nothing."""
+    """Reads every tagged value as None."""
 
 
 _TagsIgnored.add_multi_constructor("!", lambda _loader, _tag, _node: None)
@@ -132,14 +132,14 @@ def _checked_uuid(path: str, value: object) -> str:
         return str(uuid.UUID(str(value)))
     except ValueError as error:
         raise OpsError(
-            f"{path}: uuid is no UUID", next_step="Leave it out to have it derived from the name."
+            f"{path}: uuid is not a UUID", next_step="Remove it to derive the UUID from the name."
         ) from error
 
 
 def _list(path: str, config: Mapping[str, Any], option: str) -> list[Any]:
     value = config.get(option) or []
     if isinstance(value, str):
-        # As Ansible reads an option that is a list.
+        # Ansible splits list options the same way.
         value = [one.strip() for one in value.split(",")]
     if not isinstance(value, list):
         raise OpsError(f"{path}: {option} is not a list")
@@ -154,7 +154,7 @@ def _mapping(path: str, config: Mapping[str, Any], option: str) -> Mapping[str, 
 
 
 def _plain(value: Any) -> Any:
-    """Free a value of what Ansible attaches to it."""
+    """Return a value without Ansible's tags."""
     if isinstance(value, Mapping):
         return {str(name): _plain(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)):
@@ -175,15 +175,15 @@ def _absolute(directory: str, path: str) -> str:
 
 
 def _flake(directory: str, reference: str) -> str:
-    """Make a reference that is a relative path absolute; a name or a URL stays as it is."""
+    """Make a relative path absolute. Other references stay as they are."""
     if reference.startswith("-"):
-        raise OpsError(f"{reference!r} can not be a flake's reference")
+        raise OpsError(f"{reference!r} is not a valid flake reference")
     relative = reference.startswith((".", "~"))
     return _absolute(directory, reference) if relative else reference
 
 
 def _entry(directory: str, entry: str) -> str:
-    """Make an entry of the Nix path that is a path absolute."""
+    """Make the path of an entry of the Nix path absolute. URLs stay as they are."""
     prefix, equals, path = entry.rpartition("=")
     remote = re.match(r"[a-z][a-z0-9+.-]*:", path)
     return entry if remote else f"{prefix}{equals}{_absolute(directory, path)}"

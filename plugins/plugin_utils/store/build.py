@@ -23,16 +23,16 @@ from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 
 _BEGUN = {"directory": Key(re.compile(r"/[A-Za-z0-9._/-]*/nix-ops-build\.[A-Za-z0-9]{6}"), required=True)}
 
-# How many lines of what Nix said a message shows when a build fails.
+# Maximum number of Nix's lines in the message of a failed build.
 _END_OF_LOG = 40
 
 
 @dataclass(frozen=True)
 class Built:
-    """What a build did, or a dry run says it would do.
+    """The result of a build or of a dry run.
 
-    :param built: derivations that were built.
-    :param fetched: paths that came from a substituter.
+    :param built: derivations that were built, or would be.
+    :param fetched: paths that were fetched from a substituter, or would be.
     """
 
     built: tuple[str, ...]
@@ -43,7 +43,7 @@ class Built:
 class BuildOptions:
     """How to build.
 
-    :param dry_run: only say what would be built and fetched.
+    :param dry_run: only return what would be built and fetched.
     :param environment: variables for Nix on the controller.
     """
 
@@ -51,7 +51,7 @@ class BuildOptions:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def words(self, derivations: Sequence[str]) -> list[str]:
-        """As words of ``nix-store``."""
+        """Return the options as words of ``nix-store``."""
         return [
             "--realise",
             "--no-gc-warning",
@@ -65,9 +65,8 @@ def realise_here(
 ) -> Built:
     """Build derivations in the controller's store.
 
-    :param roots: for each derivation, the link that keeps its output from being collected;
-        none at all, or as many as derivations.
-    :raises OpsError: where a build fails, with the end of what Nix said.
+    :param roots: a GC root for the output of each derivation; or empty for none.
+    :raises OpsError: if a build fails; the message has the last lines of Nix.
     """
     progress = Progress()
 
@@ -80,7 +79,7 @@ def realise_here(
         if done.exit_code != 0:
             raise _failure(None, done.stderr, done.exit_code)
 
-    # One call for all, so that one plan is shown and builds run side by side.
+    # In one call, so that Nix shows one plan and builds in parallel.
     if not roots or options.dry_run:
         realise()
     elif len(roots) == 1:
@@ -96,7 +95,7 @@ def realise_here(
 
 @contextmanager
 def _held(root: str) -> Iterator[str]:
-    """Keep outputs while they get links of their own, since one call can't give each its own."""
+    """Yield a GC root for all outputs of one call. Nix can't make a separate one for each output."""
     link = Path(f"{root}.building-{os.getpid()}")
     link.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -109,10 +108,10 @@ def _held(root: str) -> Iterator[str]:
 def realise_on(
     machine: Machine, derivations: Sequence[str], *, options: BuildOptions, on_line: LineSink, patience: float
 ) -> Built:
-    """Build derivations that are in a host's store, live, through lost connections.
+    """Build derivations that are in a host's store. Shows the output live, and reconnects if the connection is lost.
 
-    :param patience: for how many seconds in a row the host may be out of reach.
-    :raises OpsError: where a build fails, with the end of what Nix said.
+    :param patience: seconds in a row for which the host may be unreachable.
+    :raises OpsError: if a build fails; the message has the last lines of Nix.
     """
     progress = Progress()
 
@@ -146,11 +145,11 @@ def _root(derivation: str, root: str, options: BuildOptions) -> None:
     )
 
 
-def _failure(machine: str | None, said: str, exit_code: int | None) -> OpsError:
-    lines = said.rstrip().split("\n")
+def _failure(machine: str | None, log: str, exit_code: int | None) -> OpsError:
+    lines = log.rstrip().split("\n")
     left_out = len(lines) - _END_OF_LOG
     if left_out > 0:
-        lines = [f"({left_out} earlier lines are above)", *lines[left_out:]]
+        lines = [f"({left_out} earlier lines are shown above)", *lines[left_out:]]
     return OpsError(
         "the build failed" if exit_code is not None else "the build was killed",
         machine=machine,
@@ -162,11 +161,11 @@ def _failure(machine: str | None, said: str, exit_code: int | None) -> OpsError:
 
 
 def root_on(machine: Machine, derivations: Sequence[str], roots: Sequence[str]) -> bool:
-    """Make links on a host that keep outputs from being collected.
+    """Make GC roots of outputs on a host.
 
-    :param roots: a link for each derivation, or none at all.
-    :returns: whether a link led elsewhere before.
-    :raises OpsError: where a link can't be made.
+    :param roots: a link for each derivation; or empty for none.
+    :returns: whether a link has changed.
+    :raises OpsError: if a link can't be made.
     """
     if not roots:
         return False

@@ -1,7 +1,7 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host's store lacks of a closure, and bringing it there or back."""
+"""Copies closures between the store of the controller and that of a host."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _GC_ROOT = re.compile(r"/nix/var/nix/gcroots(?:/(?!\.\.?(?:/|$))[^/\n]+)+")
 
 _PLAIN_DIRECTORY = re.compile(r"(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._-]+)+/?")
 
-# What any version of Nix takes for a host's name in the address of a store.
+# Names that every version of Nix accepts as the host in the address of a store.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
 
 _UNSIGNED = "lacks a valid signature"
@@ -33,19 +33,19 @@ _UNSIGNED_NEXT = (
     " 'trusted-users' of the receiving store, or sign the paths ('sign_key_file') with a key it trusts."
 )
 _UNTOUCHED = "the running system is untouched"
-# What missing.sh ends with where there is no Nix.
+# The exit code of missing.sh if Nix is not installed.
 _NO_NIX = 127
-# What the system says of a full disk, and what Nix's database does.
+# The messages of the system and of Nix's database if the disk is full.
 _FULL = ("No space left on device", "database or disk is full")
 _NO_ROOM_NEXT = "Free room in the machine's store (nix-collect-garbage), then run the same again."
 
 
 @dataclass(frozen=True)
 class Files:
-    """Carries single files over a connection that Nix itself can't use.
+    """Transfers single files over a connection that Nix itself can't use.
 
-    :param put: brings a file of the controller to a path on the host.
-    :param fetch: brings a file of the host to a path on the controller.
+    :param put: copies a file of the controller to a path on the host.
+    :param fetch: copies a file of the host to a path on the controller.
     """
 
     put: Callable[[str, str], None]
@@ -57,9 +57,9 @@ class Transport:
     """How store paths travel between the controller and a host.
 
     :param machine: the host.
-    :param visitor: the host as the connection's own user sees it, who brings and fetches files.
-    :param route: the way Nix's own ssh takes; None where it can't, and paths travel as a file.
-    :param files: carries that file.
+    :param visitor: the host as the connection's own user sees it, for transferring files.
+    :param route: the route of Nix's own ssh; None if paths are transferred as a file instead.
+    :param files: transfers that file.
     :param environment: variables for Nix on the controller.
     """
 
@@ -72,9 +72,9 @@ class Transport:
 
 @dataclass(frozen=True)
 class Copied:
-    """What a copy brought to the other store.
+    """The result of a copy.
 
-    :param paths: the store paths that were lacking there.
+    :param paths: the store paths that the receiving store lacked.
     :param size: their size in bytes, unpacked.
     """
 
@@ -86,15 +86,15 @@ class Copied:
 class CopyOptions:
     """How to copy.
 
-    :param substitutes: let the receiving store ask its own caches first.
-    :param compress: compress what goes over the connection.
+    :param substitutes: let the receiving store fetch from its own caches first.
+    :param compress: compress the data on the connection.
     """
 
     substitutes: bool = False
     compress: bool = False
 
     def words(self) -> list[str]:
-        """As words of ``nix-copy-closure``."""
+        """Return the options as words of ``nix-copy-closure``."""
         return [
             *(["--use-substitutes"] if self.substitutes else []),
             *(["--gzip"] if self.compress else []),
@@ -105,7 +105,7 @@ def sign(paths: Sequence[str], key_file: str, *, environment: Mapping[str, str] 
     """Sign closures in the controller's store with a secret key.
 
     :param key_file: a file that ``nix-store --generate-binary-cache-key`` made.
-    :raises OpsError: where that fails.
+    :raises OpsError: if that fails.
     """
     argv = ["nix", "--extra-experimental-features", "nix-command", "store", "sign", "--recursive"]
     argv += ["--key-file", key_file, *nix.store_paths(paths)]
@@ -113,13 +113,13 @@ def sign(paths: Sequence[str], key_file: str, *, environment: Mapping[str, str] 
 
 
 def missing(machine: Machine, paths: Sequence[str], *, gc_root: str | None = None) -> list[str]:
-    """Which of the paths a host's store lacks, asked in one round trip.
+    """Return the paths that a host's store lacks, in one round trip.
 
-    :param gc_root: a link on the host that makes the first path a GC root, from its arrival on.
-    :raises OpsError: where the host can't tell, as when Nix is missing there.
+    :param gc_root: a link on the host that makes the first path a GC root from its arrival on.
+    :raises OpsError: if the host can't answer, for example because it lacks Nix.
     """
     if gc_root and not _GC_ROOT.fullmatch(gc_root):
-        raise OpsError(f"{gc_root!r} is no link below /nix/var/nix/gcroots", next_step="Correct 'gc_root'.")
+        raise OpsError(f"{gc_root!r} is not a path below /nix/var/nix/gcroots", next_step="Correct 'gc_root'.")
     words = [gc_root, paths[0]] if gc_root else []
     asked = machine.run("store/missing", *words, data="\n".join(nix.store_paths(paths)))
     if asked.exit_code == _NO_NIX:
@@ -128,26 +128,26 @@ def missing(machine: Machine, paths: Sequence[str], *, gc_root: str | None = Non
             machine=machine.name,
             output=asked.stderr,
             state=_UNTOUCHED,
-            next_step="Install Nix there, or bring its directory onto the PATH of this user's shell.",
+            next_step="Install Nix there, or add its directory to the PATH of this user's shell.",
             exit_code=asked.exit_code,
         )
     if asked.exit_code != 0:
-        raise _failure(asked, machine.name, "the machine's store can't be asked")
+        raise _failure(asked, machine.name, "the machine's store can't be read")
     told = answer.read(asked.stdout, {"missing": answer.STORE_PATHS}, machine.name).all("missing")
     if not set(told) <= set(paths):
-        # Else a machine could have any path of the controller's store sent to it.
-        raise answer.invalid(machine.name, "it lacks paths that it was not asked for")
+        # Otherwise a machine could request any path of the controller's store.
+        raise answer.invalid(machine.name, "it names paths that it was not asked about")
     return list(told)
 
 
 def push(
     transport: Transport, paths: Sequence[str], *, options: CopyOptions, gc_root: str | None, on_line: LineSink
 ) -> Copied:
-    """Bring closures from the controller's store to the host's.
+    """Copy closures from the controller's store to the host's.
 
-    A path that is there has its whole closure there, so that nothing more is asked then.
+    If the host has the paths, it has their closures too, and nothing more is asked.
 
-    :raises OpsError: where a path is not in the controller's store, or the copy fails.
+    :raises OpsError: if a path is not in the controller's store, or the copy fails.
     """
     if not missing(transport.machine, paths, gc_root=gc_root):
         return Copied((), 0)
@@ -163,9 +163,9 @@ def push(
 
 
 def pull(transport: Transport, paths: Sequence[str], *, options: CopyOptions, on_line: LineSink) -> Copied:
-    """Bring closures from the host's store to the controller's.
+    """Copy closures from the host's store to the controller's.
 
-    :raises OpsError: where a path is not in the host's store, or the copy fails.
+    :raises OpsError: if a path is not in the host's store, or the copy fails.
     """
     absent = lacking_here(paths, environment=transport.environment)
     if not absent:
@@ -180,9 +180,9 @@ def pull(transport: Transport, paths: Sequence[str], *, options: CopyOptions, on
 
 
 def would_push(transport: Transport, paths: Sequence[str]) -> Copied:
-    """What :func:`push` would bring; nothing is written anywhere.
+    """Return what :func:`push` would copy, without writing anything.
 
-    :raises OpsError: where a path is not in the controller's store.
+    :raises OpsError: if a path is not in the controller's store.
     """
     if not missing(transport.machine, paths):
         return Copied((), 0)
@@ -192,7 +192,7 @@ def would_push(transport: Transport, paths: Sequence[str]) -> Copied:
 
 
 def would_pull(transport: Transport, paths: Sequence[str]) -> Copied:
-    """What :func:`pull` would bring; its size is not known before."""
+    """Return what :func:`pull` would copy. Its size is not known and 0."""
     if not lacking_here(paths, environment=transport.environment):
         return Copied((), 0)
     there = _requisites_there(transport, paths)
@@ -200,19 +200,19 @@ def would_pull(transport: Transport, paths: Sequence[str]) -> Copied:
 
 
 def lacking_here(paths: Sequence[str], *, environment: Mapping[str, str] | None = None) -> list[str]:
-    """Which of the paths the controller's store lacks."""
+    """Return the paths that the controller's store lacks."""
     argv = ["nix-store", "--check-validity", "--print-invalid", *nix.store_paths(paths)]
-    return nix.lines(argv, "the controller's store can't be asked", env=environment)
+    return nix.lines(argv, "the controller's store can't be read", env=environment)
 
 
 def _refuse_absent(transport: Transport, paths: Sequence[str]) -> None:
     absent = lacking_here(paths, environment=transport.environment)
     if absent:
         raise OpsError(
-            f"there is nothing to copy: {' '.join(absent)} is not in the controller's store",
+            f"{' '.join(absent)} is not in the controller's store",
             machine=transport.machine.name,
             state="nothing was copied",
-            next_step="Build it on the controller, or bring it there from where it was built.",
+            next_step="Build it on the controller, or copy it there from where it was built.",
         )
 
 
@@ -224,17 +224,17 @@ def _copy_closure(
         on_line(line)
 
     with route.environment() as variables:
-        # The destination is in the route; the name is what Nix calls it in its lines.
+        # The route has the destination. Nix only shows this name.
         name = transport.machine.name if _PLAIN_NAME.fullmatch(transport.machine.name) else "machine"
         if name == "localhost":
-            # Nix would not call ssh at all.
+            # For this name Nix would not start ssh.
             name = "machine"
         argv = ["nix-copy-closure", *words[:1], name, *words[1:], *nix.store_paths(paths)]
         return nix.run(argv, env={**transport.environment, **variables}, on_stdout=read, on_stderr=read)
 
 
 def _copied(transport: Transport, paths: Sequence[str], progress: Progress) -> Copied:
-    # A machine may write any line among those of Nix: only paths of the closures count.
+    # A machine can write any line among those of Nix, so only paths of the closures count.
     closures = set(nix.requisites(paths, env=transport.environment)) if progress.copied else ()
     copied = [path for path in dict.fromkeys(progress.copied) if path in closures]
     return Copied(tuple(copied), nix.sizes(copied, env=transport.environment))
@@ -245,7 +245,7 @@ def _push_file(transport: Transport, paths: Sequence[str], on_line: LineSink) ->
     on_line(f"copying {len(lacking)} paths as a file...")
     with tempfile.TemporaryDirectory(prefix="nix-ops-export-") as directory:
         local = Path(directory) / "closure"
-        # Exported through a file: a closure can be larger than memory.
+        # To a file, since a closure can be larger than the memory.
         done = nix.export(lacking, local, environment=transport.environment)
         if done.exit_code != 0:
             raise _failure(done, None, "the closure could not be exported from the controller's store")
@@ -288,19 +288,19 @@ def _requisites_there(transport: Transport, paths: Sequence[str]) -> tuple[str, 
 
 
 def _temporary(machine: Machine) -> str:
-    """Make a directory on a host, to which the connection's user alone may write.
+    """Make a directory on a host that only the connection's user can write to.
 
-    Ansible writes its path into a batch of sftp, where a line break would begin a command that runs on the controller.
+    Ansible writes its path into a batch of sftp, where a line break would start a command on the controller.
 
     :raises OpsError: if the host's answer is not such a directory.
     """
     parent = machine.environment.get("TMPDIR") or "/tmp"
     if not _PLAIN_DIRECTORY.fullmatch(parent):
         raise OpsError(
-            f"{parent!r} can't be the directory of temporary files on the machine",
+            f"TMPDIR of the machine is {parent!r}, which is not a plain absolute path",
             machine=machine.name,
             state=_UNTOUCHED,
-            next_step="Set TMPDIR to an absolute path of letters, digits and . _ - / alone.",
+            next_step="Set TMPDIR to an absolute path of letters, digits and . _ - / only.",
         )
     made = re.compile(re.escape(f"{parent.rstrip('/')}/nix-ops-closure.") + "[A-Za-z0-9]{6}")
     return machine.ask("store/temporary", "make", parent, schema={"directory": Key(made, required=True)}).all(
@@ -309,16 +309,17 @@ def _temporary(machine: Machine) -> str:
 
 
 def _failure(done: Completed, machine: str | None, what: str) -> OpsError:
-    said = done.stderr
-    next_step = "Read the lines above, then run the same again: what has arrived is not copied twice."
-    if _UNSIGNED in said:
+    next_step = (
+        "Correct what the lines above name, then run the same again. Paths that have arrived are not copied twice."
+    )
+    if _UNSIGNED in done.stderr:
         next_step = _UNSIGNED_NEXT
-    elif any(full in said for full in _FULL):
+    elif any(full in done.stderr for full in _FULL):
         next_step = _NO_ROOM_NEXT
     return OpsError(
         what,
         machine=machine,
-        output=said,
+        output=done.stderr,
         state=_UNTOUCHED,
         next_step=next_step,
         exit_code=done.exit_code,

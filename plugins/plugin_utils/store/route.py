@@ -1,7 +1,7 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How Nix's own commands reach a host: with the options of its Ansible connection.
+"""Lets Nix's own commands reach a host with the options of its Ansible connection.
 
 They share the open connection of Ansible, with every version of Nix: newer versions wait for a line that ssh prints
 only for a connection of its own, and ssh.sh prints it.
@@ -25,10 +25,10 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import script
 
 @dataclass(frozen=True)
 class SshRoute:
-    """How ssh reaches a host, and as whom.
+    """How ssh reaches a host, and as which user commands run there.
 
     :param command: the real ssh with its options and, last, the destination.
-    :param escalation: words before a command that is to run as another user, quoted for a shell.
+    :param escalation: words that make a command run as another user, quoted for a shell; put before the command.
     """
 
     command: tuple[str, ...]
@@ -36,7 +36,7 @@ class SshRoute:
 
     @contextmanager
     def environment(self) -> Iterator[dict[str, str]]:
-        """Variables with which Nix's commands take this route, whatever destination they name."""
+        """Yield variables with which Nix's commands take this route, whatever destination they name."""
         with tempfile.TemporaryDirectory(prefix="nix-ops-ssh-") as directory:
             here = Path(directory)
             (here / "command").write_text("".join(f"{word}\n" for word in self.command), encoding="utf-8")
@@ -48,13 +48,12 @@ class SshRoute:
 
 
 def of_connection(connection: Any, become: bool) -> SshRoute | None:
-    """The route of an Ansible connection; None where it is not ssh, or can't be taken by Nix.
+    """Return the route of an Ansible connection; None if it is not ssh, or Nix can't use it.
 
-    Nix's copy protocol has no place for a password of sudo, so a connection that needs one
-    gives no route.
+    Nix's copy protocol has no place for a sudo password, so a connection that needs one has no route.
 
     :param become: whether commands on the host run as another user than the connection's.
-    :raises OpsError: where a value could be read as an option or has a line break.
+    :raises OpsError: if a value could be read as an option or has a line break.
     """
     if not connections.is_ssh(connection):
         return None
@@ -62,8 +61,7 @@ def of_connection(connection: Any, become: bool) -> SshRoute | None:
     if escalation is None:
         return None
     real, *options = connections.command(connection)
-    # ssh takes the first value it is given: Nix's own ssh never becomes a master, which would
-    # hold Nix's pipes, and never asks.
+    # ssh uses the first value of an option. A master connection would hold Nix's pipes open.
     first = ["-o", "ControlMaster=no", "-o", "BatchMode=yes"]
     host = str(connection.get_option("host"))
     if host.startswith("-"):

@@ -63,12 +63,12 @@ def machine(*answers: str) -> Machine:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"units": ["-x"]}, "'-x.service' is no name of a unit"),
-        ({"units": ["a b"]}, "no name of a unit"),
-        ({"tcp": [0]}, "0 is no TCP port"),
-        ({"tcp": [65536]}, "65536 is no TCP port"),
-        ({"http": [http("ftp://host/")]}, "'ftp://host/' is no URL of HTTP"),
-        ({"http": [http("file:///etc/passwd")]}, "is no URL of HTTP"),
+        ({"units": ["-x"]}, "'-x.service' is not a valid name of a unit"),
+        ({"units": ["a b"]}, "not a valid name of a unit"),
+        ({"tcp": [0]}, "0 is not a TCP port"),
+        ({"tcp": [65536]}, "65536 is not a TCP port"),
+        ({"http": [http("ftp://host/")]}, "'ftp://host/' is not an HTTP URL"),
+        ({"http": [http("file:///etc/passwd")]}, "is not an HTTP URL"),
         ({"successes": 0}, "successes is 0, and has to be at least 1"),
         ({"deadline": 0}, "deadline is 0"),
         ({"units": ["one"], "stable": 60}, "can't stay active for 60 seconds within 60"),
@@ -94,7 +94,7 @@ def test_a_machine_gets_well() -> None:
     assert lines == [
         "checking its health...",
         "not healthy yet: a.service is activating (auto-restart)",
-        "not healthy yet: it can't be asked: the connection is gone",
+        "not healthy yet: the machine did not answer: the connection is gone",
         "it is healthy",
     ]
 

@@ -372,7 +372,7 @@ def test_what_is_not_honoured_is_refused_by_name(tmp_path: Path, module: str, sa
 )
 def test_name_that_could_be_misread_is_refused(tmp_path: Path, name: str) -> None:
     quoted = name.replace("$", "\\$")
-    with pytest.raises(OpsError, match="can not be a machine's name") as error:
+    with pytest.raises(OpsError, match="is not a valid name of a machine") as error:
         evaluate(network(*write(tmp_path, n=f'{{ "{quoted}".networking.hostName = "x"; }}')))
     assert str(error.value.next_step).startswith("Use letters")
 
