@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -68,6 +69,7 @@ class ActionModule(OpsAction):
         self._show(run, needs)
         hosts = [host for host, one in needs.items() if one]
         return {
+            "made": time.time(),
             "machines": {host: {**asdict(one), "does": one.summary()} for host, one in needs.items()},
             "rollout": hosts,
             # Even a play that ends at once needs a host.
@@ -94,7 +96,7 @@ class ActionModule(OpsAction):
             for name, hosts in told.items():
                 if hosts:
                     display.show(f"{name.replace('_', ' ')}: {', '.join(hosts)}")
-        return {"ends": ending.ends, **told}
+        return {"made": rollout.time_of_plan(run), "ends": ending.ends, **told}
 
     def _outcome(self, run: Run) -> dict[str, Any]:
         told = rollout.outcomes(run)

@@ -73,6 +73,11 @@ machines:
       reboot: [kernel]
       reasons: []
       does: copy, switch, reboot (kernel)
+made:
+  description: When the plan was made, in seconds since 1970. It tells the plans of a playbook that deploys twice apart.
+  returned: for the stages decide and batch
+  type: float
+  sample: 1790000000.5
 rollout:
   description: The hosts on which the deploy does anything.
   returned: for the stage decide

@@ -50,6 +50,9 @@ _GUARD = Path(protocol.__file__).parents[1] / "network" / "boot-guard.nix"
 _OPTIONS: Any = NIXOS_ACTIVATE["argument_spec"]
 _DEFAULTS = {name: option.get("default") for name, option in _OPTIONS.items()}
 
+# An activation that has not ended after so many seconds never does.
+_OVERDUE = 240.0
+
 # Forked, so that a controller that is killed costs no start of Python.
 _PROCESSES = multiprocessing.get_context("fork")
 
@@ -158,7 +161,7 @@ class Running:
             os.killpg(self.pid, signal.SIGKILL)
         self._process.join()
 
-    def finish(self, seconds: float = 120) -> Ran:
+    def finish(self, seconds: float = _OVERDUE) -> Ran:
         """Wait for its end."""
         deadline = time.monotonic() + seconds
         while self._answers.poll(max(0.0, deadline - time.monotonic())):
@@ -189,6 +192,7 @@ class Controller:
     ) -> None:
         self.target = target
         self._become = become
+        self._deadline = float("inf")
         # A socket's path has little room.
         self._sockets = Path(tempfile.mkdtemp(prefix="nix-ops-ssh-"))
         self._options = (f"ConnectTimeout={connect_timeout}", *options)
@@ -232,6 +236,7 @@ class Controller:
             said.append(line)
             on_line(line)
 
+        self._deadline = time.monotonic() + _OVERDUE
         unknown = options.keys() - {*_DEFAULTS, "environment"}
         assert not unknown, unknown
         chosen = {**_DEFAULTS, **options}
@@ -260,6 +265,8 @@ class Controller:
             return Ran(failure.activation, str(failure), tuple(said))
         except (OpsError, ConnectionLost) as failure:
             return Ran(None, str(failure), tuple(said))
+        finally:
+            self._deadline = float("inf")
         return Ran(done, None, tuple(said))
 
     def start(self, toplevel: str, **options: Any) -> Running:
@@ -285,6 +292,7 @@ class Controller:
     def _execute(
         self, command: str, stdin: bytes, within: float | None, sharing: tuple[str, ...] | None = None
     ) -> Completed:
+        assert time.monotonic() < self._deadline, f"the activation has not ended in {_OVERDUE:.0f} s"
         line = f"sudo -n -- {command}" if self._become else command
         argv = self._ssh(sharing or self._shared(), "--", line)
         late = threading.Timer(within, self._drop) if within else None

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+
 from integration.conftest import MachineFactory
 from integration.networks import ACTIVATE, CHECK, COPY, OUTCOME, PLAN, Network, standing, toplevels
 from integration.project import Project
@@ -41,3 +43,21 @@ def test_a_machine_that_needs_nothing_costs_no_task(machine: MachineFactory, pro
     wrong = network.deploy("-e", "deploy_acton=boot", "-e", "deploy_reboot=sometimes")
     assert "deploy_acton is not a variable of a deploy; did you mean deploy_action?" in wrong.of(CHECK)["msg"]
     assert "deploy_reboot is sometimes, and has to be one of never, when_needed, always." in wrong.of(CHECK)["msg"]
+
+
+def test_a_playbook_that_deploys_twice(machine: MachineFactory, project: Project) -> None:
+    machines = {name: machine(name) for name in ("alpha", "beta")}
+    network = Network(project, *machines.values())
+    plays = [
+        {"import_playbook": "nix.ops.deploy", "vars": {"deploy_machines": "alpha", "deploy_action": "boot"}},
+        {"import_playbook": "nix.ops.deploy", "vars": {"deploy_machines": ["beta", "alpha"]}},
+    ]
+    project.write("site.yml", json.dumps(plays))
+    done = network.deployed(playbook="site.yml")
+    assert [(one.host, one.result["action"]) for one in done.results if one.task == ACTIVATE] == [
+        ("alpha", "boot"),
+        ("alpha", "switch"),
+        ("beta", "switch"),
+    ]
+    new = toplevels(network.deployed())
+    assert {name: standing(one) for name, one in machines.items()} == {name: (new[name],) * 3 for name in machines}

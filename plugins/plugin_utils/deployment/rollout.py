@@ -180,8 +180,9 @@ def end_batch(run: Run) -> Ending:
 
 def outcomes(run: Run) -> dict[str, str]:
     """Return the outcome of each host as one line."""
-    planned = _planned(run)
-    ended = next((end for host in run.hosts if (end := run.result(host, _ENDED)).get("ends")), {})
+    planned, made = _planned(run), time_of_plan(run)
+    endings = [run.result(host, _ENDED) for host in run.hosts]
+    ended = next((one for one in endings if one.get("ends") and one.get("made") == made), {})
     told = {}
     for host in run.hosts:
         if host not in planned:
@@ -226,15 +227,22 @@ def _need(run: Run, host: str, toplevel: str) -> Need:
     return plan.need(wish, Found(standing, bool(found.get("activating")), parts, known, bool(found.get("recorded"))))
 
 
+def time_of_plan(run: Run) -> float:
+    """Return when the plan was made, in seconds since 1970; 0 if there is none."""
+    return float(_newest_plan(run).get("made", 0))
+
+
+def _newest_plan(run: Run) -> Mapping[str, Any]:
+    # A playbook may deploy several times: hosts that were lost since have an older plan.
+    return max((run.result(host, _PLANNED) for host in run.hosts), key=lambda one: float(one.get("made", 0)))
+
+
 def _planned(run: Run) -> dict[str, Need]:
     """Return the plan that was made, by host."""
-    for host in run.hosts:
-        if machines := run.result(host, _PLANNED).get("machines"):
-            return {
-                name: Need(one["toplevel"], one["copy"], one["action"], tuple(one["reboot"]), tuple(one["reasons"]))
-                for name, one in machines.items()
-            }
-    return {}
+    return {
+        name: Need(one["toplevel"], one["copy"], one["action"], tuple(one["reboot"]), tuple(one["reasons"]))
+        for name, one in _newest_plan(run).get("machines", {}).items()
+    }
 
 
 def _has_failed(run: Run, host: str) -> bool:

@@ -115,9 +115,10 @@ def test_each_machine_has_an_outcome() -> None:
     plan = {"a": {"toplevel": NEW, "copy": True, "action": "switch", "reboot": [], "reasons": []}}
     plan |= {"b": plan["a"], "c": {**plan["a"], "copy": False, "action": None}}
     hosts = {
-        "a": machine("a", rollout_plan={"machines": plan}, activate_result=done),
+        "a": machine("a", rollout_plan={"made": 2.0, "machines": plan}, activate_result=done),
         "b": machine("b", copy_result={"failed": True}, activate_result={"skipped": True}),
-        "c": machine("c"),
+        # It was lost in this deploy, and has the plan of the one before.
+        "c": machine("c", rollout_plan={"made": 1.0, "machines": {}}),
         "d": machine("d", prepare_result={"msg": "d: the machine can't be reached"}),
     }
     assert rollout.outcomes(run(hosts, lost=("d",))) == {
