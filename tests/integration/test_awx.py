@@ -110,7 +110,7 @@ def test_surveys_ask_what_playbooks_read(definitions):
         "deploy_rollback": activate["rollback"]["choices"],
     }
     for template in definitions["controller_templates"]:
-        read = (PLAYBOOKS / template["playbook"]).read_text()
+        read = _text_of(PLAYBOOKS / template["playbook"])
         for question in template.get("survey_spec", {}).get("spec", []):
             assert question["variable"] in read
             if question["type"] == "multiplechoice":
@@ -119,6 +119,13 @@ def test_surveys_ask_what_playbooks_read(definitions):
                 assert question["choices"] == choices[question["variable"]]
         for variable in template.get("extra_vars", {}):
             assert variable in read
+
+
+def _text_of(playbook: Path) -> str:
+    """Return the text of a playbook and of the files with variables that its plays name."""
+    plays = yaml.safe_load(playbook.read_text())
+    files = dict.fromkeys(file for play in plays for file in play.get("vars_files", ()))
+    return "".join(path.read_text() for path in (playbook, *(PLAYBOOKS / file for file in files)))
 
 
 def test_what_turns_the_drift_job_red(definitions):
