@@ -86,7 +86,7 @@ def test_preview_deploy_info_and_drift(machine: MachineFactory, image: Image, tm
     with untouched(target):
         other = awx.run("deploy", previewed=preview)
     assert other.exit_code == 2
-    assert "This is not what was previewed: /nix/store/" in other.output
+    assert "this is not what was previewed: /nix/store/" in other.output
     network.define()
     assert awx.run("deploy", previewed=preview).exit_code == 0
 
