@@ -105,7 +105,7 @@ class HostTransport:
         :param sudoable: whether become counts; without it scripts run as the connection's own user.
         """
         # The connection has to lead to the first address before a command is run.
-        _ = self.addresses
+        _addresses = self.addresses
         execute = partial(self._execute, sudoable=sudoable)
         return Machine(self.name, execute, self.environment if environment is None else environment)
 

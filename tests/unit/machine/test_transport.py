@@ -86,8 +86,9 @@ class Action:
         options = self._connection.options
         self.seen.append((options["host"], options["port"], command, sudoable))
         answer = self.answers.pop(0) if self.answers else {}
-        if isinstance(answer, Exception):
-            raise answer
+        failure = answer if isinstance(answer, Exception) else None
+        if failure is not None:
+            raise failure
         return {"rc": 0, "stdout": "nix.ops answers\n", "stderr": "", **answer}
 
     @property
