@@ -166,7 +166,7 @@ def test_a_slice_without_a_machine_of_the_group_is_no_failure(
         assert awx.run("deploy", slices=(2, 2)).exit_code == 0
         wrong = awx.run("deploy", {"deploy_machines": "deployment_exmaple"})
     assert wrong.exit_code == 2
-    assert "deployment_exmaple (deploy_machines) is no machine and no group" in wrong.output
+    assert "deployment_exmaple: not a machine and not a group of the inventory (deploy_machines)" in wrong.output
     assert "deployment_example, nixos" in wrong.output
 
 

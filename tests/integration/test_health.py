@@ -160,7 +160,7 @@ def test_a_machine_that_is_not_well_goes_back(
     assert ran.activation is not None and ran.activation.unhealthy
     assert ran.activation.exit_code == 0
     assert FAILED in ran.undone
-    assert says in ran.failed or (what == "a check flaps" and "only, not 2" in ran.failed)
+    assert says in ran.failed or (what == "a check flaps" and "in a row, not 2" in ran.failed)
     after = is_as_before(target, before)
     target.run("rm -f /run/flap")
     tell(f"health: {what}", before, after, says=f"target: {ran.failed.partition(': ')[2].partition(':')[0]}")

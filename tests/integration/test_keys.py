@@ -305,6 +305,7 @@ def test_an_agent_is_enough(machine: MachineFactory, project: Project, awx: bool
     if awx:
         # A job with a machine credential has its key in an agent, and nothing needs to be set.
         project.environment["AWX_PRIVATE_DATA_DIR"] = str(project.directory / "job")
+        project.environment["ANSIBLE_CACHE_PLUGIN_CONNECTION"] = str(project.directory / "kept-facts")
     words = () if awx else ("-e", "deploy_provision=false")
     with agent(project, target):
         network.deployed(*words)

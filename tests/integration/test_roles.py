@@ -66,7 +66,7 @@ def test_one_machine_after_the_other_in_a_linear_play(two: list[Machine], projec
     network = Network(project, *two)
     with untouched(*two):
         assert play(network, "--check", "--diff", serial=1).changed
-    assert not (project.directory / "state").exists(), "no key is made"
+    assert not (project.directory / "state/nix.ops/keys").exists(), "no key is made"
     assert not [*project.facts.glob("*")]
 
     outcome = played(network, serial=1)

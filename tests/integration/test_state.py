@@ -162,7 +162,7 @@ def test_a_cache_that_forgets_is_refused_before_anything_is_touched(target: Mach
             assert "fact_caching_timeout = 0" in message
             # To look at what would be done needs no state.
             assert network.deploy("--check").exit_code == 0
-    assert not (project.directory / "state").exists()
+    assert not (project.directory / "state/nix.ops/keys").exists()
     project.configure(ssh_config)
     network.deployed()
 
@@ -216,7 +216,7 @@ def test_check_mode_writes_no_state(target: Machine, project: Project) -> None:
         preview = network.deployed("--check", "--diff")
     assert "setting state version to 24.05" in preview.output
     assert not list(project.facts.glob("*"))
-    assert not (project.directory / "state").exists()
+    assert not (project.directory / "state/nix.ops/keys").exists()
     assert target.run(["test", "-e", "/nix/var/nix/nix-ops"], check=False).returncode == 1
 
 
@@ -557,13 +557,13 @@ def test_a_machine_without_a_key_of_the_deployment(target: Machine, project: Pro
     without = network.deployed()
     assert "generating" not in without.output
     assert without.of(INFO)["inputs"] == {"state_version": "24.05", "ssh_public_key": None}
-    assert not (project.directory / "state").exists()
+    assert not (project.directory / "state/nix.ops/keys").exists()
 
     # The private half would be gone with the job.
     network.define()
     job = network.deployed("-e", "awx_job_id=7")
     assert "generating no SSH key pair: " in job.output
-    assert not (project.directory / "state").exists()
+    assert not (project.directory / "state/nix.ops/keys").exists()
     assert not network.deployed("-e", "awx_job_id=8").changed
 
     # Someone makes it at home, the job goes on with its public half.

@@ -88,7 +88,7 @@ def test_environment_reaches_nix(target, project, salt):
     assert f"{salt}-and-more" in Path(output).read_text()
     assert outcome.statuses("Build here with it") == {"target": "failed"}
     assert outcome.statuses("Build there with it") == {"target": "failed"}
-    assert "is no name of an environment variable" in outcome.of("Ask with it")["msg"]
+    assert "is not a valid name of an environment variable" in outcome.of("Ask with it")["msg"]
 
 
 @pytest.mark.both_pairs

@@ -95,10 +95,8 @@ def check(run: Run, pattern: Sequence[str], matching: Sequence[str]) -> list[str
     """
     groups: Mapping[str, list[str]] = run.variables["groups"]
     known = groups["all"]
-    if not any("nix_network" in run.of(host) for host in known):
-        raise _no_network()
     if missing := settings.unmatched(pattern, known, groups):
-        raise _no_machine(missing, groups)
+        raise _no_machine(missing, groups) if any("nix_network" in run.of(host) for host in known) else _no_network()
     hosts = set(run.hosts)
     machines = [host for host in matching if host in hosts]
     strangers = [host for host in machines if "nix_network" not in run.of(host)]
