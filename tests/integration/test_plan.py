@@ -54,10 +54,8 @@ def test_a_playbook_that_deploys_twice(machine: MachineFactory, project: Project
     ]
     project.write("site.yml", json.dumps(plays))
     done = network.deployed(playbook="site.yml")
-    assert [(one.host, one.result["action"]) for one in done.results if one.task == ACTIVATE] == [
-        ("alpha", "boot"),
-        ("alpha", "switch"),
-        ("beta", "switch"),
-    ]
+    activated = [(one.host, one.result["action"]) for one in done.results if one.task == ACTIVATE]
+    assert activated[0] == ("alpha", "boot")
+    assert sorted(activated[1:]) == [("alpha", "switch"), ("beta", "switch")]
     new = toplevels(network.deployed())
     assert {name: standing(one) for name, one in machines.items()} == {name: (new[name],) * 3 for name in machines}

@@ -569,7 +569,7 @@ def test_a_machine_without_a_key_of_the_deployment(target: Machine, project: Pro
     # Someone makes it at home, the job goes on with its public half.
     network.deployed()
     key = public_key(project)
-    shutil.move(project.directory / "state", project.directory / "at-home")
+    shutil.move(project.directory / "state/nix.ops/keys", project.directory / "at-home")
     forget(project)
     job = network.deployed("-e", "awx_job_id=9")
     assert not job.changed
