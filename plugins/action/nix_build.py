@@ -94,7 +94,7 @@ class ActionModule(OpsAction):
             if links:
                 links.make_directory()
             built = build.realise_here(drv_paths, options=how, roots=roots, on_line=wanted.say)
-            # Each job of AWX makes links anew, since they are lost with the job: that is no change.
+            # A job of AWX loses its links when it ends. Making them again does not count as a change.
             relinked = awx.job_directory() is None and links is not None and before != links.targets()
             if links:
                 links.remove_old()

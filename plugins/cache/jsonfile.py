@@ -109,7 +109,7 @@ class CacheModule(BaseCacheModule):
     def get(self, key: str) -> dict[str, Any]:
         """Return a host's document. It is read once in a run.
 
-        :raises KeyError: if there is none.
+        :raises KeyError: if the host has no document.
         """
         if key not in self._known:
             found = self._stored(key)
@@ -162,7 +162,7 @@ class CacheModule(BaseCacheModule):
         return first, second
 
     def _stored(self, key: str) -> dict[str, Any] | None:
-        """Return the newer document of a host; None if there is none."""
+        """Return the newer document of a host; None if the host has no document."""
         timeout = self.get_option("_timeout")
         found = []
         for path in self._paths(key):

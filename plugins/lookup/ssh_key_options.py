@@ -41,7 +41,7 @@ ansible_ssh_common_args: "{{ lookup('nix.ops.ssh_key_options', inventory_dir ~ '
 
 RETURN = r"""
 _raw:
-  description: The options for each key, quoted for a shell; an empty text if there are none.
+  description: The options for each key, quoted for a shell; an empty text for a key that needs no options.
   type: list
   elements: str
   sample: ['-o ''IdentityFile="/proc/4711/fd/9"''']

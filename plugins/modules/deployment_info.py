@@ -155,7 +155,7 @@ deployments:
           type: str
           sample: /nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05
         wanted:
-          description: The toplevel that its network wants; V(null) if there is none.
+          description: The machine's toplevel in its network. V(null) if it has left the network or does not evaluate.
           type: str
           sample: /nix/store/7m1k4yd0l7dpf3l1w1ssn0b1bpkmnkhl-nixos-system-target-24.05
         generation:

@@ -39,7 +39,7 @@ options:
     type: path
   provision:
     description:
-      - Whether to make the key pair if there is no private key yet and no public key is remembered.
+      - Whether to make a key pair for a machine whose private key is missing and whose public key is not remembered.
       - It is not made in check mode, nor if the private key would be lost with the run, as in a job of AWX.
     type: bool
     default: true

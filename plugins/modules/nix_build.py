@@ -78,8 +78,8 @@ options:
         C($XDG_STATE_HOME/nix.ops/toplevels/UUID), and C(~/.local/state/nix.ops/toplevels/UUID) if that variable is not
         set. On another host there is no default.
       - With several derivations, the links are numbered from the second on.
-      - In a job of AWX a link on the controller is no change, since it is gone at the end of the job. There the default
-        is C(.nix-ops/toplevels/NAME) beside the network.
+      - In a job of AWX a link on the controller does not count as a change, since the job loses it when it ends. There
+        the default is C(.nix-ops/toplevels/NAME) beside the network.
     type: path
   dry_run:
     description: Only return what would be built and fetched.

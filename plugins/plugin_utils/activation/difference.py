@@ -99,7 +99,7 @@ def reboot_parts(booted: Mapping[str, str], toplevel: str) -> tuple[str, ...]:
 
 
 def reboot(booted: Mapping[str, str], toplevel: str) -> tuple[str, ...]:
-    """Return a line that names the parts that need a reboot; nothing if there are none."""
+    """Return a line that names the parts that need a reboot; nothing if no part needs one."""
     parts = reboot_parts(booted, toplevel)
     return (f"a reboot will be needed for: {', '.join(parts)}",) if parts else ()
 

@@ -47,7 +47,7 @@ class KeyOptions:
     """Which SSH key a machine has.
 
     :param path: the private key on the controller; None if the machine has no key of the deployment.
-    :param may_generate: whether to make a key pair if there is none.
+    :param may_generate: whether to make a missing key pair.
     :param variables: the variables of the task, which tell a job of AWX.
     """
 

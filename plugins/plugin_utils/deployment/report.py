@@ -39,7 +39,7 @@ class Machine:
 
     :param status: None if its system does not evaluate.
     :param running: the toplevel that it runs; None if it was not asked or did not answer.
-    :param wanted: the toplevel that the network gives it; None if there is none.
+    :param wanted: the toplevel that the network gives it; None if it has left the network or does not evaluate.
     :param last: its latest activation.
     :param reachable: None if it was not asked, or failed for another reason.
     :param problem: the error if it was asked and failed.

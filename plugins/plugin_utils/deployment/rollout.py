@@ -226,7 +226,7 @@ def _need(run: Run, host: str, toplevel: str) -> Need:
 
 
 def time_of_plan(run: Run) -> float:
-    """Return when the plan was made, in seconds since 1970; 0 if there is none."""
+    """Return when the plan was made, in seconds since 1970; 0 before a plan was made."""
     return float(_newest_plan(run).get("made", 0))
 
 

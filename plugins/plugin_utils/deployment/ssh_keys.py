@@ -66,7 +66,7 @@ def comment(machine: str, deployment: str) -> str:
 
 
 def generate(path: str, comment: str) -> str:
-    """Make a key pair if there is none, and return its public key.
+    """Make a key pair if it is missing, and return its public key.
 
     Several runs at once make one pair, and all return the same key.
 
@@ -212,7 +212,7 @@ def _make(private: str, comment: str) -> None:
 
 
 def _begin(path: str) -> bytes | None:
-    """Return the first bytes of a private key; None if there is none.
+    """Return the first bytes of a private key; None if the file is missing.
 
     :raises OpsError: if ssh would refuse the key.
     """

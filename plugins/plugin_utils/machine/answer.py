@@ -53,7 +53,7 @@ class Answer:
     """The answer of a script.
 
     :param values: the values of each key, in their order.
-    :param block: the block after the lines; empty if there is none.
+    :param block: the block after the lines; empty if the answer has no block.
     """
 
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

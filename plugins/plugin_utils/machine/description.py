@@ -84,7 +84,7 @@ class Standing:
     :param failed_units: the units in the state ``failed``.
     :param boot_id: the id of this boot.
     :param reboot_parts: the parts of the booted system that differ from the profile's and that only a reboot replaces.
-    :param trial: the toplevel that stays only if its first boot is acknowledged; None if there is none.
+    :param trial: the toplevel that stays only if its first boot is acknowledged; None if no boot waits for that.
     """
 
     running: str | None

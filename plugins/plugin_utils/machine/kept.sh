@@ -7,7 +7,7 @@ runs() { # TOPLEVEL
     [ "$(readlink -f /run/current-system)" = "$1" ]
 }
 
-# Set revision and record_file to the newest revision of a record and its file; both are empty if there is none.
+# Set revision and record_file to the newest revision of a record and its file; both are empty if the record is missing.
 find_record() { # UUID
     revision='' record_file=''
     for file in "$nix_ops_records/$1"/*.json "$nix_ops_old_records/$1"/*.json; do
@@ -52,8 +52,8 @@ finish_boot() {
     rm -f "$nix_ops_boot_unfinished" "$nix_ops_old_boot_unfinished"
 }
 
-# Set trial_file and trial_toplevel to the trial of the system that runs, or else to any other; both are empty if there
-# is none.
+# Set trial_file and trial_toplevel to the trial of the system that runs, or else to any other; both are empty without
+# a trial.
 find_trial() {
     trial_file='' trial_toplevel=''
     for file in "$nix_ops_trial" "$nix_ops_old_trial"; do

@@ -136,7 +136,7 @@ def reads(
 
 
 def load(name: str) -> tuple[dict[str, Any], Reads] | None:
-    """Return the answer that is kept for a key, and its reads, unchecked; None if there is none."""
+    """Return the answer that is kept for a key, and its reads, unchecked; None if nothing is kept."""
     try:
         kept = json.loads((_directory("evaluations") / name).read_text(encoding="utf-8"))
         return kept["answer"], Reads(tuple((kind, subject, was) for kind, subject, was in kept["reads"]), True)
@@ -153,7 +153,7 @@ def load_inputs(network: Any) -> dict[str, dict[str, Any]] | None:
     """Return the inputs with which a network's machines were last evaluated.
 
     :param network: JSON values that identify the network.
-    :returns: the inputs of each machine, unchecked; None if there are none.
+    :returns: the inputs of each machine, unchecked; None if nothing is kept.
     """
     try:
         kept = json.loads((_directory("inputs") / _inputs_name(network)).read_text(encoding="utf-8"))
@@ -253,7 +253,7 @@ class _SearchPath:
         return [entry.split("=", 1)[-1] for entry in self._entries]
 
     def find(self, name: str) -> str | None:
-        """Return the path that a name resolves to; None if there is none."""
+        """Return the path that a name resolves to; None if no entry has the name."""
         for entry in self._entries:
             prefix, _equals, path = entry.rpartition("=")
             if prefix and name != prefix and not name.startswith(prefix + "/"):
