@@ -5,21 +5,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import shutil
-import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.plugin_utils import nix
-from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.network import bounded, evaluator, flakes, settings
 from ansible_collections.nix.ops.plugins.plugin_utils.network import cache as disk
+from ansible_collections.nix.ops.plugins.plugin_utils.network.bounds import Bounds, bounds_of
+from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluator import Asked, NixFailure
+from ansible_collections.nix.ops.plugins.plugin_utils.network.fingerprint import Reads
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import (
     PUBLIC_KEY,
     STATE_VERSION,
@@ -34,9 +32,6 @@ from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 
 # Up to this many machines, one evaluation returns definitions and derivations.
 EAGER = 10
-
-_NIX = os.path.dirname(__file__)
-_EVALUATING = re.compile(r"^evaluating file '(.*)'$")
 
 
 def evaluate(
@@ -66,7 +61,7 @@ def evaluate(
 
     try:
         return _ask(network, None, EAGER if systems else 0, remembered or {}, env or {}, once, remember)
-    except _NixFailure:
+    except NixFailure:
         if not systems:
             raise
         return _ask(network, None, 0, remembered or {}, env or {}, once, remember)
@@ -149,29 +144,17 @@ def instantiate_expression(
         "attribute": list(expression.attribute),
         "arguments": dict(expression.arguments),
     }
-    code = [] if expression.expression is None else ["--arg", "expression", expression.expression]
-    asked = _nix(
+    asked = evaluator.ask(
         "expression.nix",
         given,
-        [*code, *_search_path(expression.nix_path)],
+        nix_path=expression.nix_path,
+        arguments=[] if expression.expression is None else ["--arg", "expression", expression.expression],
         flakes=expression.flake is not None,
-        env=_environment(expression.options, env or {}),
+        env=_with_options(expression.options, env or {}),
         on_line=on_line,
         cwd=cwd,
     )
     return tuple(Derivation(found["drv"], found["out"]) for found in asked.answer)
-
-
-class _NixFailure(OpsError):
-    """Nix failed to evaluate."""
-
-
-@dataclass(frozen=True)
-class _Asked:
-    answer: Any
-    messages: tuple[str, ...]
-    files: tuple[str, ...]
-    started: float
 
 
 @dataclass(frozen=True)
@@ -197,35 +180,37 @@ class _Question:
             "eager": self.eager,
         }
 
+    def settings(self) -> dict[str, str]:
+        """Return Nix's variables in addition to those of the process."""
+        return _with_options(self.network.options, self.env)
+
+    def environment(self) -> dict[str, str]:
+        """Return all variables of the evaluation."""
+        return {**os.environ, **self.settings()}
+
     def key(self) -> str:
-        settings = [*self.network.nix_path, sorted(self.network.options.items())]
-        return disk.key([self.inputs(), settings], self.env, _NIX)
+        return disk.key([self.inputs(), list(self.network.nix_path)], self.environment(), evaluator.NIX)
 
 
 # Evaluations of this process and of the processes it was forked from, with what they read.
-_answers: dict[str, tuple[Evaluation, disk.Reads]] = {}
+_answers: dict[str, tuple[Evaluation, Reads]] = {}
 
 
 def _recall(question: _Question) -> Evaluation | None:
     key = question.key()
+    environment = question.environment()
     if key in _answers:
         evaluation, reads = _answers[key]
-        if reads.hold(question.env):
+        if reads.hold(environment):
             return evaluation
         del _answers[key]
-        return None
-    if question.network.flake is not None:
-        return None
     kept = disk.load(key)
-    if kept is None:
+    if kept is None or kept.answer is None or kept.reads is None or not kept.is_answer(environment):
         return None
-    answer, reads = kept
-    if not reads.hold(question.env):
-        return None
-    evaluation = evaluation_of(answer["answer"], tuple(answer["messages"]))
+    evaluation = evaluation_of(kept.answer, kept.messages)
     if not all(Path(derivation.drv_path).exists() for derivation in evaluation.derivations.values()):
         return None
-    _answers[key] = (evaluation, reads)
+    _answers[key] = (evaluation, kept.reads)
     return evaluation
 
 
@@ -239,95 +224,65 @@ def _ask(
     remember: bool,
 ) -> Evaluation:
     question = _Question(network, names, eager, remembered, env)
+    shown: set[str] = set()
+
+    def show(line: str) -> None:
+        # Another attempt says the same again.
+        if on_line is not None and line not in shown:
+            on_line(line)
+        shown.add(line)
+
     recalled = _recall(question) if remember else None
     if recalled is not None:
         for line in recalled.messages:
-            if on_line is not None:
-                on_line(line)
+            show(line)
         return recalled
-    asked = _nix(
-        "evaluation.nix",
-        question.inputs(),
-        _search_path(network.nix_path),
-        flakes=network.flake is not None,
-        env=_environment(network.options, env),
-        on_line=on_line,
-        verbose=network.flake is None,
-    )
-    evaluation = evaluation_of(asked.answer, asked.messages)
-    reads = disk.reads(asked.files, network.files, network.nix_path, env, started=asked.started, own=_NIX)
-    key = question.key()
-    _answers[key] = (evaluation, reads)
-    if remember and network.flake is None and reads.bounded:
-        disk.store(key, {"answer": asked.answer, "messages": list(asked.messages)}, reads)
+    evaluation, reads = _evaluate(question, show, remember)
+    _answers[question.key()] = (evaluation, reads)
     return evaluation
 
 
-def _nix(
-    file: str,
-    given: Mapping[str, Any],
-    arguments: Sequence[str],
-    *,
-    flakes: bool,
-    env: Mapping[str, str],
-    on_line: LineSink | None,
-    verbose: bool = False,
-    cwd: str | None = None,
-) -> _Asked:
-    messages: list[str] = []
-    files: list[str] = []
-    failing = False
+def _evaluate(question: _Question, show: LineSink, remember: bool) -> tuple[Evaluation, Reads]:
+    """Evaluate, and keep the result for later runs.
 
-    def hear(line: str) -> None:
-        nonlocal failing
-        if evaluating := _EVALUATING.match(line):
-            files.append(evaluating[1])
-            return
-        messages.append(line)
-        # The exception has the whole error, so it is not shown here as well.
-        failing = failing or line.startswith("error:")
-        if on_line is not None and not failing:
-            on_line(line)
+    :returns: the evaluation, and what it depends on within this run.
+    """
+    network, environment = question.network, question.environment()
+    identity, key = _identity(network), question.key()
 
-    started = time.time()
-    with _private_json(given) as inputs:
-        argv = ["nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode"]
-        if verbose:
-            # With -v Nix names the files that it evaluates.
-            argv.append("-v")
-        if flakes:
-            argv += ["--extra-experimental-features", "nix-command flakes"]
-        argv += [os.path.join(_NIX, file), "--argstr", "inputs", inputs, *arguments]
-        completed = nix.run(argv, env=env, cwd=cwd, on_stderr=hear)
-    if completed.exit_code != 0:
-        raise _NixFailure(
-            "the evaluation failed",
-            output="\n".join(messages),
-            state="no machine was touched",
-            next_step="Correct the error that Nix shows above.",
-            exit_code=completed.exit_code,
+    def ask(bounds: Bounds | None) -> Asked:
+        return evaluator.ask(
+            "evaluation.nix",
+            question.inputs(),
+            nix_path=network.nix_path,
+            flakes=network.flake is not None,
+            env=question.settings(),
+            on_line=show,
+            bounds=bounds,
         )
-    return _Asked(json.loads(completed.stdout), tuple(messages), tuple(files), started)
+
+    first = _first_bounds(question)
+    if first is None:
+        asked = ask(None)
+        reads = bounded.within_run(Bounds().allow(*network.files), environment)
+    else:
+        outcome = bounded.evaluate(ask, first | disk.load_bounds(identity), disk.load(key), environment)
+        asked, reads = outcome.asked, outcome.reads
+        if remember:
+            disk.store_bounds(identity, outcome.bounds)
+            disk.store(key, outcome.kept)
+    return evaluation_of(asked.answer, asked.messages), reads
 
 
-@contextmanager
-def _private_json(value: Mapping[str, Any]) -> Iterator[str]:
-    directory = tempfile.mkdtemp(prefix="nix.ops-")
-    try:
-        path = os.path.join(directory, "inputs.json")
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            json.dump(value, file)
-        yield path
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+def _first_bounds(question: _Question) -> Bounds | None:
+    """Return what a network certainly reads; None if it can't be known what else it does."""
+    network, environment = question.network, question.environment()
+    if not settings.are_common(environment):
+        return None
+    if network.flake is not None:
+        return flakes.bounds_of(network.flake, question.settings())
+    return bounds_of(network.files, settings.search_path(network.nix_path, environment))
 
 
-def _search_path(entries: Sequence[str]) -> list[str]:
-    for entry in entries:
-        if entry.startswith("-"):
-            raise OpsError(f"{entry!r} is not a valid entry of the Nix path", next_step="Correct 'nix_path'.")
-    return [word for entry in entries for word in ("-I", entry)]
-
-
-def _environment(options: Mapping[str, str], env: Mapping[str, str]) -> dict[str, str]:
+def _with_options(options: Mapping[str, str], env: Mapping[str, str]) -> dict[str, str]:
     return nix.with_settings(options, env, os.environ.get("NIX_CONFIG", ""))

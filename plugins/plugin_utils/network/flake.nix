@@ -9,15 +9,12 @@
   uuid,
   arguments,
   remembered,
+  loader,
   ...
 }:
 
 let
-  outputs =
-    if builtins ? getFlake then
-      builtins.getFlake flake
-    else
-      throw "this Nix is too old for flakes: Nix 2.4 or newer is needed";
+  outputs = loader.getFlake flake;
 
   configurations =
     if arguments != { } then

@@ -10,6 +10,7 @@
   name,
   uuid,
   remembered,
+  loader,
   ...
 }:
 
@@ -56,9 +57,11 @@ let
     in
     chosen.path or chosen;
 
-  lib = import (nixpkgs + "/lib");
+  importNixpkgs = loader.importFrom nixpkgs;
 
-  packages = import nixpkgs {
+  lib = importNixpkgs (nixpkgs + "/lib");
+
+  packages = importNixpkgs nixpkgs {
     inherit system;
     config = { };
     overlays = [ ];
@@ -95,7 +98,7 @@ let
 
   evaluated = machine: {
     name = machine;
-    value = import (nixpkgs + "/nixos/lib/eval-config.nix") {
+    value = importNixpkgs (nixpkgs + "/nixos/lib/eval-config.nix") {
       inherit system;
       modules = modulesOf machine ++ modulesOf "defaults" ++ [ (stuff machine) ];
     };

@@ -14,7 +14,7 @@ import pytest
 
 from ansible_collections.nix.ops.plugins.plugin_utils import nix, process
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.network import cache, evaluation
+from ansible_collections.nix.ops.plugins.plugin_utils.network import bounded, evaluation
 from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluation import (
     evaluate,
     instantiate,
@@ -26,11 +26,12 @@ from networks.support import NETWORKS, NIX_PATH, write
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / ".cache").mkdir()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
     monkeypatch.delenv("NIX_PATH", raising=False)
     monkeypatch.setattr(evaluation, "_answers", {})
     # The tests' files are older than their evaluation, if only by a moment.
-    monkeypatch.setattr(cache, "_TICK", 0)
+    monkeypatch.setattr(bounded, "_TICK", 0)
     yield
 
 
@@ -231,12 +232,14 @@ def test_state_version_is_a_remembered_one_or_nixpkgs_own_affair(tmp_path: Path)
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
-    """The commands that are run."""
+    """The evaluations that Nix answered."""
     seen: list[tuple[str, ...]] = []
 
     def spy(argv: list[str], **more: Any) -> process.Completed:
-        seen.append(tuple(argv))
-        return process.run(argv, **more)
+        completed = process.run(argv, **more)
+        if completed.exit_code == 0 and argv[0] == "nix-instantiate":
+            seen.append(tuple(argv))
+        return completed
 
     monkeypatch.setattr(nix, "run", spy)
     return seen
@@ -325,9 +328,9 @@ def test_argument_values_are_seen_by_nix_alone(tmp_path: Path, monkeypatch: pyte
     )
     answer = evaluate(network(*files, arguments={"secret": secret}))
     assert answer.definitions["machine"].owners == (str(len(secret)),)
-    kept = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
-    assert [stat.S_IMODE(path.stat().st_mode) for path in kept] == [0o600]
-    assert secret not in kept[0].read_text(encoding="utf-8")
+    kept = [path for path in (tmp_path / ".cache").rglob("*") if path.is_file()]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in kept} == {0o600}
+    assert not [path for path in kept if secret in path.read_text(encoding="utf-8")]
     with pytest.raises(OpsError) as error:
         evaluate(network(*files, arguments={"secret": secret, "other": secret}))
     assert secret not in str(error.value)

@@ -1,0 +1,158 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs Nix to evaluate one of our own Nix files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.nix.ops.plugins.plugin_utils import nix
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.network.bounds import Bounds, ways_to
+from ansible_collections.nix.ops.plugins.plugin_utils.network.settings import search_path
+from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
+
+NIX = os.path.dirname(__file__)
+_PLUGIN_UTILS = os.path.dirname(NIX)
+
+# A report of scope.nix.
+_REPORT = re.compile(r'trace: nix\.ops reads ([a-z]+) (".*")')
+
+# The scope reports fetches without a hash, so every place is allowed.
+_URIS = " ".join(
+    f"{scheme}:"
+    for scheme in (
+        *("http", "https", "file", "ssh", "git", "git+file", "git+http", "git+https", "git+ssh"),
+        *("hg+http", "hg+https", "hg+ssh", "hg+file", "path", "tarball+http", "tarball+https"),
+        *("github", "gitlab", "sourcehut"),
+    )
+)
+
+
+class NixFailure(OpsError):
+    """Nix failed to evaluate.
+
+    :ivar reports: what the scope had reported until then, as of :class:`Asked`.
+    """
+
+    reports: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What Nix answered.
+
+    :param answer: JSON values.
+    :param messages: Nix's warnings and traces.
+    :param reports: kind and subject of what scope.nix reported.
+    """
+
+    answer: Any
+    messages: tuple[str, ...]
+    reports: tuple[tuple[str, str], ...]
+
+
+def ask(
+    file: str,
+    given: Mapping[str, Any],
+    *,
+    nix_path: Sequence[str] = (),
+    arguments: Sequence[str] = (),
+    flakes: bool = False,
+    env: Mapping[str, str],
+    on_line: LineSink | None = None,
+    cwd: str | None = None,
+    bounds: Bounds | None = None,
+) -> Asked:
+    """Evaluate a Nix file of this directory.
+
+    :param given: JSON values for the file.
+    :param nix_path: search path entries that come before NIX_PATH.
+    :param arguments: further arguments of nix-instantiate.
+    :param env: variables in addition to the caller's own.
+    :param bounds: what Nix may read; None for everything.
+    :raises NixFailure: if it does not evaluate.
+    :raises OpsError: if an entry of the search path is not valid.
+    """
+    included = _include(nix_path)
+    messages: list[str] = []
+    reports: dict[tuple[str, str], None] = {}
+    failing = False
+
+    def hear(line: str) -> None:
+        nonlocal failing
+        if report := _REPORT.fullmatch(line):
+            reports[report[1], str(json.loads(report[2]))] = None
+            return
+        messages.append(line)
+        # The exception has the whole error, so it is not shown here as well.
+        failing = failing or line.startswith("error:")
+        if on_line is not None and not failing:
+            on_line(line)
+
+    with _private_json({**given, "bounds": _scope(bounds, nix_path, env)}) as inputs:
+        argv = ["nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode"]
+        if flakes:
+            argv += ["--extra-experimental-features", "nix-command flakes"]
+        argv += [os.path.join(NIX, file), "--argstr", "inputs", inputs, *arguments]
+        if bounds is None:
+            argv += included
+        else:
+            argv += _restricted([*ways_to(_PLUGIN_UTILS), os.path.dirname(inputs), *bounds.paths()])
+            env = {**env, "NIX_PATH": ""}
+        completed = nix.run(argv, env=env, cwd=cwd, on_stderr=hear)
+    if completed.exit_code != 0:
+        failure = NixFailure(
+            "the evaluation failed",
+            output="\n".join(messages),
+            state="no machine was touched",
+            next_step="Correct the error that Nix shows above.",
+            exit_code=completed.exit_code,
+        )
+        failure.reports = tuple(reports)
+        raise failure
+    return Asked(json.loads(completed.stdout), tuple(messages), tuple(reports))
+
+
+def _scope(bounds: Bounds | None, nix_path: Sequence[str], env: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return the arguments of scope.nix."""
+    if bounds is None:
+        return None
+    environment = {**os.environ, **env}
+    readable = {name: value for name, value in environment.items() if (name + value).isprintable()}
+    return {"roots": bounds.roots(), "search": search_path(nix_path, environment), "variables": readable}
+
+
+def _restricted(paths: Sequence[str]) -> list[str]:
+    # Without a prefix, Nix would take what is before a `=` in the path for one.
+    entries = [f"nix.ops-{count}={path}" for count, path in enumerate(paths)]
+    included = [word for entry in entries for word in ("-I", entry)]
+    return ["--option", "restrict-eval", "true", "--option", "allowed-uris", _URIS, *included]
+
+
+def _include(nix_path: Sequence[str]) -> list[str]:
+    for entry in nix_path:
+        if entry.startswith("-"):
+            raise OpsError(f"{entry!r} is not a valid entry of the Nix path", next_step="Correct 'nix_path'.")
+    return [word for entry in nix_path for word in ("-I", entry)]
+
+
+@contextmanager
+def _private_json(value: Mapping[str, Any]) -> Iterator[str]:
+    directory = os.path.realpath(tempfile.mkdtemp(prefix="nix.ops-"))
+    try:
+        path = os.path.join(directory, "inputs.json")
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            json.dump(value, file)
+        yield path
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,160 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fingerprints of files, directories and variables: as long as one is the same, its subject has not changed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+STORE = "/nix/store/"
+
+# A tree with more entries than this is too large to check every time.
+_ENTRIES = 200_000
+
+
+class TooLarge(Exception):
+    """A directory has too many entries for a fingerprint."""
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """A fingerprint, and when its subject last changed, in seconds since 1970."""
+
+    digest: str
+    changed: float = 0.0
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What an evaluation read, each with its fingerprint.
+
+    :param digests: kind of read (`tree`, `listing`, `file`, `link`, `absent`, `variable`), subject and digest.
+    :param changed: when a subject last changed, in seconds since 1970.
+    """
+
+    digests: tuple[tuple[str, str, str], ...]
+    changed: float = 0.0
+
+    def __add__(self, other: Reads) -> Reads:
+        return Reads(self.digests + other.digests, max(self.changed, other.changed))
+
+    def hold(self, environment: Mapping[str, str]) -> bool:
+        """Return whether nothing has changed since.
+
+        :param environment: all variables of the next evaluation.
+        """
+        try:
+            return all(take(kind, subject, environment).digest == digest for kind, subject, digest in self.digests)
+        except (OSError, TooLarge):
+            return False
+
+
+def take(kind: str, subject: str, environment: Mapping[str, str]) -> Fingerprint:
+    """Return the fingerprint of one read.
+
+    :raises OSError: if the subject can't be read.
+    :raises TooLarge: if the subject is a directory with too many entries.
+    """
+    if kind == "variable":
+        return Fingerprint(digest(environment.get(subject, "").encode(errors="surrogateescape")))
+    if kind == "absent":
+        return Fingerprint("present" if os.path.lexists(subject) else "absent")
+    if kind == "link":
+        return Fingerprint(os.path.realpath(subject))
+    if kind == "listing":
+        return listing(subject)
+    return tree(subject) if kind == "tree" else file(subject)
+
+
+def take_all(subjects: Iterable[tuple[str, str]], environment: Mapping[str, str]) -> Reads:
+    """Return the fingerprints of several reads, as :func:`take` does."""
+    taken = [(kind, subject, take(kind, subject, environment)) for kind, subject in subjects]
+    digests = tuple((kind, subject, one.digest) for kind, subject, one in taken)
+    return Reads(digests, max((one.changed for _, _, one in taken), default=0.0))
+
+
+def file(path: str) -> Fingerprint:
+    """Return the fingerprint of a file: its content and its real path, since imports are relative to that."""
+    real = os.path.realpath(path)
+    if real.startswith(STORE):
+        return Fingerprint(real)
+    try:
+        with open(path, "rb") as opened:
+            status = os.fstat(opened.fileno())
+            return Fingerprint(digest(real.encode(errors="surrogateescape"), opened.read()), status.st_ctime)
+    except (FileNotFoundError, NotADirectoryError):
+        return Fingerprint("absent")
+
+
+def tree(path: str) -> Fingerprint:
+    """Return the fingerprint of a directory: the metadata of all its files.
+
+    A file can't change without its ctime, which no program can set. A directory of the store never changes.
+    A checkout of nixpkgs is looked at once in a run.
+    """
+    real = os.path.realpath(path)
+    if real.startswith(STORE):
+        return Fingerprint(real)
+    return _checkout(path, real) if is_nixpkgs(path) else _walked(path, real)
+
+
+def listing(path: str) -> Fingerprint:
+    """Return the fingerprint of a directory's own entries: their names and types."""
+    with os.scandir(path) as entries:
+        found = sorted((entry.name, entry.is_dir(follow_symlinks=False), entry.is_symlink()) for entry in entries)
+    return Fingerprint(digest(repr((os.path.realpath(path), found)).encode(errors="surrogateescape")))
+
+
+def digest(*data: bytes) -> str:
+    """Return the digest of several byte strings."""
+    hashed = hashlib.sha256()
+    for part in data:
+        hashed.update(b"%d:" % len(part) + part)
+    return hashed.hexdigest()
+
+
+def is_nixpkgs(directory: str) -> bool:
+    """Return whether a directory is a checkout of nixpkgs."""
+    return Path(directory, "nixos/lib/eval-config.nix").exists()
+
+
+def has_at_most(directory: str, entries: int) -> bool:
+    """Return whether a directory has at most this many entries, with those of its directories."""
+    try:
+        return all(count < entries for count, _ in enumerate(_walk(directory)))
+    except OSError:
+        return False
+
+
+# An evaluation that began before a change is kept under the fingerprint from before, which can't come back.
+@cache
+def _checkout(path: str, real: str) -> Fingerprint:
+    return _walked(path, real)
+
+
+def _walked(path: str, real: str) -> Fingerprint:
+    top = os.stat(path)
+    hashed = hashlib.sha256(repr((real, top.st_dev, top.st_ino)).encode(errors="surrogateescape"))
+    changed = top.st_ctime
+    for count, (name, status) in enumerate(_walk(path)):
+        if count > _ENTRIES:
+            raise TooLarge(path)
+        changed = max(changed, status.st_ctime)
+        seen = (name, status.st_mode, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        hashed.update(repr((*seen, status.st_ctime_ns)).encode(errors="surrogateescape"))
+    return Fingerprint(hashed.hexdigest(), changed)
+
+
+def _walk(directory: str) -> Iterator[tuple[str, os.stat_result]]:
+    with os.scandir(directory) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        yield entry.path, entry.stat(follow_symlinks=False)
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(entry.path)

@@ -1,0 +1,76 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Finds the settings of Nix that its evaluations depend on: its configuration files and its search path."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_INCLUDE = re.compile(r"^\s*!?include\s+(\S+)", re.MULTILINE)
+
+# With these, the search path or what may be read is another than the one known here.
+_SPECIAL = re.compile(r"\b(nix-path|use-xdg-base-directories|restrict-eval|pure-eval|allowed-uris)\b")
+
+
+def setting_files(environment: Mapping[str, str]) -> list[str]:
+    """Return the configuration files of Nix, those they include too (nix.conf(5)).
+
+    :param environment: all variables of the command.
+    """
+    home = environment.get("HOME", "/root")
+    user = environment.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
+    places = [user, *environment.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":")]
+    given = environment.get("NIX_USER_CONF_FILES")
+    files = [
+        os.path.join(environment.get("NIX_CONF_DIR", "/etc/nix"), "nix.conf"),
+        *(given.split(":") if given else (os.path.join(place, "nix/nix.conf") for place in places)),
+    ]
+    for path in files:
+        for included in _INCLUDE.findall(_text(path)):
+            found = os.path.join(os.path.dirname(path), included)
+            if found not in files:
+                files.append(found)
+    return files
+
+
+def are_common(environment: Mapping[str, str]) -> bool:
+    """Return whether no setting changes the search path or what an evaluation may read.
+
+    :param environment: all variables of the command.
+    """
+    texts = [environment.get("NIX_CONFIG", ""), *map(_text, setting_files(environment))]
+    return not any(_SPECIAL.search(text) for text in texts)
+
+
+def search_path(nix_path: Sequence[str], environment: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return the search path for names between `<` and `>`, each entry with prefix and path.
+
+    :param nix_path: entries that come before NIX_PATH.
+    :param environment: all variables of the command.
+    """
+    return [_entry(entry) for entry in (*nix_path, *_split_nix_path(environment))]
+
+
+def _entry(entry: str) -> dict[str, str]:
+    prefix, equals, path = entry.partition("=")
+    return {"prefix": prefix if equals else "", "path": path if equals else entry}
+
+
+def _split_nix_path(environment: Mapping[str, str]) -> list[str]:
+    # Colons separate entries, except in a URL.
+    if "NIX_PATH" in environment:
+        return [entry for entry in re.split(r":(?!//)", environment["NIX_PATH"]) if entry]
+    root_channels = "/nix/var/nix/profiles/per-user/root/channels"
+    own_channels = os.path.join(environment.get("HOME", "/root"), ".nix-defexpr/channels")
+    return [own_channels, f"nixpkgs={root_channels}/nixpkgs", root_channels]
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
