@@ -358,3 +358,11 @@ def bring(controller: Controller, systems: Mapping[str, str]) -> None:
     """Bring systems to a machine past its network, and activate a settled one."""
     put(controller.target, *systems.values())
     settle(controller, systems)
+
+
+def provide(target: Machine, directory: Path, systems: Mapping[str, str | tuple[str, str]]) -> dict[str, str]:
+    """Build systems, bring them to a machine, and activate a settled one; :returns: as :func:`build_systems`."""
+    built = build_systems(directory, systems)
+    with controlled(target) as controller:
+        bring(controller, built)
+    return built

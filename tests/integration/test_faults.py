@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.engine import SETTLED, bring, build_systems, controlled, other, settle
+from integration.engine import SETTLED, controlled, other, provide, settle
 from integration.networks import ACTIVATE, COPY, INFO, Network
 from integration.outside import COPIED, left_over, stands, untouched
 from integration.project import BIN
@@ -214,10 +214,7 @@ def systems(target, tmp_path_factory):
         "the boot loader": BOOT_LOADER,
         "gate": GATE,
     }
-    built = build_systems(tmp_path_factory.mktemp("systems"), described)
-    with controlled(target) as controller:
-        bring(controller, built)
-    return built
+    return provide(target, tmp_path_factory.mktemp("systems"), described)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from fleet import Machine
 from integration.conftest import MachineFactory
-from integration.engine import SETTLED, Controller, bring, build_systems, controlled, settle
+from integration.engine import SETTLED, Controller, controlled, provide, settle
 from integration.faults import Tell
 from integration.networks import ACTIVATE, Network, standing
 from integration.outside import left_over, stands
@@ -48,10 +48,7 @@ def target(machine: MachineFactory) -> Machine:
 def systems(target: Machine, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """All systems by their names; a settled one runs."""
     described = {**dict.fromkeys(SETTLED, ""), "plain": "", "crashes": CRASHES, "web": WEB}
-    built = build_systems(tmp_path_factory.mktemp("systems"), described)
-    with controlled(target) as controller:
-        bring(controller, built)
-    return built
+    return provide(target, tmp_path_factory.mktemp("systems"), described)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 from fleet import Machine
 from integration.conftest import MachineFactory
-from integration.engine import SETTLED, Controller, bring, build_systems, controlled, other, settle
+from integration.engine import SETTLED, Controller, bring, controlled, other, provide, settle
 from integration.faults import Tell
 from integration.networks import ACTIVATE, Network, main_pids, standing
 from integration.outside import COPIED, left_over, stands
@@ -87,10 +87,7 @@ def systems(target: Machine, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         "no root": 'environment.etc."sudoers.d/zz".text = "deploy ALL=(ALL:ALL) !ALL\\n";',
         "stops everything": STOPS_EVERYTHING,
     }
-    built = build_systems(tmp_path_factory.mktemp("systems"), described)
-    with controlled(target) as controller:
-        bring(controller, built)
-    return built
+    return provide(target, tmp_path_factory.mktemp("systems"), described)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from integration.engine import SETTLED, bring, build_systems, controlled, settle
+from integration.engine import SETTLED, controlled, provide, settle
 from integration.networks import main_pids, standing
 from integration.tasks import (
     GATE,
@@ -150,10 +150,7 @@ def failing(machine):
 @pytest.fixture(scope="module")
 def systems(failing, tmp_path_factory):
     """All of its systems by their names; a settled one runs."""
-    built = build_systems(tmp_path_factory.mktemp("systems"), {**dict.fromkeys(SETTLED, ""), "bad": BAD})
-    with controlled(failing) as controller:
-        bring(controller, built)
-    return built
+    return provide(failing, tmp_path_factory.mktemp("systems"), {**dict.fromkeys(SETTLED, ""), "bad": BAD})
 
 
 @pytest.fixture

@@ -12,17 +12,7 @@ import pytest
 
 from fleet import Machine
 from integration.conftest import MachineFactory
-from integration.engine import (
-    SETTLED,
-    Controller,
-    Running,
-    bring,
-    build_systems,
-    controlled,
-    other,
-    settle,
-    wait_on,
-)
+from integration.engine import SETTLED, Controller, Running, controlled, other, provide, settle, wait_on
 from integration.faults import Tell
 from integration.outside import stands
 
@@ -65,10 +55,7 @@ def systems(target: Machine, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     """All systems by their names, or by the phase that they are held in; a settled one runs."""
     # What runs before a fault has a gate too, for its rollback.
     described = {phase: config for phase, (config, _check) in PHASES.items()}
-    built = build_systems(tmp_path_factory.mktemp("systems"), {**described, **dict.fromkeys(SETTLED, GATE)})
-    with controlled(target) as controller:
-        bring(controller, built)
-    return built
+    return provide(target, tmp_path_factory.mktemp("systems"), {**described, **dict.fromkeys(SETTLED, GATE)})
 
 
 @pytest.fixture

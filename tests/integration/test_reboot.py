@@ -13,7 +13,7 @@ import pytest
 
 from fleet import Machine
 from integration.conftest import MachineFactory
-from integration.engine import SETTLED, Controller, bring, build_systems, controlled, other, wait_on
+from integration.engine import SETTLED, Controller, controlled, other, provide, wait_on
 from integration.faults import Tell
 from integration.networks import ACTIVATE, PLAN, Network, standing
 from integration.outside import boots_of, left_over, processes_of, stands
@@ -78,10 +78,7 @@ def target(machine: MachineFactory) -> Machine:
 @pytest.fixture(scope="module")
 def systems(target: Machine, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """All systems by their names; a settled one runs."""
-    built = build_systems(tmp_path_factory.mktemp("systems"), SYSTEMS)
-    with controlled(target) as controller:
-        bring(controller, built)
-    return built
+    return provide(target, tmp_path_factory.mktemp("systems"), SYSTEMS)
 
 
 @pytest.fixture
