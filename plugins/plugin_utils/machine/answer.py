@@ -41,10 +41,6 @@ class Key:
 Schema = Mapping[str, Key]
 
 YES = re.compile("yes")
-NUMBER = re.compile(r"[0-9]{1,15}")
-# Printable ASCII.
-TEXT = re.compile(r"[ -~]*")
-WORD = re.compile(r"[!-~]+")
 STORE_PATHS = Key(STORE_PATH, most=1_000_000)
 
 
