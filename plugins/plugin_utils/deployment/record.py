@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, replace
 
 from ansible_collections.nix.ops.plugins.plugin_utils import nix
@@ -19,6 +20,9 @@ from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 
 # Give up after this many write conflicts.
 _ATTEMPTS = 10
+
+_EXIT_CODE = re.compile("-|[0-9]{1,3}")
+_TIME = re.compile("[0-9]{1,11}")
 
 _WRITTEN = {"written": Key(YES), "record": RECORD}
 
@@ -57,11 +61,11 @@ def read(line: str | None, uuid: str) -> Record | None:
 
 
 def read_last(line: str | None, uuid: str) -> Activated | None:
-    """Read how a machine's last activation ended; return None if it was of another deployment."""
+    """Read how a machine's last activation ended; return None if it was of another deployment or is not valid."""
     match (line or "").split(" "):
-        case [of, toplevel, action, code, when, back] if of == uuid and when.isdigit():
+        case [of, toplevel, action, code, when, back] if of == uuid and _EXIT_CODE.fullmatch(code):
             known = nix.STORE_PATH.fullmatch(toplevel) and action in states.ACTIONS
-            if known and (code.isdigit() or code == "-"):
+            if known and _TIME.fullmatch(when) and int(when) <= states.LATEST:
                 return Activated(toplevel, action, None, None if code == "-" else int(code), int(when), back != "no")
     return None
 

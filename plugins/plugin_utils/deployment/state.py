@@ -36,6 +36,9 @@ _WORD = re.compile(r"[A-Za-z0-9_.-]{1,255}")
 _ACTION = re.compile("|".join(ACTIONS))
 _LARGEST = 2**53
 
+# The latest valid time, in seconds since 1970 (the year 4147). Python has no dates after the year 9999.
+LATEST = 2**36
+
 
 class Status(StrEnum):
     """How a machine compares with its network."""
@@ -233,7 +236,7 @@ def _activated(value: Mapping[str, Any]) -> Activated:
         action=_text(value, "action", _ACTION),
         generation=_optional_number(value, "generation"),
         exit_code=_optional_number(value, "exit_code"),
-        time=_number(value, "time"),
+        time=_time(value),
         rolled_back=_flag(value, "rolled_back"),
     )
 
@@ -242,7 +245,7 @@ def _acknowledged(value: Mapping[str, Any]) -> Acknowledged:
     port = _number(value, "port")
     if not 0 < port < 65536:
         raise DamagedState("port is not a TCP port")
-    return Acknowledged(_text(value, "address", _HOST), port, _number(value, "time"))
+    return Acknowledged(_text(value, "address", _HOST), port, _time(value))
 
 
 def _mapping(value: object, what: str) -> Mapping[str, Any]:
@@ -278,6 +281,13 @@ def _number(value: Mapping[str, Any], key: str) -> int:
     if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < _LARGEST:
         raise DamagedState(f"{key} is not a number")
     return int(number)
+
+
+def _time(value: Mapping[str, Any]) -> int:
+    time = _number(value, "time")
+    if time > LATEST:
+        raise DamagedState("time is too far in the future")
+    return time
 
 
 def _flag(value: Mapping[str, Any], key: str) -> bool:

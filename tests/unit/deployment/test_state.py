@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
@@ -106,10 +107,12 @@ def test_a_newer_schema_is_refused_by_name():
         {"activations": [{**written()["activations"][0], "toplevel": "/etc/passwd"}]},
         {"activations": written()["activations"] * 30},
         {"activations": [{**written()["activations"][0], "rolled_back": "no"}]},
+        {"activations": [{**written()["activations"][0], "time": states.LATEST + 1}]},
         {"acknowledged": "target.example.org"},
         {"acknowledged": {"address": "-oProxyCommand=evil", "port": 22, "time": 1}},
         {"acknowledged": {"address": "target", "port": 70000, "time": 1}},
         {"acknowledged": {"address": "target", "port": "22", "time": 1}},
+        {"acknowledged": {"address": "target", "port": 22, "time": states.LATEST + 1}},
         {"members": ["a", 1]},
         {"members": ["a b"]},
         {"members": ["a"] * 501},
@@ -236,3 +239,49 @@ def test_a_damaged_record_has_a_revision_and_no_state(text):
 def test_a_record_of_a_newer_schema_is_refused():
     with pytest.raises(OpsError, match="newer"):
         records.read(f'7 {{"schema": {states.SCHEMA + 1}}}', UUID)
+
+
+def test_a_record_with_a_time_that_can_not_be_is_damaged():
+    document = written(replace(STATE, activations=(activation("a", time=states.LATEST + 1),)))
+    record = records.read(f"7 {json.dumps(document)}", UUID)
+    assert record == records.Record(7, None, "time is too far in the future")
+
+
+def test_the_latest_time_has_a_date():
+    assert datetime.fromtimestamp(states.LATEST).year == 4147
+    latest = replace(STATE, activations=(activation("a", time=states.LATEST),))
+    assert states.read(written(latest), UUID) == latest
+
+
+LAST = f"{UUID} {toplevel('a')} switch 4 1767225600 no"
+
+
+def test_the_last_activation_is_read_as_the_machine_printed_it():
+    assert records.read_last(LAST, UUID) == Activated(toplevel("a"), "switch", None, 4, 1767225600)
+    undone = Activated(toplevel("a"), "switch", None, None, 1767225600, rolled_back=True)
+    assert records.read_last(LAST.replace(" 4 ", " - ").replace(" no", " reboot"), UUID) == undone
+    latest = records.read_last(LAST.replace("1767225600", str(states.LATEST)), UUID)
+    assert latest is not None and latest.time == states.LATEST
+
+
+@pytest.mark.parametrize(
+    ("part", "wrong"),
+    [
+        (UUID, "-"),
+        (toplevel("a"), "/etc/passwd"),
+        ("switch", "dry-activate"),
+        (" 4 ", " 1000 "),
+        (" 4 ", " -1 "),
+        (" 4 ", " ² "),
+        (" 4 ", "  "),
+        ("1767225600", str(states.LATEST + 1)),
+        ("1767225600", "9" * 900),
+        ("1767225600", "-1"),
+        (" no", ""),
+        (" no", " no more"),
+    ],
+)
+def test_a_last_activation_that_is_not_valid_does_not_count(part, wrong):
+    assert part in LAST
+    assert records.read_last(LAST.replace(part, wrong), UUID) is None
+    assert records.read_last(None, UUID) is None
