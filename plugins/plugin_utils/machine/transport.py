@@ -104,9 +104,7 @@ class HostTransport:
         :param environment: variables for the scripts, instead of the task's.
         :param sudoable: whether become counts; without it scripts run as the connection's own user.
         """
-        # The connection has to lead to the first address before a command is run.
-        _addresses = self.addresses
-        execute = partial(self._execute, sudoable=sudoable)
+        execute = partial(self._execute, self.addresses, sudoable=sudoable)
         return Machine(self.name, execute, self.environment if environment is None else environment)
 
     @contextmanager
@@ -119,19 +117,21 @@ class HostTransport:
         """From here on, do not run a lost command again at another address: it may have changed something."""
         self._may_retry = False
 
-    def _execute(self, command: str, stdin: bytes, within: float | None, sudoable: bool = True) -> Completed:
+    def _execute(
+        self, addresses: Addresses | None, command: str, stdin: bytes, within: float | None, sudoable: bool = True
+    ) -> Completed:
         """Run a command at the current address, and after a lost connection at the next ones.
 
         Retries only until the host has answered for the first time.
         """
-        left = len(self.addresses) if self.addresses else 1
+        left = len(addresses) if addresses else 1
         while True:
             try:
                 return self._execute_once(command, stdin, within, sudoable)
             except ConnectionLost:
                 left -= 1
-                if self.addresses:
-                    self.addresses.turn()
+                if addresses:
+                    addresses.turn()
                 if not self._may_retry or not left:
                     raise
 
