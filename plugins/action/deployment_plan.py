@@ -42,6 +42,7 @@ class ActionModule(OpsAction):
                 "deploy_any_errors_fatal": constants.ANY_ERRORS_FATAL,
                 "deploy_strategy": constants.DEFAULT_STRATEGY,
             },
+            tags=self._task.tags,
         )
         if options["stage"] == "check":
             return {"changed": False, **self._check(run, options["pattern"])}

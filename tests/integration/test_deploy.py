@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import textwrap
 
@@ -176,8 +177,14 @@ def test_tags_end_the_deployment_early(target: Machine, project: Project) -> Non
     assert project.roots("target") == {toplevels(built)["target"]}
     assert not (project.directory / ".nix-ops").exists()
 
+    project.write("site.yml", json.dumps([{"import_playbook": "nix.ops.deploy", "tags": ["site"]}]))
+    tagged = network.deployed("--check", "--tags", "site", playbook="site.yml")
+    assert tagged.of(PLAN)["machines"]["target"]["does"] == "copy, switch"
+
     copied = network.deployed("--tags", "copy")
     toplevel = toplevels(copied)["target"]
+    assert copied.of(PLAN)["machines"]["target"]["does"] == "copy, without its activation"
+    assert copied.of(OUTCOME)["machines"] == {"target": "not activated"}
     assert toplevel in copied.of(COPY)["paths"]
     assert [one.task for one in copied.results if one.status != "skipped"] == [CHECK, INFO, BUILD, PLAN, COPY, OUTCOME]
     now = target.inspect()
@@ -213,6 +220,7 @@ def test_a_step_that_is_skipped_takes_no_other_with_it(target: Machine, project:
     assert standing(target) == before
 
     activated = network.deployed("--skip-tags", "copy")
+    assert activated.of(PLAN)["machines"]["target"]["does"] == "switch"
     assert activated.statuses(COPY) == {}
     assert standing(target) == (toplevels(activated)["target"],) * 3
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import SYSTEM_PROFILE
 from ansible_collections.nix.ops.plugins.plugin_utils.activation.decision import Decision, decide
@@ -80,10 +80,10 @@ def need(wish: Wish, found: Found) -> Need:
     """Decide what a deploy does on a machine."""
     standing = found.standing
     copies = wish.toplevel not in (standing.running, standing.profile)
-    goal = Goal(wish.toplevel, wish.action, SYSTEM_PROFILE)
-    decided = decide(standing, goal, force=wish.force, is_activating=found.activating, reboot=wish.reboot)
     if wish.action == "dry-activate":
         return Need(wish.toplevel, copies, wish.action)
+    goal = Goal(wish.toplevel, wish.action, SYSTEM_PROFILE)
+    decided = decide(standing, goal, force=wish.force, is_activating=found.activating, reboot=wish.reboot)
     activates = decided.goal is not None and not decided.only_reboots
     return Need(
         toplevel=wish.toplevel,
@@ -92,6 +92,19 @@ def need(wish: Wish, found: Found) -> Need:
         reboot=_reboot(wish, found, decided),
         reasons=tuple(_reasons(wish, found, activates)),
     )
+
+
+def leave_out(need: Need, *, copies: bool, activates: bool) -> Need:
+    """Leave out of a need what the tags of the run leave out.
+
+    :param copies: whether the run copies closures.
+    :param activates: whether the run activates toplevels.
+    """
+    left = replace(need, copy=need.copy and copies)
+    if activates or not need:
+        return left
+    # Without a reason, a machine that is not up to date could look as if it needed nothing.
+    return replace(left, action=None, reboot=(), reasons=("without its activation",))
 
 
 def _reboot(wish: Wish, found: Found, decided: Decision) -> tuple[str, ...]:

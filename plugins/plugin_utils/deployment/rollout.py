@@ -20,6 +20,9 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
 _PREPARED, _BUILT, _COPIED, _ACTIVATED = "prepare_result", "build_result", "copy_result", "activate_result"
 _PLANNED, _ENDED = "rollout_plan", "rollout_end"
 
+# The tags of the tasks of each step of the rollout.
+_TAGS = {"copy": {"copy", "activate"}, "activate": {"activate"}}
+
 _UNTOUCHED = "nothing was touched"
 _BUILT_ONLY = "the controller has built the systems, and no machine was touched"
 
@@ -33,6 +36,7 @@ class Run:
     :param of_play: the names of the variables that the play sets.
     :param extra: the names of the extra variables.
     :param defaults: values of settings that neither the play nor the inventory sets.
+    :param tags: the tags of the task, with those that it inherits.
     """
 
     host: str
@@ -40,6 +44,7 @@ class Run:
     of_play: Collection[str] = ()
     extra: Collection[str] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    tags: Collection[str] = ()
 
     @property
     def hosts(self) -> list[str]:
@@ -57,10 +62,28 @@ class Run:
         alive = set(self.alive)
         return [host for host in self.hosts if host not in alive]
 
+    @cached_property
+    def _hosts(self) -> dict[str, Mapping[str, Any]]:
+        """The variables of the hosts so far. Ansible collects all variables of a host anew at each access."""
+        return {}
+
     def of(self, host: str) -> Mapping[str, Any]:
         """Return the variables of a host, without those of the play."""
-        found: Mapping[str, Any] = self.variables["hostvars"][host]
-        return found
+        if host not in self._hosts:
+            self._hosts[host] = self.variables["hostvars"][host]
+        return self._hosts[host]
+
+    def does(self, step: str) -> bool:
+        """Return whether a step of the rollout is in this run, by the tags that the user has chosen.
+
+        :param step: ``copy`` or ``activate``.
+        """
+        chosen, skipped = set(self.variables["ansible_run_tags"]), set(self.variables["ansible_skip_tags"])
+        # --skip-tags activate does not skip the copy.
+        own = _TAGS[step] - (skipped - {step})
+        # Tags of the playbook's import are on all of its tasks.
+        inherited = set(self.tags) - set(_TAGS)
+        return own.isdisjoint(skipped) and not {*chosen, "always"}.isdisjoint({"all", "tagged", *own, *inherited})
 
     def result(self, host: str, name: str) -> Mapping[str, Any]:
         """Return what a task registered for a host; empty if the task was not run."""
@@ -146,7 +169,8 @@ def make_plan(run: Run) -> dict[str, Need]:
             next_step="Correct that, or leave them out with --limit.",
         )
     built = {host: toplevel for host in run.alive if (toplevel := _toplevel(run, host))}
-    return {host: _need(run, host, toplevel) for host, toplevel in built.items()}
+    steps = {"copies": run.does("copy"), "activates": run.does("activate")}
+    return {host: plan.leave_out(_need(run, host, toplevel), **steps) for host, toplevel in built.items()}
 
 
 def check_previewed(run: Run, toplevels: Iterable[str]) -> None:
@@ -215,7 +239,9 @@ def _need(run: Run, host: str, toplevel: str) -> Need:
     own, found = run.of(host), run.result(host, _PREPARED)
     standing = description.standing_of(found)
     force = own.get("activate_force", own.get("nix_always_activate", False))
-    wish = Wish(toplevel, run.setting("deploy_action", host), run.setting("deploy_reboot", host), bool(force))
+    chosen = run.settings(host)
+    action, reboot = (settings.read(name, chosen) for name in ("deploy_action", "deploy_reboot"))
+    wish = Wish(toplevel, action, reboot, bool(force))
     if standing is None:
         # The machine was not asked: the rollout asks.
         return Need(toplevel, True, wish.action)

@@ -62,6 +62,27 @@ def test_what_a_deploy_does(wish: Wish, machine: Found, does: str) -> None:
     assert bool(need) == (does != "nothing")
 
 
+@pytest.mark.parametrize(
+    ("need", "copies", "activates", "does"),
+    [
+        (Need(NEW, True, "switch", ("kernel",), ("alwaysActivate",)), True, False, "copy, without its activation"),
+        (Need(NEW, True, "switch", ("kernel",)), False, True, "switch, reboot (kernel)"),
+        (Need(NEW, True, "switch", ("kernel",)), True, True, "copy, switch, reboot (kernel)"),
+        (Need(NEW, True, "dry-activate"), True, False, "copy, without its activation"),
+        (Need(NEW, False, "switch"), True, False, "without its activation"),
+        (Need(NEW, False, None, ("kernel",)), True, False, "without its activation"),
+        (Need(NEW, False, None, (), ("acknowledge the booted system",)), True, False, "without its activation"),
+        (Need(NEW), True, False, "nothing"),
+        (Need(NEW), False, True, "nothing"),
+    ],
+)
+def test_what_the_run_leaves_out_is_not_in_the_plan(need: Need, copies: bool, activates: bool, does: str) -> None:
+    left = plan.leave_out(need, copies=copies, activates=activates)
+    assert left.summary() == does
+    # The machine is told to be up to date if it needs nothing.
+    assert bool(left) == bool(need)
+
+
 BATCH = ["beta", "gamma"]
 RUN = ["alpha", *BATCH, "omega"]
 

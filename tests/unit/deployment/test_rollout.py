@@ -42,7 +42,12 @@ def machine(name: str, **variables: Any) -> dict[str, Any]:
     }
 
 
-def run(hosts: dict[str, dict[str, Any]], lost: tuple[str, ...] = (), **more: Any) -> Run:
+def run(
+    hosts: dict[str, dict[str, Any]],
+    lost: tuple[str, ...] = (),
+    tags: tuple[str, ...] = ("copy", "activate"),
+    **more: Any,
+) -> Run:
     """A run on hosts with variables."""
     names = list(hosts)
     play = more.pop("play", {})
@@ -53,11 +58,19 @@ def run(hosts: dict[str, dict[str, Any]], lost: tuple[str, ...] = (), **more: An
         "ansible_play_hosts_all": names,
         "ansible_play_hosts": [name for name in names if name not in lost],
         "ansible_play_batch": names,
+        "ansible_run_tags": ["all"],
         "ansible_skip_tags": [],
         **play,
         **more,
     }
-    return Run(names[0], variables, of_play=play.keys(), extra=("deploy_reboot",), defaults={"deploy_strategy": "free"})
+    return Run(
+        names[0],
+        variables,
+        of_play=play.keys(),
+        extra=("deploy_reboot",),
+        defaults={"deploy_strategy": "free"},
+        tags=tags,
+    )
 
 
 def test_the_variables_of_a_play_win_over_those_of_the_inventory_and_extra_ones_over_all() -> None:
@@ -71,6 +84,54 @@ def test_the_variables_of_a_play_win_over_those_of_the_inventory_and_extra_ones_
     assert [of_play.setting("deploy_action", host) for host in hosts] == ["switch", "switch"]
     assert [of_play.setting("deploy_reboot", host) for host in hosts] == ["always", "always"]
     assert of_play.setting("deploy_failed_units", "a") == "rollback"
+
+
+class Counted(dict[str, Any]):
+    """Notes which of its keys were read."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        super().__init__(values)
+        self.read: list[str] = []
+
+    def __getitem__(self, key: str) -> Any:
+        self.read.append(key)
+        return super().__getitem__(key)
+
+
+def test_the_variables_of_a_host_are_collected_once() -> None:
+    hosts = {name: machine(name) for name in ("a", "b")}
+    counted = Counted(hosts)
+    assert list(rollout.make_plan(run(hosts, hostvars=counted))) == ["a", "b"]
+    assert sorted(counted.read) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "skipped", "tags", "copies", "activates"),
+    [
+        (["all"], [], (), True, True),
+        (["tagged"], [], (), True, True),
+        (["copy"], [], (), True, False),
+        # Copies too (roles/copy).
+        (["activate"], [], (), True, True),
+        (["all"], ["activate"], (), True, False),
+        (["all"], ["copy"], (), False, True),
+        (["activate"], ["copy"], (), False, True),
+        (["copy", "activate"], ["activate"], (), True, False),
+        (["site"], [], ("site",), True, True),
+        (["copy"], [], ("site",), True, False),
+        (["copy", "site"], [], ("site",), True, True),
+        (["copy"], [], ("always",), True, True),
+    ],
+)
+def test_tags_choose_the_steps_of_the_plan(
+    chosen: list[str], skipped: list[str], tags: tuple[str, ...], copies: bool, activates: bool
+) -> None:
+    own = tuple(one for one in ("copy", "activate") if one not in skipped)
+    one = run({"a": machine("a")}, tags=(*own, *tags), ansible_run_tags=chosen, ansible_skip_tags=skipped)
+    assert (one.does("copy"), one.does("activate")) == (copies, activates)
+    need = rollout.make_plan(one)["a"]
+    assert (need.copy, need.action) == (copies, "switch" if activates else None)
+    assert need.reasons == (() if activates else ("without its activation",))
 
 
 def test_what_can_not_be_meant_is_refused() -> None:
