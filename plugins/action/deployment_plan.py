@@ -68,10 +68,17 @@ class ActionModule(OpsAction):
         if not self.check:
             rollout.check_previewed(run, toplevels)
         self._show(run, needs)
+        others = {host: rollout.other_deployments(run, host) for host in needs}
+        for host, uuids in others.items():
+            for uuid in uuids:
+                self.live(host)(f"this machine belongs to the deployment {uuid} too")
         hosts = [host for host, one in needs.items() if one]
         return {
             "made": time.time(),
-            "machines": {host: {**asdict(one), "does": one.summary()} for host, one in needs.items()},
+            "machines": {
+                host: {**asdict(one), "does": one.summary(), "other_deployments": others[host]}
+                for host, one in needs.items()
+            },
             "rollout": hosts,
             # Even a play that ends at once needs a host.
             "hosts": hosts or list(needs)[:1],

@@ -61,7 +61,8 @@ EXAMPLES = r"""
 RETURN = r"""
 machines:
   description:
-    - For the stage V(decide), what the deploy does on each machine, by its host.
+    - For the stage V(decide), what the deploy does on each machine, by its host, and the UUIDs of the other deployments
+      that the machine belongs to.
     - For the stage V(check), the hosts; for V(outcome), a line for each host.
   returned: for the stages check, decide and outcome
   type: raw
@@ -73,6 +74,7 @@ machines:
       reboot: [kernel]
       reasons: []
       does: copy, switch, reboot (kernel)
+      other_deployments: []
 made:
   description: When the plan was made, in seconds since 1970. It tells the plans of a playbook that deploys twice apart.
   returned: for the stages decide and batch

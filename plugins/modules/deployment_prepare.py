@@ -183,6 +183,11 @@ activating:
   description: See RV(nix.ops.nixos_info#module:activating).
   type: bool
   returned: success
+owners:
+  description: See RV(nix.ops.nixos_info#module:owners).
+  type: list
+  elements: str
+  returned: success
 trial:
   description: See RV(nix.ops.nixos_info#module:trial).
   type: str

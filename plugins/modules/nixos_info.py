@@ -119,6 +119,14 @@ activating:
   type: bool
   returned: success
   sample: false
+owners:
+  description:
+    - The UUIDs of the deployments that the machine belongs to, because they have a record on it.
+    - Only root can read records; for other users the list is empty.
+  type: list
+  elements: str
+  returned: success
+  sample: [9e8652aa-e64a-11f1-b7ab-02fc00000001]
 trial:
   description: A system that boots next or was booted, and boots back unless it is reached; V(null) for none.
   type: str

@@ -267,6 +267,7 @@ def test_two_deployments_of_one_machine(older: Older) -> None:
     run = older.deploy("first")
     assert not run.changed, run.output
     assert known(run) == remembered
+    assert f"this machine belongs to the deployment {BESIDE} too" in run.lines("target")
     beside = older.play("nix.ops.info", "--flush-cache", source="beside.network.yml")
     assert since(known(beside)) == since(others)
 

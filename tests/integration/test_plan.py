@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 
 from integration.conftest import MachineFactory
-from integration.networks import ACTIVATE, CHECK, COPY, OUTCOME, PLAN, Network, standing, toplevels
+from integration.networks import ACTIVATE, CHECK, COPY, INFO, OUTCOME, PLAN, Network, standing, toplevels
 from integration.project import Project
 
 
@@ -59,3 +59,18 @@ def test_a_playbook_that_deploys_twice(machine: MachineFactory, project: Project
     assert sorted(activated[1:]) == [("alpha", "switch"), ("beta", "switch")]
     new = toplevels(network.deployed())
     assert {name: standing(one) for name, one in machines.items()} == {name: (new[name],) * 3 for name in machines}
+
+
+def test_the_other_deployments_of_a_machine_are_in_the_plan(machine: MachineFactory, project: Project) -> None:
+    target = machine("target")
+    first = Network(project, target).deployed()
+    assert (first.of(INFO)["owners"], first.of(PLAN)["machines"]["target"]["other_deployments"]) == ([], [])
+    uuid = first.of(INFO)["state"]["uuid"]
+    beside = Network(project, target, name="beside").deployed("--check")
+    assert beside.of(INFO)["owners"] == [uuid]
+    assert beside.of(PLAN)["machines"]["target"]["other_deployments"] == [uuid]
+    told = f"this machine belongs to the deployment {uuid} too"
+    assert told in beside.lines("target")
+    again = Network(project, target).deployed("--check")
+    assert (again.of(INFO)["owners"], again.of(PLAN)["machines"]["target"]["other_deployments"]) == ([uuid], [])
+    assert told not in again.output

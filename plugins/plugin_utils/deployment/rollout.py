@@ -221,6 +221,12 @@ def release(run: Run, host: str) -> str:
     return str(run.result(host, _PREPARED).get("nixos_version") or "")
 
 
+def other_deployments(run: Run, host: str) -> list[str]:
+    """Return the UUIDs of the deployments that have a record on a machine, without that of this run."""
+    own = run.of(host).get("nix_deployment_uuid")
+    return [str(uuid) for uuid in run.result(host, _PREPARED).get("owners", ()) if uuid != own]
+
+
 def _reason(run: Run, host: str) -> str:
     """Return why a host was lost. Most messages name the host themselves."""
     return first_line(run.result(host, _PREPARED).get("msg", "failed")).removeprefix(f"{host}: ")

@@ -21,6 +21,7 @@ main() { # PROFILE [closure] [units] [record=UUID]
         number=${number%-link}
         echo "generation_entry $number $(stat -c %Y "$link") $(readlink "$link")"
     done
+    print_owners
     for wanted; do
         case $wanted in
             closure)

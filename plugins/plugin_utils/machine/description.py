@@ -53,6 +53,7 @@ DESCRIPTION = {
     "generation_entry": Key(re.compile("[0-9]{1,9} [0-9]{1,12} [ -~]{1,4096}"), most=100_000),
     "closure": answer.STORE_PATHS,
     "unit": Key(re.compile(f"{_UNIT} [!-~]{{1,4096}}"), most=100_000),
+    "owner": Key(re.compile("[0-9a-f-]{36}"), most=1000),
     "record": RECORD,
     "last_activation": _TEXT,
 }
@@ -142,6 +143,7 @@ class Description:
     :param units: the running system's unit files and the store paths they lead to; empty if not asked for.
     :param booted_parts: the store paths of the parts of the booted system that only a reboot replaces.
     :param release: the NixOS release that runs, such as ``24.05``; None if it is not known.
+    :param owners: the UUIDs of the deployments that have a record on the machine, as far as its user can read them.
     :param record: the machine's own record as printed there; None if it is missing or not asked for.
     :param last_activation: the result of the last activation as printed there; None like the record.
     :param activating: whether an activation is at work.
@@ -156,6 +158,7 @@ class Description:
     units: Mapping[str, str]
     booted_parts: Mapping[str, str]
     release: str | None
+    owners: tuple[str, ...]
     record: str | None
     last_activation: str | None
     activating: bool
@@ -217,6 +220,7 @@ def describe(
         units=dict(map(_read_pair, told.all("unit"))),
         booted_parts={name: booted for name, (booted, _profile) in _read_parts(told).items() if booted},
         release=release[0] if release else None,
+        owners=told.all("owner"),
         record=told.one("record"),
         last_activation=told.one("last_activation"),
         activating="activating" in told,
@@ -231,6 +235,7 @@ def as_json(found: Description) -> dict[str, Any]:
         "system_state": found.system_state,
         "has_nix": found.has_nix,
         "activating": found.activating,
+        "owners": list(found.owners),
         "generations": [asdict(generation) for generation in found.generations],
         "reboot_needed": bool(found.standing.reboot_parts),
         "reboot_parts": list(found.standing.reboot_parts),

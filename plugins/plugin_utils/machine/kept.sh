@@ -25,6 +25,19 @@ print_record() { # UUID
     [ -z "$revision" ] || echo "record $revision $(head -c 131072 "$record_file" | tr -cd ' -~')"
 }
 
+# Print a line "owner UUID" for each deployment that has a record here, at most 1000.
+print_owners() {
+    for directory in "$nix_ops_records"/*/ "$nix_ops_old_records"/*/; do
+        directory=${directory%/}
+        name=${directory##*/}
+        # Anything else would make the whole answer invalid.
+        case $name in *[!0-9a-f-]*) continue ;; esac
+        [ "${#name}" -eq 36 ] || continue
+        find_record "$name"
+        [ -z "$revision" ] || echo "owner $name"
+    done | sort -u | head -n 1000
+}
+
 # Print the time in a file like last-activation; 0 if the file is missing.
 time_of() { # FILE
     seconds=$(head -c 1024 "$1" 2>/dev/null | head -n 1 | cut -d ' ' -f 5)

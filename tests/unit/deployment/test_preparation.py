@@ -37,6 +37,7 @@ FOUND = Description(
     units={},
     booted_parts={},
     release="24.05",
+    owners=(),
     record=None,
     last_activation=None,
     activating=False,

@@ -163,6 +163,15 @@ def test_machines_that_are_lost_are_named_or_end_the_deploy() -> None:
         rollout.make_plan(run(hosts, lost=("b",), play={"deploy_any_errors_fatal": True}))
 
 
+def test_the_other_deployments_of_a_machine_are_told() -> None:
+    prepared = {**STANDING, "owners": ["ours", "theirs"]}
+    hosts = {"a": machine("a", nix_deployment_uuid="ours", prepare_result=prepared), "b": machine("b")}
+    one = run(hosts)
+    assert rollout.other_deployments(one, "a") == ["theirs"]
+    # The machine was not asked.
+    assert rollout.other_deployments(one, "b") == []
+
+
 def test_only_what_was_previewed_is_deployed() -> None:
     hosts = {"a": machine("a")}
     rollout.check_previewed(run(hosts), [NEW])

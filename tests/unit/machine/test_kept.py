@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import DESCRIPTION
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import place, quote, script
 
 SHELLS = [["dash"], ["bash", "--posix"], ["busybox", "sh"]]
@@ -170,6 +171,28 @@ def test_of_writers_at_once_one_writes_and_the_others_get_its_record(host: Host)
     assert winner.startswith("record 6 writer ")
     assert [answer for answer in answers if answer != written] == [winner] * 5
     assert host.run(f"print_record {OTHER}") == "record 7 other 7\n"
+
+
+def test_the_deployments_that_have_a_record_are_owners(host: Host) -> None:
+    assert host.run("print_owners") == ""
+    host.write("old_records", "one 5", ONE, "5.json")
+    assert host.run("print_owners") == f"owner {ONE}\n"
+    host.write("records", "one 6", ONE, "6.json")
+    host.write("records", "other 1", OTHER, "1.json")
+    # Not records, and not UUIDs.
+    host.write("records", "not finished", ONE.replace("1", "3"), "new.1")
+    for name in ("a", ONE[:-1], f"{ONE}1", ONE.upper().replace("1", "A"), ONE.replace("1", " "), ONE[:-1] + "\n"):
+        host.write("records", "not a deployment", name, "1.json")
+    host.write("records", "not a directory", ONE.replace("1", "4"))
+    assert host.run("print_owners") == f"owner {ONE}\nowner {OTHER}\n"
+
+
+def test_not_more_owners_are_told_than_an_answer_may_have(host: Host) -> None:
+    for number in range(1005):
+        host.write("records", "one 1", f"{ONE[:-4]}{number:04}", "1.json")
+    lines = host.run("print_owners").splitlines()
+    assert len(lines) == DESCRIPTION["owner"].most == 1000
+    assert all(DESCRIPTION["owner"].value.fullmatch(line.removeprefix("owner ")) for line in lines)
 
 
 def test_the_later_activation_counts(host: Host) -> None:
