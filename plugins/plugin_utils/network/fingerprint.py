@@ -80,14 +80,15 @@ def take_all(subjects: Iterable[tuple[str, str]], environment: Mapping[str, str]
 
 
 def file(path: str) -> Fingerprint:
-    """Return the fingerprint of a file: its content and its real path, since imports are relative to that."""
+    """Return the fingerprint of a file: its content, its mode, and its real path, since imports are relative to it."""
     real = os.path.realpath(path)
     if real.startswith(STORE):
         return Fingerprint(real)
     try:
         with open(path, "rb") as opened:
             status = os.fstat(opened.fileno())
-            return Fingerprint(digest(real.encode(errors="surrogateescape"), opened.read()), status.st_ctime)
+            described = f"{status.st_mode} {real}".encode(errors="surrogateescape")
+            return Fingerprint(digest(described, opened.read()), status.st_ctime)
     except (FileNotFoundError, NotADirectoryError):
         return Fingerprint("absent")
 
