@@ -91,11 +91,11 @@ def _attempt(
     except NixFailure as failure:
         failed = True
         reports, refused = failure.reports, forbidden(failure.output or "")
-    missing = [*refused, *misjudged(subject for kind, subject in reports if kind == "absent")]
+    missing = [*refused, *misjudged(reports, bounds)]
     wider = bounds.allow(*missing)
     if missing or failed:
         return wider if wider != bounds else None
-    reads = before + take_all([report for report in reports if report[0] != "volatile"], environment)
+    reads = before + take_all([report for report in reports if report[0] in ("absent", "variable")], environment)
     if any(kind == "volatile" for kind, _ in reports):
         kept = Kept(is_volatile=True)
     elif was_volatile or reads.changed >= began - _TICK:

@@ -13,8 +13,6 @@ from pathlib import Path
 
 from ansible_collections.nix.ops.plugins.plugin_utils.network import fingerprint
 
-STORE_DIRECTORY = "/nix/store"
-
 # A larger directory is not allowed as a whole.
 _ENTRIES = 50_000
 # Of a directory with more entries, a single file is allowed without those beside it.
@@ -79,16 +77,12 @@ class Bounds:
         :param nixpkgs: whether to include checkouts of nixpkgs, which are large.
         """
         trees = [tree for tree in self.trees if nixpkgs or not fingerprint.is_nixpkgs(tree)]
-        kinds = (("link", self.links), ("tree", trees), ("file", self.files), ("listing", self._covered_parents()))
+        kinds = (("link", self.links), ("tree", trees), ("file", self.files))
         return [(kind, subject) for kind, subjects in kinds for subject in subjects]
 
-    def _covered_parents(self) -> list[str]:
-        """Return the directories all of whose entries are allowed: Nix 2.26 allows to read these, too."""
-        allowed = set(self.paths())
-        for path in list(allowed):
-            allowed.update(map(str, Path(path).parents))
-        above = {os.path.dirname(path) for path in allowed} - {STORE_DIRECTORY}
-        return sorted(directory for directory in above if _entries_of(directory) <= allowed)
+    def cover(self, path: str) -> bool:
+        """Return whether a path is allowed."""
+        return any(f"{path}/".startswith(f"{allowed}/") for allowed in (*self.links, *self.trees, *self.files))
 
 
 def bounds_of(files: Sequence[str], search: Sequence[Mapping[str, str]]) -> Bounds:
@@ -105,9 +99,16 @@ def forbidden(message: str) -> list[str]:
     return _FORBIDDEN.findall(message)
 
 
-def misjudged(absent: Iterable[str]) -> list[str]:
-    """Return the paths that exist, of those that seemed absent within the bounds."""
-    return [path for path in absent if os.path.lexists(path)]
+def misjudged(reports: Iterable[tuple[str, str]], bounds: Bounds) -> list[str]:
+    """Return the paths that Nix saw differently within the bounds, or only in part.
+
+    :param reports: kind and subject of what Nix reported.
+    """
+    return [
+        path
+        for kind, path in reports
+        if (kind == "absent" and os.path.lexists(path)) or (kind == "copied" and not bounds.cover(path))
+    ]
 
 
 def _only(path: str) -> Bounds:

@@ -27,6 +27,11 @@ _PLUGIN_UTILS = os.path.dirname(NIX)
 # A report of scope.nix.
 _REPORT = re.compile(r'trace: nix\.ops reads ([a-z]+) (".*")')
 
+# With this setting, Nix from 2.24 on reports what it copies to the store.
+_REPORTING = ("--option", "warn-large-path-threshold", "1")
+_COPIED = re.compile(r"warning: copied large path '(.*)' to the store \(.*\)")
+_OLDER = "warning: unknown setting 'warn-large-path-threshold'"
+
 # The scope reports fetches without a hash, so every place is allowed.
 _URIS = " ".join(
     f"{scheme}:"
@@ -93,6 +98,11 @@ def ask(
         if report := _REPORT.fullmatch(line):
             reports[report[1], str(json.loads(report[2]))] = None
             return
+        if bounds is not None and (copied := _COPIED.fullmatch(line)):
+            reports["copied", copied[1]] = None
+            return
+        if line == _OLDER:
+            return
         messages.append(line)
         # The exception has the whole error, so it is not shown here as well.
         failing = failing or line.startswith("error:")
@@ -136,7 +146,7 @@ def _restricted(paths: Sequence[str]) -> list[str]:
     # Without a prefix, Nix would take what is before a `=` in the path for one.
     entries = [f"nix.ops-{count}={path}" for count, path in enumerate(paths)]
     included = [word for entry in entries for word in ("-I", entry)]
-    return ["--option", "restrict-eval", "true", "--option", "allowed-uris", _URIS, *included]
+    return [*_REPORTING, "--option", "restrict-eval", "true", "--option", "allowed-uris", _URIS, *included]
 
 
 def _include(nix_path: Sequence[str]) -> list[str]:

@@ -34,7 +34,7 @@ class Fingerprint:
 class Reads:
     """What an evaluation read, each with its fingerprint.
 
-    :param digests: kind of read (`tree`, `listing`, `file`, `link`, `absent`, `variable`), subject and digest.
+    :param digests: kind of read (`tree`, `file`, `link`, `absent`, `variable`), subject and digest.
     :param changed: when a subject last changed, in seconds since 1970.
     """
 
@@ -67,8 +67,6 @@ def take(kind: str, subject: str, environment: Mapping[str, str]) -> Fingerprint
         return Fingerprint("present" if os.path.lexists(subject) else "absent")
     if kind == "link":
         return Fingerprint(os.path.realpath(subject))
-    if kind == "listing":
-        return listing(subject)
     return tree(subject) if kind == "tree" else file(subject)
 
 
@@ -103,13 +101,6 @@ def tree(path: str) -> Fingerprint:
     if real.startswith(STORE):
         return Fingerprint(real)
     return _checkout(path, real) if is_nixpkgs(path) else _walked(path, real)
-
-
-def listing(path: str) -> Fingerprint:
-    """Return the fingerprint of a directory's own entries: their names and types."""
-    with os.scandir(path) as entries:
-        found = sorted((entry.name, entry.is_dir(follow_symlinks=False), entry.is_symlink()) for entry in entries)
-    return Fingerprint(digest(repr((os.path.realpath(path), found)).encode(errors="surrogateescape")))
 
 
 def digest(*data: bytes) -> str:

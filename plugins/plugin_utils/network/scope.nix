@@ -7,7 +7,6 @@
 # `nix.ops reads KIND "SUBJECT"`.
 #
 #   absent PATH     The path is missing, or not allowed; which of them, Nix does not say.
-#   listing PATH    The names in a directory.
 #   variable NAME   An environment variable.
 #   volatile NAME   Something that can change at any time.
 #
@@ -86,9 +85,13 @@ let
     scopedImport = more: plain.scopedImport (scope importing // more);
     pathExists = path: look path (plain.pathExists path);
     readFile = path: look path (plain.readFile path);
-    # Newer versions of Nix allow it for every directory above an allowed one.
+    # Since Nix 2.19, directories above an allowed one can be read, but seem to hold nothing else.
     readDir =
-      path: look path ((if isBelowRoot path then (value: value) else report "listing" path) (plain.readDir path));
+      path:
+      let
+        isWhole = isBelowRoot path || startsWith "/nix/store/" (text path);
+      in
+      if isWhole then look path (plain.readDir path) else report "absent" path (plain.readDir path);
     readFileType = path: look path (plain.readFileType path);
     hashFile = type: path: look path (plain.hashFile type path);
     filterSource = function: path: look path (plain.filterSource function path);
@@ -215,7 +218,15 @@ let
 
   main = importFrom roots;
   isBelowRoot = directory: plain.any (root: startsWith "${root}/" "${text directory}/") roots;
+
+  # From 2.19 to 2.23, a copy of a directory above an allowed one lacks all else, and nothing tells of it.
+  isBlind =
+    plain.compareVersions plain.nixVersion "2.19" >= 0
+    && plain.compareVersions plain.nixVersion "2.24" < 0;
 in
+if isBlind then
+  throw "Nix ${plain.nixVersion} does not report what it reads"
+else
 {
   import = main;
   importFrom = directory: if isBelowRoot directory then main else importFrom (roots ++ [ directory ]);
