@@ -563,7 +563,7 @@ def test_error_is_shown_as_nix_shows_it_and_ends_every_command(project: Project,
         ("files: [directory]\n", "directory"),
         ("files: [binary.nix]\n", "binary.nix"),
         (EXAMPLE + "name: '$(touch pwned)'\n", "is not a valid name of a deployment"),
-        (EXAMPLE + "options: {'-x': y}\n", "is not a valid setting of Nix"),
+        (EXAMPLE + "options: {'-x': y}\n", "can't be set in a source"),
     ],
 )
 def test_bad_source_is_never_an_empty_inventory(project: Project, text: str, said: str) -> None:

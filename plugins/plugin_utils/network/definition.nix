@@ -7,6 +7,16 @@
 
 let
   deployment = config.deployment or { };
+
+  # Another tool may declare an option without a default, or with null for what is not set.
+  said =
+    option: default:
+    let
+      isDefined = options.deployment.${option}.isDefined or true;
+      value = if isDefined then deployment.${option} or null else null;
+    in
+    if value == null then default else value;
+
   system = config.system;
 
   # Whether the network itself sets the option: its own default has priority 1500.
@@ -15,7 +25,7 @@ let
   # Without context: the machine's closure has what a command refers to, this answer must not.
   text = builtins.unsafeDiscardStringContext;
 
-  checks = deployment.healthChecks or { };
+  checks = said "healthChecks" { };
   kinds = [
     "units"
     "commands"
@@ -23,7 +33,7 @@ let
     "http"
   ];
   # Another tool may have an option of the same name with other checks.
-  isOurs = builtins.all (kind: checks ? ${kind}) kinds;
+  isOurs = builtins.isAttrs checks && builtins.all (kind: checks ? ${kind}) kinds;
   healthChecks =
     if !isOurs || builtins.all (kind: checks.${kind} == [ ]) kinds then
       null
@@ -47,22 +57,28 @@ let
       };
 in
 {
-  targetEnv = deployment.targetEnv or "none";
-  targetHost = deployment.targetHost or config.networking.hostName;
-  targetPort = deployment.targetPort or (builtins.head config.services.openssh.ports);
-  targetUser = if isSet (options.deployment.targetUser or { }) then deployment.targetUser else null;
-  sshOptions = deployment.sshOptions or [ ];
-  privilegeEscalationCommand = deployment.privilegeEscalationCommand or [
+  targetEnv = said "targetEnv" "none";
+  targetHost = said "targetHost" config.networking.hostName;
+  targetPort = said "targetPort" (builtins.head config.services.openssh.ports);
+  targetUser =
+    if isSet (options.deployment.targetUser or { }) then said "targetUser" null else null;
+  sshOptions = said "sshOptions" [ ];
+  privilegeEscalationCommand = said "privilegeEscalationCommand" [
     "sudo"
     "-H"
     "--"
   ];
-  provisionSSHKey = deployment.provisionSSHKey or true;
+  provisionSSHKey = said "provisionSSHKey" true;
   alwaysActivate =
-    isSet (options.deployment.alwaysActivate or { }) && deployment.alwaysActivate;
-  owners = deployment.owners or [ ];
-  tags = deployment.tags or [ ];
-  keys = builtins.attrNames (deployment.keys or { });
+    if isSet (options.deployment.alwaysActivate or { }) then said "alwaysActivate" false else false;
+  owners = said "owners" [ ];
+  tags = said "tags" [ ];
+  # Only the names: the contents are secret.
+  keys =
+    let
+      keys = said "keys" { };
+    in
+    if builtins.isAttrs keys then builtins.attrNames keys else keys;
   inherit healthChecks;
   nixosRelease = system.nixos.release or system.nixosRelease;
 }

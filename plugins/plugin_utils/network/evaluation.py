@@ -138,8 +138,9 @@ def instantiate_expression(
     :param cwd: the directory for relative paths.
     :raises OpsError: if it does not evaluate, or has no derivation.
     """
+    file = str(Path(cwd or "", expression.file).absolute()) if expression.file else None
     given = {
-        "file": str(Path(cwd or "", expression.file).absolute()) if expression.file else None,
+        "file": file,
         "flake": expression.flake,
         "attribute": list(expression.attribute),
         "arguments": dict(expression.arguments),
@@ -153,6 +154,7 @@ def instantiate_expression(
         env=_with_options(expression.options, env or {}),
         on_line=on_line,
         cwd=cwd,
+        named=[file or cwd or os.getcwd()],
     )
     return tuple(Derivation(found["drv"], found["out"]) for found in asked.answer)
 
@@ -259,6 +261,7 @@ def _evaluate(question: _Question, show: LineSink, remember: bool) -> tuple[Eval
             env=question.settings(),
             on_line=show,
             bounds=bounds,
+            named=network.files,
         )
 
     first = _first_bounds(question)

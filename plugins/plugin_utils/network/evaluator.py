@@ -18,7 +18,7 @@ from typing import Any
 from ansible_collections.nix.ops.plugins.plugin_utils import nix
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.network.bounds import Bounds, ways_to
-from ansible_collections.nix.ops.plugins.plugin_utils.network.settings import search_path
+from ansible_collections.nix.ops.plugins.plugin_utils.network.settings import are_restricted, search_path
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 
 NIX = os.path.dirname(__file__)
@@ -41,6 +41,9 @@ _URIS = " ".join(
         *("github", "gitlab", "sourcehut"),
     )
 )
+
+
+_RESTRICTING = (*_REPORTING, "--option", "restrict-eval", "true", "--option", "allowed-uris", _URIS)
 
 
 class NixFailure(OpsError):
@@ -77,6 +80,7 @@ def ask(
     on_line: LineSink | None = None,
     cwd: str | None = None,
     bounds: Bounds | None = None,
+    named: Sequence[str] = (),
 ) -> Asked:
     """Evaluate a Nix file of this directory.
 
@@ -84,7 +88,8 @@ def ask(
     :param nix_path: search path entries that come before NIX_PATH.
     :param arguments: further arguments of nix-instantiate.
     :param env: variables in addition to the caller's own.
-    :param bounds: what Nix may read; None for everything.
+    :param bounds: what Nix may read; None for everything that the controller's settings allow.
+    :param named: files that the user names, which these settings must not forbid.
     :raises NixFailure: if it does not evaluate.
     :raises OpsError: if an entry of the search path is not valid.
     """
@@ -114,10 +119,13 @@ def ask(
         if flakes:
             argv += ["--extra-experimental-features", "nix-command flakes"]
         argv += [os.path.join(NIX, file), "--argstr", "inputs", inputs, *arguments]
+        own = [*ways_to(_PLUGIN_UTILS), os.path.dirname(inputs)]
         if bounds is None:
             argv += included
+            if are_restricted({**os.environ, **env}):
+                argv += _allowing([*own, *Bounds().allow(*named).paths()])
         else:
-            argv += _restricted([*ways_to(_PLUGIN_UTILS), os.path.dirname(inputs), *bounds.paths()])
+            argv += [*_RESTRICTING, *_allowing([*own, *bounds.paths()])]
             env = {**env, "NIX_PATH": ""}
         completed = nix.run(argv, env=env, cwd=cwd, on_stderr=hear)
     if completed.exit_code != 0:
@@ -142,11 +150,10 @@ def _scope(bounds: Bounds | None, nix_path: Sequence[str], env: Mapping[str, str
     return {"roots": bounds.roots(), "search": search_path(nix_path, environment), "variables": readable}
 
 
-def _restricted(paths: Sequence[str]) -> list[str]:
+def _allowing(paths: Sequence[str]) -> list[str]:
     # Without a prefix, Nix would take what is before a `=` in the path for one.
     entries = [f"nix.ops-{count}={path}" for count, path in enumerate(paths)]
-    included = [word for entry in entries for word in ("-I", entry)]
-    return [*_REPORTING, "--option", "restrict-eval", "true", "--option", "allowed-uris", _URIS, *included]
+    return [word for entry in entries for word in ("-I", entry)]
 
 
 def _include(nix_path: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 
@@ -176,23 +176,64 @@ def evaluation_of(answer: Mapping[str, Any], messages: tuple[str, ...]) -> Evalu
 
 
 def _definition(name: str, answer: Mapping[str, Any]) -> Definition:
+    read = _Answer(name, answer)
     definition = Definition(
         name=name,
-        target_env=answer["targetEnv"],
-        target_host=answer["targetHost"],
-        target_port=answer["targetPort"],
-        target_user=answer["targetUser"],
-        ssh_options=tuple(answer["sshOptions"]),
-        privilege_escalation_command=tuple(answer["privilegeEscalationCommand"]),
-        provision_ssh_key=answer["provisionSSHKey"],
-        always_activate=answer["alwaysActivate"],
-        owners=tuple(answer["owners"]),
-        tags=tuple(answer["tags"]),
+        target_env=read.text("targetEnv"),
+        target_host=read.text("targetHost"),
+        target_port=read.number("targetPort"),
+        target_user=None if answer["targetUser"] is None else read.text("targetUser"),
+        ssh_options=read.texts("sshOptions"),
+        privilege_escalation_command=read.texts("privilegeEscalationCommand"),
+        provision_ssh_key=read.truth("provisionSSHKey"),
+        always_activate=read.truth("alwaysActivate"),
+        owners=read.texts("owners"),
+        tags=read.texts("tags"),
         nixos_release=answer["nixosRelease"],
         health_checks=_health_checks(answer["healthChecks"]),
     )
-    _check(definition, answer["keys"])
+    _check(definition, read.texts("keys"))
     return definition
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """Reads a machine's options. Another tool may have declared them with another type."""
+
+    machine: str
+    options: Mapping[str, Any]
+
+    def text(self, option: str) -> str:
+        return str(self._checked(option, str, "a text"))
+
+    def number(self, option: str) -> int:
+        # True is a number to Python.
+        return int(self._checked(option, int, "a whole number", refused=bool))
+
+    def truth(self, option: str) -> bool:
+        return bool(self._checked(option, bool, "true or false"))
+
+    def texts(self, option: str) -> tuple[str, ...]:
+        texts = self._checked(option, list, "a list of texts")
+        if not all(isinstance(text, str) for text in texts):
+            self._refuse(option, "a list of texts")
+        return tuple(texts)
+
+    def _checked(self, option: str, wanted: type, words: str, *, refused: type | None = None) -> Any:
+        value = self.options[option]
+        if not isinstance(value, wanted) or (refused is not None and isinstance(value, refused)):
+            self._refuse(option, words)
+        return value
+
+    def _refuse(self, option: str, words: str) -> NoReturn:
+        # Its value may be secret.
+        found = type(self.options[option]).__name__
+        raise OpsError(
+            f"deployment.{option} is not {words} (JSON type {found})",
+            machine=self.machine,
+            state="no machine was touched",
+            next_step=f"Set deployment.{option} to {words}. The option may be another tool's.",
+        )
 
 
 def _health_checks(answer: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -7,13 +7,67 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 
 _INCLUDE = re.compile(r"^\s*!?include\s+(\S+)", re.MULTILINE)
 
+_RESTRICTED = re.compile(r"^\s*restrict-eval\s*=\s*(\w+)", re.MULTILINE)
+
 # With these, the search path or what may be read is another than the one known here.
 _SPECIAL = re.compile(r"\b(nix-path|use-xdg-base-directories|restrict-eval|pure-eval|allowed-uris)\b")
+
+# Settings that a source may have. It can come with a repository of someone else, so it must not run programs on the
+# controller, lift the controller's restrictions, or add keys and builders that the controller trusts.
+HARMLESS = frozenset(
+    (
+        "allow-import-from-derivation",
+        "always-allow-substitutes",
+        "builders-use-substitutes",
+        "connect-timeout",
+        "cores",
+        "download-attempts",
+        "download-speed",
+        "extra-experimental-features",
+        "extra-substituters",
+        "fallback",
+        "http-connections",
+        "keep-build-log",
+        "keep-failed",
+        "keep-going",
+        "log-lines",
+        "max-build-log-size",
+        "max-call-depth",
+        "max-free",
+        "max-jobs",
+        "max-silent-time",
+        "min-free",
+        "show-trace",
+        "stalled-download-timeout",
+        "substitute",
+        "substituters",
+        "system-features",
+        "tarball-ttl",
+        "timeout",
+        "warn-dirty",
+    )
+)
+
+
+def check_harmless(where: str, names: Iterable[str]) -> None:
+    """Refuse settings that a source may not have.
+
+    :param where: the source.
+    :raises OpsError: naming the first of them.
+    """
+    for name in names:
+        if name not in HARMLESS:
+            raise OpsError(
+                f"{where}: the setting {name!r} of Nix can't be set in a source, which may be someone else's",
+                next_step="Set it in the controller's nix.conf, or in the variable NIX_CONFIG.",
+            )
 
 
 def setting_files(environment: Mapping[str, str]) -> list[str]:
@@ -35,6 +89,17 @@ def setting_files(environment: Mapping[str, str]) -> list[str]:
             if found not in files:
                 files.append(found)
     return files
+
+
+def are_restricted(environment: Mapping[str, str]) -> bool:
+    """Return whether the controller's administrator restricts what an evaluation may read.
+
+    :param environment: all variables of the command.
+    """
+    texts = [*map(_text, setting_files(environment)), environment.get("NIX_CONFIG", "")]
+    # The last one wins.
+    values = [value for text in texts for value in _RESTRICTED.findall(text)]
+    return bool(values) and values[-1] == "true"
 
 
 def are_common(environment: Mapping[str, str]) -> bool:

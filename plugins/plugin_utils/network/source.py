@@ -16,6 +16,7 @@ import yaml
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Network
+from ansible_collections.nix.ops.plugins.plugin_utils.network.settings import check_harmless
 
 SOURCE_SUFFIX = ".network.yml"
 FILE_SUFFIX = ".nix"
@@ -81,7 +82,7 @@ def network_of_files(
         files=tuple(files),
         arguments=_plain(arguments or {}),
         nix_path=tuple(_entry(os.path.dirname(files[0]), entry) for entry in nix_path),
-        options={option: _setting(value) for option, value in (options or {}).items()},
+        options=_settings(files[0], options or {}),
     )
 
 
@@ -102,7 +103,7 @@ def network_of_source(path: str, config: Mapping[str, Any]) -> Network:
         flake=_flake(directory, str(config["flake"])) if config.get("flake") else None,
         arguments=_plain(_mapping(path, config, "arguments")),
         nix_path=tuple(_entry(directory, str(entry)) for entry in _list(path, config, "nix_path")),
-        options={str(option): _setting(value) for option, value in _mapping(path, config, "options").items()},
+        options=_settings(path, _mapping(path, config, "options")),
     )
 
 
@@ -164,6 +165,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (int, float)):
         return float(value) if isinstance(value, float) else int(value)
     return str(value)
+
+
+def _settings(path: str, options: Mapping[Any, Any]) -> dict[str, str]:
+    check_harmless(path, map(str, options))
+    return {str(option): _setting(value) for option, value in options.items()}
 
 
 def _setting(value: object) -> str:

@@ -32,7 +32,11 @@ from networks.support import NIXPKGS
 
 REAL = os.environ.get("NIX_OPS_REAL_NIXPKGS")
 
-BOOTABLE = """{ defaults = { fileSystems."/".device = "/dev/sda1"; boot.loader.grub.device = "/dev/sda"; }; }"""
+BOOTABLE = """{ defaults = {
+  fileSystems."/".device = "/dev/sda1";
+  boot.loader.grub.device = "/dev/sda";
+  services.openssh.enable = true;
+}; }"""
 
 
 @dataclass(frozen=True)

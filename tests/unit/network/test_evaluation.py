@@ -20,7 +20,14 @@ from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluation import 
     instantiate,
     instantiate_expression,
 )
-from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Derivation, Expression, Network, Remembered
+from ansible_collections.nix.ops.plugins.plugin_utils.network.model import (
+    Derivation,
+    Evaluation,
+    Expression,
+    Network,
+    Remembered,
+)
+from ansible_collections.nix.ops.plugins.plugin_utils.network.source import network_of_source
 from networks.support import NETWORKS, NIX_PATH, write
 
 
@@ -610,6 +617,59 @@ def test_flake_has_our_options_unless_another_tool_declares_its_own(tmp_path: Pa
     assert [name for name in answer.derivations if has_guard(name)] == ["ours"]
 
 
+OTHER_TOOL = """{
+  outputs = _: {
+    nixosConfigurations = builtins.mapAttrs (_: extra: import <nixpkgs/nixos/lib/eval-config.nix> {
+      system = builtins.currentSystem;
+      modules = [
+        ({ lib, ... }: {
+          networking.hostName = "own-name";
+          options.deployment = {
+            targetHost = lib.mkOption { type = lib.types.nullOr lib.types.str; default = null; };
+            targetPort = lib.mkOption { default = null; };
+            targetUser = lib.mkOption { default = "root"; };
+            tags = lib.mkOption { };
+            keys = lib.mkOption { default = null; };
+            sshOptions = lib.mkOption { default = [ ]; };
+          };
+        })
+        extra
+      ];
+    }) { @machines@ };
+  };
+}"""
+
+
+def other_tool(directory: Path, machines: str) -> Evaluation:
+    text = OTHER_TOOL.replace("networking.hostName", "config.networking.hostName").replace("@machines@", machines)
+    (directory / "flake.nix").write_text(text, encoding="utf-8")
+    return evaluate(Network("example", "u", flake=str(directory), nix_path=NIX_PATH), systems=False)
+
+
+def test_null_and_nothing_in_the_options_of_another_tool_are_not_set(tmp_path: Path) -> None:
+    found = other_tool(tmp_path, 'laptop = { }; web = { deployment.targetHost = "192.0.2.1"; };').definitions
+    assert [(one.target_host, one.target_port, one.target_user, one.tags) for one in found.values()] == [
+        ("own-name", 22, None, ()),
+        ("192.0.2.1", 22, None, ()),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("targetHost", "7", "deployment.targetHost"),
+        ("targetPort", '"22"', "deployment.targetPort is not a whole number"),
+        ("targetPort", "true", "deployment.targetPort is not a whole number"),
+        ("tags", '"web"', "deployment.tags is not a list of texts"),
+        ("sshOptions", "[ 7 ]", "deployment.sshOptions is not a list of texts"),
+        ("keys", "[ 7 ]", "deployment.keys is not a list of texts"),
+    ],
+)
+def test_wrong_type_in_the_options_of_another_tool_is_named(tmp_path: Path, option: str, value: str, said: str) -> None:
+    with pytest.raises(OpsError, match=said):
+        other_tool(tmp_path, f"web = {{ deployment.{option} = {value}; }};")
+
+
 def test_flake_reference_gives_its_derivation(tmp_path: Path) -> None:
     (tmp_path / "flake.nix").write_text(
         '{ outputs = _: { packages.${builtins.currentSystem or "x86_64-linux"}.default = '
@@ -619,3 +679,35 @@ def test_flake_reference_gives_its_derivation(tmp_path: Path) -> None:
     for attribute in ((), ("default",)):
         (made,) = instantiate_expression(expression(flake=str(tmp_path), attribute=attribute))
         assert made.drv_path.endswith("-flaky.drv")
+
+
+@pytest.mark.parametrize("restricting", ["restrict-eval = true", "restrict-eval = true\nallowed-uris ="])
+def test_controller_that_restricts_evaluations_reads_the_network_and_our_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restricting: str
+) -> None:
+    monkeypatch.setenv("NIX_CONFIG", restricting)
+    # The tests' nixpkgs takes a program from there.
+    monkeypatch.setenv("NIX_PATH", "programs=/usr/bin")
+    (tmp_path / "project").mkdir()
+    files = write(tmp_path / "project", n="{ machine.imports = [ ./more.nix ]; }", more="{ deployment.tags = [ ]; }")
+    assert set(evaluate(network(files[0])).derivations) == {"machine"}
+    (tmp_path / "project" / "made.nix").write_text("{ name }: " + MADE, encoding="utf-8")
+    made = expression(file=str(tmp_path / "project" / "made.nix"), arguments={"name": "made"})
+    assert instantiate_expression(made)
+
+
+def test_controller_that_restricts_evaluations_is_obeyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIX_CONFIG", "restrict-eval = true")
+    (tmp_path / "project").mkdir()
+    (file,) = write(tmp_path / "project", n="{ machine.deployment.tags = [ (builtins.readFile /etc/shadow) ]; }")
+    with pytest.raises(OpsError, match="forbidden in restricted mode"):
+        evaluate(network(file))
+
+
+@pytest.mark.parametrize(
+    "setting", ["restrict-eval", "plugin-files", "post-build-hook", "allow-unsafe-native-code-during-evaluation"]
+)
+def test_source_can_not_lift_the_restrictions_of_its_controller(tmp_path: Path, setting: str) -> None:
+    with pytest.raises(OpsError, match=setting):
+        network_of_source(str(tmp_path / "a.network.yml"), {"files": ["n.nix"], "options": {setting: "x"}})
+    assert network_of_source(str(tmp_path / "a.network.yml"), {"files": ["n.nix"], "options": {"cores": 2}})
