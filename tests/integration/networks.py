@@ -128,7 +128,8 @@ class Counter:
     def __init__(self, project: Project, program: str) -> None:
         real = shutil.which(program)
         assert real is not None
-        directory = project.directory / "counted"
+        # Hidden, or a count would be a change of the network's directory.
+        directory = project.directory / ".counted"
         (directory / "real").mkdir(parents=True, exist_ok=True)
         (directory / "real" / program).symlink_to(real)
         shutil.copy(Path(__file__).with_name("counted.sh"), directory / program)

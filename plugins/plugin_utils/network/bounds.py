@@ -26,6 +26,9 @@ _SHARED = frozenset(
         *("/run", "/srv", "/tmp", "/usr", "/var", "/var/lib", "/var/tmp"),
     )
 )
+# Places that programs write to, beside hidden files. Allowed as well, if the network reads them.
+_WRITTEN = ("XDG_CACHE_HOME", "XDG_STATE_HOME", "ANSIBLE_HOME")
+
 # Their files change without a trace.
 _VIRTUAL = ("/dev/", "/proc/", "/sys/")
 
@@ -136,7 +139,12 @@ def _beside(path: str) -> list[str]:
     # The way that leads to the file may be a symbolic link to another directory.
     around = () if is_directory else {directory, os.path.dirname(os.path.realpath(path))}
     beside = [entry for one in around if _is_own(one) for entry in _entries_of(one)]
-    return [path, *sorted(entry for entry in beside if not os.path.basename(entry).startswith("."))]
+    return [path, *sorted(entry for entry in beside if not _is_written_by_programs(entry))]
+
+
+def _is_written_by_programs(entry: str) -> bool:
+    places = [os.environ.get(name, "") for name in _WRITTEN]
+    return os.path.basename(entry).startswith(".") or any(f"{place}/".startswith(f"{entry}/") for place in places)
 
 
 def _entries_of(directory: str) -> set[str]:
