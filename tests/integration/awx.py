@@ -298,7 +298,7 @@ class Awx:
 
     def _checked_out(self, directory: Path) -> Path:
         """A copy of the repository, as a job gets one."""
-        ignore = shutil.ignore_patterns("cache", "state", "ansible-home", "results.jsonl")
+        ignore = shutil.ignore_patterns("cache", "state", "ansible-home", ".results.jsonl")
         return Path(shutil.copytree(self.repository.directory, directory, ignore=ignore))
 
     def _container(

@@ -94,7 +94,7 @@ class Network:
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Begin to deploy it, with the output in a pipe and no results of an earlier run."""
-        (self.project.directory / "results.jsonl").unlink(missing_ok=True)
+        (self.project.directory / ".results.jsonl").unlink(missing_ok=True)
         return self.project.start("ansible-playbook", "-i", f"{self.name}.network.yml", "nix.ops.deploy", *words)
 
 

@@ -113,7 +113,7 @@ class Project:
             "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "callback_plugins"),
             "ANSIBLE_CALLBACKS_ENABLED": "results",
             "ANSIBLE_NOCOLOR": "1",
-            "NIX_OPS_RESULTS": str(self.directory / "results.jsonl"),
+            "NIX_OPS_RESULTS": str(self.directory / ".results.jsonl"),
             **self.environment,
         }
 
@@ -142,7 +142,7 @@ class Project:
 
     def run(self, program: str, *words: str, timeout: float = 120) -> Outcome:
         """Run one of Ansible's programs to its end."""
-        (self.directory / "results.jsonl").unlink(missing_ok=True)
+        (self.directory / ".results.jsonl").unlink(missing_ok=True)
         process = self.start(program, *words)
         output, _error = process.communicate(timeout=timeout)
         return Outcome(process.returncode, output, tuple(self._results()))
@@ -161,5 +161,5 @@ class Project:
         return Outcome(process.returncode, "".join([*seen, output]), tuple(self._results()))
 
     def _results(self) -> list[Result]:
-        file = self.directory / "results.jsonl"
+        file = self.directory / ".results.jsonl"
         return [Result(**json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []

@@ -38,7 +38,7 @@ def project(fleet, tmp_path):
 
 def files(project):
     """The names in the user's directory, but for what a run of Ansible itself leaves there."""
-    return {path.name for path in project.directory.iterdir()} - {"cache", "ansible-home", "results.jsonl", "state"}
+    return {path.name for path in project.directory.iterdir()} - {"cache", "ansible-home", ".results.jsonl", "state"}
 
 
 BEFORE = {"target.nix", "config.nix"}

@@ -300,7 +300,7 @@ def test_an_activation_at_a_gate(older: Older, tmp_path: Path) -> None:
         older.check_phase("gate")
         define(older.project, target, NETWORKS["second"])
         # Those of an earlier test.
-        (older.project.directory / "results.jsonl").unlink(missing_ok=True)
+        (older.project.directory / ".results.jsonl").unlink(missing_ok=True)
         joining = older.project.start("ansible-playbook", "-i", "example.network.yml", "nix.ops.deploy")
         seen = read_until(joining, JOINED)
         # Another toplevel is not activated at the same time.

@@ -82,7 +82,7 @@ def recap(outcome: Outcome, count: str) -> set[str]:
 
 def start(network: Network, playbook: str, *words: str) -> subprocess.Popen[str]:
     """Begin to deploy with a playbook of a user's own, with no results of an earlier run."""
-    (network.project.directory / "results.jsonl").unlink(missing_ok=True)
+    (network.project.directory / ".results.jsonl").unlink(missing_ok=True)
     return network.project.start("ansible-playbook", "-i", f"{network.name}.network.yml", playbook, *words)
 
 
