@@ -97,7 +97,7 @@ options:
     type: str
   remember:
     description:
-      - Whether to remember the evaluation as long as nothing that Nix read has changed.
+      - Whether to remember the evaluation as long as nothing that Nix can have read has changed.
       - C(--flush-cache) always evaluates anew.
       - The state version and SSH public key with which each machine was last built are always kept. With them the build
         usually needs no evaluation of its own. If they have changed, the build evaluates anew.

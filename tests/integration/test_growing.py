@@ -37,7 +37,8 @@ def built_there(machine: Machine, path: str) -> bool:
 def test_a_remote_builder_builds(machine: MachineFactory, project: Project, fleet: Fleet) -> None:
     target, builder = machine("target"), machine("builder")
     system = nix("nix", *EXPERIMENTAL, "eval", "--impure", "--raw", "--expr", "builtins.currentSystem")
-    project.environment["NIX_CONFIG"] += f"\nbuilders = ssh://builder {system} - 2\nmax-jobs = 0"
+    config = project.variables()["NIX_CONFIG"]
+    project.environment["NIX_CONFIG"] = f"{config}\nbuilders = ssh://builder {system} - 2\nmax-jobs = 0"
     network = Network(project, target)
     # How Nix reaches its builders is Nix's own affair, and that of ssh's configuration.
     project.environment["NIX_SSHOPTS"] = f"-F {fleet.directory}/ssh_config"

@@ -76,7 +76,8 @@ def load(name: str) -> Kept | None:
     """Return what is kept for a key, unchecked; None if nothing is."""
     try:
         kept = json.loads((_directory("evaluations") / name).read_text(encoding="utf-8"))
-        reads = kept["reads"] and Reads(tuple((kind, subject, digest) for kind, subject, digest in kept["reads"]))
+        digests = kept["reads"]
+        reads = None if digests is None else Reads(tuple((kind, subject, digest) for kind, subject, digest in digests))
         return Kept(reads, kept["answer"], tuple(map(str, kept["messages"])), kept["volatile"] is True)
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -84,7 +85,7 @@ def load(name: str) -> Kept | None:
 
 def store(name: str, kept: Kept) -> None:
     """Keep an evaluation. Does nothing if the directory can't be written."""
-    reads = kept.reads and kept.reads.digests
+    reads = None if kept.reads is None else kept.reads.digests
     answer = {"answer": kept.answer, "messages": kept.messages}
     document = {"reads": reads, "volatile": kept.is_volatile, **answer}
     _write(_directory("evaluations"), name, document)

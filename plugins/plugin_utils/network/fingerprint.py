@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -83,12 +84,15 @@ def file(path: str) -> Fingerprint:
     if real.startswith(STORE):
         return Fingerprint(real)
     try:
-        with open(path, "rb") as opened:
-            status = os.fstat(opened.fileno())
-            described = f"{status.st_mode} {real}".encode(errors="surrogateescape")
-            return Fingerprint(digest(described, opened.read()), status.st_ctime)
+        status = os.stat(path)
+        # A FIFO would wait for a writer.
+        content = Path(path).read_bytes() if stat.S_ISREG(status.st_mode) else b""
     except (FileNotFoundError, NotADirectoryError):
         return Fingerprint("absent")
+    except PermissionError:
+        return Fingerprint("not readable")
+    described = f"{status.st_mode} {real}".encode(errors="surrogateescape")
+    return Fingerprint(digest(described, content), status.st_ctime)
 
 
 def tree(path: str) -> Fingerprint:
