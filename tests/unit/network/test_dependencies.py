@@ -140,6 +140,7 @@ def _executable(place: Place) -> None:
     place.path("read").chmod(0o755)
 
 
+ONLY = '{ machine.deployment.owners = [ "@name@" ]; }'
 REPOSITORY = {"out/repository/a": '"one"'}
 
 WAYS: dict[str, Way] = {
@@ -159,6 +160,11 @@ WAYS: dict[str, Way] = {
     "__readFile": reads("__readFile @out@/a"),
     "__readFile, as a value": reads("let read = __readFile; in read @out@/a"),
     "__readFile, with": reads("with { inherit __readFile; }; __readFile @out@/a"),
+    "__readFile, of a computed path": reads('__readFile (builtins.concatStringsSep "/" [ "@out@" "a" ])'),
+    "__readDir, of a computed path": sees(
+        'toString (builtins.attrNames (__readDir (builtins.substring 0 (-1) "@out@")))'
+    ),
+    "lib.fileContents, of a computed path": reads('lib.fileContents (builtins.concatStringsSep "/" [ "@out@" "a" ])'),
     "with builtins": reads("with builtins; readFile @out@/a"),
     "with builtins, twice": reads("with builtins; with builtins; readFile @out@/a"),
     "inherit (builtins)": reads("let inherit (builtins) readFile; in readFile @out@/a"),
@@ -240,6 +246,9 @@ WAYS: dict[str, Way] = {
         {"out/link": "-> @out@/one", "out/one/a": ""},
         {"out/one/new": ""},
     ),
+    "__pathExists, of a computed path": sees(
+        'toString (__pathExists (builtins.concatStringsSep "/" [ "@out@" "new" ]))'
+    ),
     "__pathExists": sees("toString (__pathExists @out@/new)"),
     "pathExists, by a computed name": sees('toString (builtins.${"path" + "Exists"} @out@/new)'),
     "pathExists, of a wrapper": Way(
@@ -259,6 +268,14 @@ WAYS: dict[str, Way] = {
         "builtins.readFile ./link/a",
         {"link": "-> @out@/one", "out/one/a": "one", "out/two/a": "two"},
         {"link": "-> @out@/two"},
+    ),
+    "a network file that is a link": Way(
+        "",
+        {
+            "network.nix": "-> @out@/one.nix",
+            **{f"out/{name}.nix": ONLY.replace("@name@", name) for name in ("one", "two")},
+        },
+        {"network.nix": "-> @out@/two.nix"},
     ),
     "a link to a link": Way(
         "builtins.readFile ./link/a",
