@@ -23,6 +23,9 @@ _PLANNED, _ENDED = "rollout_plan", "rollout_end"
 # The tags of the tasks of each step of the rollout.
 _TAGS = {"copy": {"copy", "activate"}, "activate": {"activate"}}
 
+# What the variables begin with that roles and tasks of a deploy read or register, and those of the inventory.
+_INTERNAL = ("prepare_", "build_", "copy_", "activate_", "rollout_", "nix_")
+
 _UNTOUCHED = "nothing was touched"
 _BUILT_ONLY = "the controller has built the systems, and no machine was touched"
 
@@ -133,6 +136,7 @@ def check(run: Run, pattern: Sequence[str], matching: Sequence[str]) -> list[str
         )
     found = {host: run.settings(host) for host in machines}
     settings.check(found)
+    check_approved(run)
     if any(settings.read("deploy_revert", one) != "never" for one in found.values()):
         settings.check_revert(next(str(one["deploy_strategy"]) for one in found.values()))
     if "build" in run.variables["ansible_skip_tags"]:
@@ -140,6 +144,30 @@ def check(run: Run, pattern: Sequence[str], matching: Sequence[str]) -> list[str
             "what was not built can't be deployed", state=_UNTOUCHED, next_step="Leave build out of --skip-tags."
         )
     return machines
+
+
+def check_approved(run: Run) -> None:
+    """Refuse extra variables that would change what an earlier job has previewed, if there was one.
+
+    Extra variables win over everything, even over what the tasks of this playbook find and decide.
+
+    :raises OpsError: naming them.
+    """
+    if "deploy_previewed" not in run.variables:
+        return
+    if internal := sorted(name for name in run.extra if is_internal(name)):
+        raise OpsError(
+            f"these variables would change what was previewed: {', '.join(internal)}",
+            state=_UNTOUCHED,
+            next_step="Leave them out of the extra variables. The preview knows what the inventory sets.",
+        )
+
+
+def is_internal(name: str) -> bool:
+    """Return whether a variable belongs to the deploy itself: to its tasks, its roles or its inventory."""
+    if name.startswith(settings.PREFIX):
+        return name not in settings.SETTINGS
+    return name.startswith(_INTERNAL)
 
 
 def check_reached(run: Run) -> list[str]:

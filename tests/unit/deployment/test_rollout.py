@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import rollout
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.rollout import Run
@@ -46,6 +49,7 @@ def run(
     hosts: dict[str, dict[str, Any]],
     lost: tuple[str, ...] = (),
     tags: tuple[str, ...] = ("copy", "activate"),
+    extra: tuple[str, ...] = ("deploy_reboot",),
     **more: Any,
 ) -> Run:
     """A run on hosts with variables."""
@@ -67,7 +71,7 @@ def run(
         names[0],
         variables,
         of_play=play.keys(),
-        extra=("deploy_reboot",),
+        extra=extra,
         defaults={"deploy_strategy": "free"},
         tags=tags,
     )
@@ -178,6 +182,44 @@ def test_only_what_was_previewed_is_deployed() -> None:
     rollout.check_previewed(run(hosts, deploy_previewed=[NEW, OLD]), [NEW])
     with pytest.raises(OpsError, match=f"not what was previewed: {NEW}"):
         rollout.check_previewed(run(hosts, deploy_previewed=[OLD]), [NEW])
+
+
+@pytest.mark.parametrize(
+    "name", ["build_result", "rollout_plan", "activate_action", "nix_health_checks", "deploy_others", "copy_toplevel"]
+)
+def test_extra_variables_can_not_change_what_was_previewed(name: str) -> None:
+    hosts = {"a": machine("a")}
+    extra = ("deploy_previewed", "deploy_machines", name)
+    rollout.check_approved(run(hosts, extra=extra))
+    rollout.check_approved(run(hosts, extra=extra[:2], deploy_previewed=[NEW]))
+    with pytest.raises(OpsError, match=f"would change what was previewed: {name}"):
+        rollout.check_approved(run(hosts, extra=extra, deploy_previewed=[NEW]))
+
+
+def variables_of(document: object) -> Iterator[str]:
+    """The variables that a playbook, its tasks or a role set, and the options of a role."""
+    if isinstance(document, list):
+        for one in document:
+            yield from variables_of(one)
+    if isinstance(document, dict):
+        for name, value in document.items():
+            if name == "register":
+                yield value
+            if name in ("vars", "options") and isinstance(value, dict):
+                yield from value
+            yield from variables_of(value)
+
+
+def test_every_variable_of_the_deploy_is_internal_or_a_setting() -> None:
+    collection = Path(rollout.__file__).parents[3]
+    files = [collection / "playbooks/deploy.yml", *(collection / "playbooks/tasks").glob("[!a]*.yml")]
+    for role in ("prepare", "build", "copy", "activate"):
+        files += (collection / "roles" / role).rglob("*.yml")
+    found = {name for file in files for name in variables_of(yaml.safe_load(file.read_text(encoding="utf-8")))}
+    for file in [collection / "playbooks/vars/rollout.yml", *(collection / "roles").glob("[!d]*/defaults/main.yml")]:
+        found |= yaml.safe_load(file.read_text(encoding="utf-8")).keys()
+    assert {"build_result", "activate_reboot", "rollout_plan", "prepare_timeout"} <= found
+    assert not {name for name in found if not rollout.is_internal(name)}
 
 
 def test_each_machine_has_an_outcome() -> None:
