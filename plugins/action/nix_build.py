@@ -16,11 +16,11 @@ from ansible.parsing.dataloader import DataLoader
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIX_BUILD
 from ansible_collections.nix.ops.plugins.plugin_utils import awx, nix
 from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
-from ansible_collections.nix.ops.plugins.plugin_utils.deployment import toplevels
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import places, toplevels
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.toplevels import Links
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Machine
-from ansible_collections.nix.ops.plugins.plugin_utils.network import evaluation, source
+from ansible_collections.nix.ops.plugins.plugin_utils.network import evaluation, private, source
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Derivation, Expression, Network, Remembered
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 from ansible_collections.nix.ops.plugins.plugin_utils.store import build, copy
@@ -70,6 +70,8 @@ class ActionModule(OpsAction):
                 evaluation.evaluate(network, remembered=remembered, env=self.environment, on_line=say).definitions
             )
         found = evaluation.instantiate(network, names, remembered=remembered, env=self.environment, on_line=say)
+        keys = private.private_keys(network.ssh_keys or _default_keys(network))
+        private.check_store([one.drv_path for one in found.values()], keys, env=self.environment)
         if len(found) == 1:
             say = self.live(next(iter(found)))
         links = None
@@ -164,3 +166,11 @@ def _expression(options: Mapping[str, Any]) -> Expression:
 
 def _answer(derivation: Derivation) -> dict[str, str]:
     return {"drv_path": derivation.drv_path, "out_path": derivation.out_path}
+
+
+def _default_keys(network: Network) -> str | None:
+    try:
+        return str(places.keys(network.uuid))
+    except OpsError:
+        # A user without a home directory has none.
+        return None

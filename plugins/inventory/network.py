@@ -88,7 +88,7 @@ options:
         beside it, in a file with the machine's name and C(.pub) at the end.
       - Keep the directory out of everything that the network copies into the Nix store, such as a flake that is in no
         Git repository, or C(src = ./.), since all users can read the store.
-        A directory inside the store is refused.
+        A network that would copy a key that is not encrypted is refused, and so is a directory inside the store.
     type: str
   hostname:
     description:
@@ -172,7 +172,6 @@ name: fleet
 flake: .
 """
 
-import os
 import shlex
 from pathlib import Path
 from typing import Any, NoReturn
@@ -248,8 +247,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
             self.set_options(direct={"plugin": self.NAME})
             return network_of_file(path)
         config = self._read_config_data(path)
-        known = ("name", "uuid", "files", "flake", "arguments", "nix_path", "options")
-        documented = {*known, "plugin", "ssh_keys", "hostname", "remember", *self._constructed_options()}
+        known = ("name", "uuid", "files", "flake", "arguments", "nix_path", "options", "ssh_keys")
+        documented = {*known, "plugin", "hostname", "remember", *self._constructed_options()}
         if unknown := sorted(set(config) - documented):
             raise OpsError(f"there is no option {', '.join(map(repr, unknown))}")
         return network_of_source(path, {option: self.get_option(option) for option in known})
@@ -292,10 +291,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
     def _key_variables(self, definition: Definition, network: Network, source: str) -> dict[str, Any]:
         if not definition.provision_ssh_key:
             return {}
-        directory = self.get_option("ssh_keys")
-        if directory:
-            directory = os.path.join(os.path.dirname(source), Path(directory).expanduser())
-        path = ssh_keys.path_of(network.uuid, definition.name, directory)
+        path = ssh_keys.path_of(network.uuid, definition.name, network.ssh_keys)
         variables = {"nix_ssh_key": path}
         if ssh_keys.vault_id(path):
             variables["nix_ssh_options"] = _DECRYPTING

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ansible_collections.nix.ops.plugins.plugin_utils.network import fingerprint
+from ansible_collections.nix.ops.plugins.plugin_utils.network import fingerprint, private
 
 # A larger directory is not allowed as a whole.
 _ENTRIES = 50_000
@@ -43,28 +43,40 @@ class Bounds:
     :param links: paths that lead to one of the others through a symbolic link.
     :param trees: directories, without symbolic links in their paths.
     :param files: files, without symbolic links in their paths.
+    :param private: private keys that must not get into the store.
     """
 
     links: tuple[str, ...] = ()
     trees: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    private: tuple[str, ...] = ()
 
     def allow(self, *paths: str) -> Bounds:
         """Return bounds that include these paths, as far as they can be allowed.
 
         A file is allowed together with those beside it, since a network mostly reads them too.
+
+        :raises OpsError: if that would allow to copy a private key into the store.
         """
         bounds = self
         for path in paths:
+            if key := private.covered(path, self.private):
+                raise private.refuse(key, f"the network, which reads {path},")
             for one in _beside(path):
-                bounds = bounds | _only(one)
+                if not private.covered(one, self.private):
+                    bounds = bounds | _only(one)
         return bounds
 
     def __or__(self, other: Bounds) -> Bounds:
         def more(known: tuple[str, ...], added: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(dict.fromkeys((*known, *added)))
 
-        return Bounds(more(self.links, other.links), more(self.trees, other.trees), more(self.files, other.files))
+        return Bounds(
+            more(self.links, other.links),
+            more(self.trees, other.trees),
+            more(self.files, other.files),
+            more(self.private, other.private),
+        )
 
     def paths(self) -> list[str]:
         """Return all allowed paths that exist."""
@@ -88,13 +100,14 @@ class Bounds:
         return any(f"{path}/".startswith(f"{allowed}/") for allowed in (*self.links, *self.trees, *self.files))
 
 
-def bounds_of(files: Sequence[str], search: Sequence[Mapping[str, str]]) -> Bounds:
+def bounds_of(files: Sequence[str], search: Sequence[Mapping[str, str]], keys: Sequence[str]) -> Bounds:
     """Return the bounds of a network's first evaluation: the directories of its files, and nixpkgs.
 
     :param search: entries of the search path, with prefix and path.
+    :param keys: private keys that must not get into the store.
     """
     named = [entry["path"] for entry in search if entry["prefix"] == "nixpkgs" and Path(entry["path"]).exists()]
-    return Bounds().allow(*files, *named[:1])
+    return Bounds(private=tuple(keys)).allow(*files, *named[:1])
 
 
 def forbidden(message: str) -> list[str]:

@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +105,9 @@ def load_bounds(network: Any) -> Bounds:
 
 def store_bounds(network: Any, bounds: Bounds) -> None:
     """Keep the bounds for :func:`load_bounds`. Does nothing if the directory can't be written."""
-    if bounds != load_bounds(network):
-        _write(_directory("bounds"), _name_of(network), asdict(bounds))
+    if replace(bounds, private=()) != load_bounds(network):
+        kept = {"links": bounds.links, "trees": bounds.trees, "files": bounds.files}
+        _write(_directory("bounds"), _name_of(network), kept)
 
 
 def load_inputs(network: Any) -> dict[str, dict[str, Any]] | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.plugin_utils import nix
-from ansible_collections.nix.ops.plugins.plugin_utils.network import bounded, evaluator, flakes, settings
+from ansible_collections.nix.ops.plugins.plugin_utils.network import bounded, evaluator, flakes, private, settings
 from ansible_collections.nix.ops.plugins.plugin_utils.network import cache as disk
 from ansible_collections.nix.ops.plugins.plugin_utils.network.bounds import Bounds, bounds_of
 from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluator import Asked, NixFailure
@@ -280,11 +280,14 @@ def _evaluate(question: _Question, show: LineSink, remember: bool) -> tuple[Eval
 def _first_bounds(question: _Question) -> Bounds | None:
     """Return what a network certainly reads; None if it can't be known what else it does."""
     network, environment = question.network, question.environment()
+    keys = private.private_keys(network.ssh_keys)
+    if network.flake is not None:
+        private.check_flake(network.flake, keys)
     if not settings.are_common(environment):
         return None
     if network.flake is not None:
         return flakes.bounds_of(network.flake, question.settings())
-    return bounds_of(network.files, settings.search_path(network.nix_path, environment))
+    return bounds_of(network.files, settings.search_path(network.nix_path, environment), keys)
 
 
 def _with_options(options: Mapping[str, str], env: Mapping[str, str]) -> dict[str, str]:

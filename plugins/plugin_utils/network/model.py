@@ -36,6 +36,7 @@ class Network:
     :param arguments: JSON values for network files that are functions.
     :param nix_path: search path entries that come before NIX_PATH.
     :param options: settings of Nix.
+    :param ssh_keys: absolute path of the directory of the private SSH keys, if the source names one.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Network:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     nix_path: tuple[str, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
+    ssh_keys: str | None = None
 
     def __post_init__(self) -> None:
         if not _DEPLOYMENT_NAME.fullmatch(self.name):

@@ -104,6 +104,7 @@ def network_of_source(path: str, config: Mapping[str, Any]) -> Network:
         arguments=_plain(_mapping(path, config, "arguments")),
         nix_path=tuple(_entry(directory, str(entry)) for entry in _list(path, config, "nix_path")),
         options=_settings(path, _mapping(path, config, "options")),
+        ssh_keys=_absolute(directory, str(config["ssh_keys"])) if config.get("ssh_keys") else None,
     )
 
 
