@@ -50,6 +50,7 @@ def evaluate(
     :param environment: all variables of the evaluation.
     :raises OpsError: if Nix fails.
     """
+    bounds = bounds.existing()
     is_refused = last is not None and last.is_refusal(environment)
     for _ in range(0 if is_refused else _ATTEMPTS):
         found = _attempt(ask, bounds, environment, was_volatile=last is not None and last.is_volatile)
@@ -96,7 +97,8 @@ def _attempt(
     if missing or failed:
         return wider if wider != bounds else None
     reads = before + take_all([report for report in reports if report[0] in ("absent", "variable")], environment)
-    if any(kind == "volatile" for kind, _ in reports):
+    kinds = {kind for kind, _ in reports}
+    if "volatile" in kinds or "scope" not in kinds:
         kept = Kept(is_volatile=True)
     elif was_volatile or reads.changed >= began - _TICK:
         kept = Kept()

@@ -78,9 +78,15 @@ class Bounds:
             more(self.private, other.private),
         )
 
+    def existing(self) -> Bounds:
+        """Return the bounds without paths that are gone."""
+        kinds = (self.links, self.trees, self.files)
+        links, trees, files = (tuple(path for path in kind if Path(path).exists()) for kind in kinds)
+        return Bounds(links, trees, files, self.private)
+
     def paths(self) -> list[str]:
-        """Return all allowed paths that exist."""
-        return [path for path in (*self.links, *self.trees, *self.files) if Path(path).exists()]
+        """Return all allowed paths."""
+        return [*self.links, *self.trees, *self.files]
 
     def roots(self) -> list[str]:
         """Return the allowed directories, by each of their paths."""

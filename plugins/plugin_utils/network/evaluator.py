@@ -101,7 +101,7 @@ def ask(
     def hear(line: str) -> None:
         nonlocal failing
         if report := _REPORT.fullmatch(line):
-            reports[report[1], str(json.loads(report[2]))] = None
+            reports[_report(report[1], str(json.loads(report[2])))] = None
             return
         if bounds is not None and (copied := _COPIED.fullmatch(line)):
             reports["copied", copied[1]] = None
@@ -141,13 +141,17 @@ def ask(
     return Asked(json.loads(completed.stdout), tuple(messages), tuple(reports))
 
 
+def _report(kind: str, subject: str) -> tuple[str, str]:
+    # Of a name that is not UTF-8, it is not known which one it is.
+    return ("volatile", subject) if "\ufffd" in subject else (kind, subject)
+
+
 def _scope(bounds: Bounds | None, nix_path: Sequence[str], env: Mapping[str, str]) -> dict[str, Any] | None:
     """Return the arguments of scope.nix."""
     if bounds is None:
         return None
     environment = {**os.environ, **env}
-    readable = {name: value for name, value in environment.items() if (name + value).isprintable()}
-    return {"roots": bounds.roots(), "search": search_path(nix_path, environment), "variables": readable}
+    return {"roots": bounds.roots(), "search": search_path(nix_path, environment), "variables": environment}
 
 
 def _allowing(paths: Sequence[str]) -> list[str]:
@@ -168,8 +172,11 @@ def _private_json(value: Mapping[str, Any]) -> Iterator[str]:
     directory = os.path.realpath(tempfile.mkdtemp(prefix="nix.ops-"))
     try:
         path = os.path.join(directory, "inputs.json")
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            json.dump(value, file)
+        with open(
+            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8", errors="surrogateescape"
+        ) as file:
+            # Other bytes than UTF-8 stay as they are.
+            json.dump(value, file, ensure_ascii=False)
         yield path
     finally:
         shutil.rmtree(directory, ignore_errors=True)

@@ -9,6 +9,7 @@
 #   absent PATH     The path is missing, or not allowed; which of them, Nix does not say.
 #   variable NAME   An environment variable.
 #   volatile NAME   Something that can change at any time.
+#   scope           This file is in use.
 #
 # `roots` are directories whose files are imported once, as by the builtin import. `search` is the search path, and
 # `variables` are the environment's: restricted mode hides both.
@@ -228,7 +229,8 @@ if isBlind then
   throw "Nix ${plain.nixVersion} does not report what it reads"
 else
 {
-  import = main;
+  # Without this report, the others were not heard either.
+  import = report "scope" "" main;
   importFrom = directory: if isBelowRoot directory then main else importFrom (roots ++ [ directory ]);
   getFlake = reference: scoped (plain.getFlake reference);
 }

@@ -303,6 +303,9 @@ WAYS: dict[str, Way] = {
         {"out/old": ""},
         env=({"WHERE": "@out@"}, {"WHERE": "/nonexistent"}),
     ),
+    "getEnv, of several lines": Way(
+        'builtins.getEnv "WHO"', env=({"WHO": "a\none\t\u00e4"}, {"WHO": "a\ntwo\t\u00e4"})
+    ),
     # The search path.
     "<here>": Way("builtins.readFile <here/a>", {"out/a": "one"}, {"out/a": "two"}, ({"NIX_PATH": "here=@out@"},) * 2),
     "<here>, earlier": Way(
@@ -526,6 +529,17 @@ def test_next_answer_is_that_of_an_empty_cache(place: Place, asked: Nix, way: Wa
     expected = asked.answer_of_an_empty_cache(way, after)
     assert expected != first, "this change alters nothing"
     assert asked.answer(way, after) == expected
+
+
+def test_directory_that_is_gone_is_read_no_more(place: Place, asked: Nix) -> None:
+    way = Way("import @out@/lib/a", {"out/lib/a": '"one"'})
+    prepare(place, way)
+    asked.answer(way, {})
+    place.write({"out/lib": None, "network.nix": way.network.replace("@text@", '"two"')})
+    asked.answer(way, {})
+    count = asked.count
+    asked.answer(way, {})
+    assert asked.count == count
 
 
 def test_time_is_asked_anew(place: Place, asked: Nix) -> None:
