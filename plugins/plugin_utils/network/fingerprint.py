@@ -52,7 +52,8 @@ class Reads:
         """
         try:
             return all(take(kind, subject, environment).digest == digest for kind, subject, digest in self.digests)
-        except (OSError, TooLarge):
+        except (OSError, ValueError, TooLarge):
+            # ValueError: a NUL in a path, in a file that this was not written to.
             return False
 
 
