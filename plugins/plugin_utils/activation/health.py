@@ -10,15 +10,18 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 from urllib.error import HTTPError
 
 from ansible.module_utils.urls import open_url
 
+from ansible_collections.nix.ops.plugins.plugin_utils import waiting
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Key
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine, PasswordRefused
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
+from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Overdue
 
 # Seconds to wait for one connection.
 _CONNECT = 5.0
@@ -162,19 +165,31 @@ def _round(checks: Checks, machine: Machine, address: str | None, deadline: floa
         except OSError as error:
             yield f"port {port} of {address}: {error.strerror or error}"
     for one in checks.http:
-        if reason := _answers(one):
+        # urllib's own limit counts for each byte anew.
+        seconds = max(_CONNECT, deadline - time.monotonic())
+        try:
+            reason = waiting.bounded(partial(_answers, one), one.url, seconds)
+        except Overdue:
+            reason = f"no answer within {seconds:.0f} seconds"
+        if reason:
             yield f"{one.url}: {reason}"
 
 
 def _on_the_machine(checks: Checks, machine: Machine, deadline: float) -> Iterator[str]:
     seconds = max(1, int(deadline - time.monotonic()))
-    within = seconds * len(checks.commands) + checks.stable + _OVERHEAD
+    # The commands share these seconds; one that begins at their end has one more, and five until it is killed.
+    within = seconds + 6 * len(checks.commands) + checks.stable + _OVERHEAD
     words = [f"command={line}" for line in checks.commands] + [f"unit={unit}" for unit in checks.units]
     schema = {"amiss": Key(_PROBLEM, most=len(words))}
     try:
         answer = machine.ask(
-            "activation/health", str(checks.stable), str(seconds), *words, schema=schema, within=within
+            *("activation/health", str(checks.stable), str(seconds), *words),
+            schema=schema,
+            within=within,
+            awaits="its health checks",
         )
+    except PasswordRefused:
+        raise
     except (ConnectionLost, OpsError) as lost:
         yield f"the machine did not answer: {first_line(lost)}"
         return

@@ -8,6 +8,11 @@ state() { # UNIT
         --property=LoadState -- "$1" | sort | cut -d = -f 2- | paste -s -d ' '
 }
 
+uptime_in_seconds() {
+    read -r seconds_up _ </proc/uptime
+    echo "${seconds_up%.*}"
+}
+
 check_active() { # UNIT STATE
     case $2 in
         "active "*) return 0 ;;
@@ -18,12 +23,14 @@ check_active() { # UNIT STATE
 }
 
 main() { # STABLE SECONDS unit=NAME|command=LINE...
-    stable=$1 seconds=$2
+    stable=$1 end=$(($(uptime_in_seconds) + $2))
     shift 2
     for check; do
         case $check in
             command=*)
-                said=$(timeout "$seconds" /bin/sh -c "${check#*=}" 2>&1 </dev/null)
+                left=$((end - $(uptime_in_seconds)))
+                [ "$left" -gt 0 ] || left=1
+                said=$(timeout --kill-after=5 "$left" /bin/sh -c "${check#*=}" 2>&1 </dev/null)
                 code=$?
                 command="command '$(printf '%s' "${check#*=}" | head -n 1)'"
                 case $code in

@@ -5,15 +5,19 @@
 
 from __future__ import annotations
 
+import itertools
+import socketserver
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from ansible_collections.nix.ops.plugins.plugin_utils.activation import health
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine, Wait
 from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed
 
 
@@ -38,6 +42,30 @@ class Answers(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+class Drips(socketserver.BaseRequestHandler):
+    """Answers a byte at a time, so that no single one is late."""
+
+    def handle(self) -> None:
+        """Answer."""
+        with suppress(OSError):
+            for byte in itertools.chain(b"HTTP/1.0 200 OK\r\n", itertools.repeat(ord("x"))):
+                self.request.sendall(bytes([byte]))
+                time.sleep(0.2)
+
+
+def test_an_answer_that_drips_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_CONNECT", 1.0)
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Drips) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        checks = health.Checks(http=(health.Http(f"http://127.0.0.1:{server.server_address[1]}/"),), deadline=2)
+        began = time.monotonic()
+        [problem] = health.check(checks, machine(""), None, on_line=lambda _line: None)
+        server.shutdown()
+    assert time.monotonic() - began < 6
+    assert ": no answer within " in problem
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """A web server's URL."""
@@ -51,7 +79,7 @@ def machine(*answers: str) -> Machine:
     """A machine that gives these answers to its looks, the last one for ever."""
     left = list(answers)
 
-    def execute(command: str, _stdin: bytes, _within: float | None) -> Completed:
+    def execute(command: str, _stdin: bytes, _wait: Wait) -> Completed:
         answer = left.pop(0) if len(left) > 1 else left[0]
         if answer == "lost":
             raise ConnectionLost("the connection is gone")
