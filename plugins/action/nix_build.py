@@ -125,9 +125,16 @@ class ActionModule(OpsAction):
         if self.check and copy.missing(machine, drv_paths):
             say("the derivations are not on this host yet; what it would fetch instead of building is not known")
             return Built(tuple(drv_paths), ()), False
-        copy.push(self.copy_transport(machine), drv_paths, options=copy.CopyOptions(), gc_root=None, on_line=say)
-        patience = options["reconnect_timeout"]
-        built = build.realise_on(machine, drv_paths, options=how, on_line=say, patience=patience)
+        copy.push(
+            self.copy_transport(machine, options), drv_paths, options=copy.CopyOptions(), gc_root=None, on_line=say
+        )
+        built = build.realise_on(
+            *(machine, drv_paths),
+            options=how,
+            on_line=say,
+            patience=options["reconnect_timeout"],
+            within=options["build_timeout"],
+        )
         return built, build.root_on(machine, drv_paths, roots)
 
 

@@ -23,7 +23,7 @@ class ActionModule(OpsAction):
         paths = options["paths"]
         if options["gc_root"] and options["direction"] == "from":
             raise OpsError("'gc_root' is a link on the host, and nothing goes there", next_step="Leave it out.")
-        transport = self.copy_transport(self.transport.machine())
+        transport = self.copy_transport(self.transport.machine(), options)
         if self.check:
             would = copy.would_push if options["direction"] == "to" else copy.would_pull
             return _answer(would(transport, paths))

@@ -11,6 +11,16 @@ _NIX = {
     "options": {"type": "dict", "default": {}},
 }
 
+# Limits of what a host may take: to answer, to get on with a copy, and for a whole copy. In seconds.
+_ANSWER = {
+    "answer_timeout": {"type": "int", "default": 60},
+}
+_COPY = {
+    **_ANSWER,
+    "stall_timeout": {"type": "int", "default": 600},
+    "copy_timeout": {"type": "int", "default": 86400},
+}
+
 NIX_BUILD = {
     "argument_spec": {
         "network": {"type": "list", "elements": "path"},
@@ -27,6 +37,8 @@ NIX_BUILD = {
         "out_link": {"type": "path"},
         "dry_run": {"type": "bool", "default": False},
         "reconnect_timeout": {"type": "int", "default": 300},
+        "build_timeout": {"type": "int", "default": 86400},
+        **_COPY,
         **_NIX,
     },
     "mutually_exclusive": [["network", "expression", "file", "flake"]],
@@ -42,6 +54,7 @@ NIX_COPY_CLOSURE = {
         "compress": {"type": "bool", "default": False},
         "sign_key_file": {"type": "path"},
         "gc_root": {"type": "path"},
+        **_COPY,
     },
 }
 
@@ -84,6 +97,7 @@ NIXOS_ACTIVATE = {
         "action": {"type": "str", "choices": ["switch", "boot", "test", "dry-activate"], "default": "switch"},
         "profile": {"type": "path", "default": SYSTEM_PROFILE},
         "generation": {"type": "int"},
+        **_ANSWER,
         "force": {"type": "bool", "default": False},
         "reconnect_timeout": {"type": "int", "default": 300},
         "rollback": {"type": "str", "choices": ["auto", "never"], "default": "auto"},
@@ -112,6 +126,7 @@ NIXOS_ACTIVATE = {
 NIXOS_INFO = {
     "argument_spec": {
         "profile": {"type": "path", "default": SYSTEM_PROFILE},
+        **_ANSWER,
     },
 }
 
@@ -122,6 +137,7 @@ DEPLOYMENT_PREPARE = {
         "ssh_key": {"type": "path"},
         "provision": {"type": "bool", "default": True},
         "timeout": {"type": "int", "default": 60},
+        **_ANSWER,
     },
 }
 

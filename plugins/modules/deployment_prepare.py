@@ -47,6 +47,12 @@ options:
     description: Seconds to wait for the SSH server of a machine that is not in the fact cache yet.
     type: int
     default: 60
+  answer_timeout:
+    description:
+      - Seconds within which the machine has to answer one question, from the login to the last byte. Then the question
+        is ended, with the processes that were started for it, and the machine counts as unreachable.
+    type: int
+    default: 60
 notes:
   - Fails before anything is touched if the fact cache would forget the deployment state. With O(provision=false) and
     in check mode such a cache counts as empty.

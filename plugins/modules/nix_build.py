@@ -85,6 +85,29 @@ options:
     description: Only return what would be built and fetched.
     type: bool
     default: false
+  build_timeout:
+    description:
+      - Seconds until a build on another host than the controller is ended.
+      - For a build on the controller set C(timeout) or C(max-silent-time) of Nix in O(options).
+    type: int
+    default: 86400
+  answer_timeout:
+    description:
+      - Seconds within which the machine has to answer one question, from the login to the last byte. Then the question
+        is ended, with the processes that were started for it, and the machine counts as unreachable.
+    type: int
+    default: 60
+  stall_timeout:
+    description:
+      - Seconds without progress until a copy is ended and the machine counts as unreachable. Less than 64 KiB is no
+        progress.
+      - Needs Linux on the controller. Elsewhere O(copy_timeout) alone counts.
+    type: int
+    default: 600
+  copy_timeout:
+    description: Seconds until a copy is ended in any case.
+    type: int
+    default: 86400
   reconnect_timeout:
     description: Seconds in a row that a build host may be out of reach before the task stops following the build.
     type: int

@@ -21,6 +21,12 @@ options:
     description: The profile whose generations are listed.
     type: path
     default: /nix/var/nix/profiles/system
+  answer_timeout:
+    description:
+      - Seconds within which the machine has to answer one question, from the login to the last byte. Then the question
+        is ended, with the processes that were started for it, and the machine counts as unreachable.
+    type: int
+    default: 60
 notes:
   - The boot menu of C(systemd-boot), GRUB or extlinux can be read, often by root alone.
 seealso:

@@ -10,16 +10,17 @@ import os
 import socket
 from abc import abstractmethod
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.nix.ops.plugins.plugin_utils import display
+from ansible_collections.nix.ops.plugins.plugin_utils import display, waiting
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import fact_cache, vaulted_keys
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import Endpoint
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine, Wait
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.transport import HostTransport
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 from ansible_collections.nix.ops.plugins.plugin_utils.signals import end_in_order
@@ -48,8 +49,11 @@ class OpsAction(ActionBase):  # type: ignore[misc]
         self.wants_diff = bool(self._task.diff)
         # The variables are those of the task's own host, also if it is delegated.
         known = None if self._task.delegate_to or not self._requires_connection else _acknowledged(self.variables)
-        self.transport = HostTransport(self, str(self._task.delegate_to or self.host), known)
+        name = str(self._task.delegate_to or self.host)
+        within = float(options.get("answer_timeout") or 60)
+        self.transport = HostTransport(self, name, known, within=within, say=self.live(name))
         try:
+            waiting.check(options)
             with end_in_order():
                 result.update(self.perform(options))
         except OpsError as error:
@@ -59,6 +63,15 @@ class OpsAction(ActionBase):  # type: ignore[misc]
         # The result has text from the machine, and Ansible does not replace control characters.
         plain: dict[str, Any] = display.plain_values(result)
         return plain
+
+    def cleanup(self, force: bool = False) -> None:
+        """Remove the temporary files on the host, within a limit."""
+        transport = getattr(self, "transport", None)
+        clean_up = partial(super().cleanup, force=force)
+        if transport is None:
+            clean_up()
+        else:
+            transport.close(clean_up)
 
     @abstractmethod
     def perform(self, options: dict[str, Any]) -> dict[str, Any]:
@@ -100,17 +113,23 @@ class OpsAction(ActionBase):  # type: ignore[misc]
             user = str(os.getuid())
         return f"{user}@{socket.gethostname()} (process {os.getppid()})"
 
-    def copy_transport(self, machine: Machine) -> copy.Transport:
+    def copy_transport(self, machine: Machine, options: Mapping[str, Any]) -> copy.Transport:
         """Return the way of store paths to and from the host.
 
         :param machine: the host, with the variables for Nix there.
+        :param options: the options of the task, which limit the copy.
         """
-        connection = self.transport.connection
+        limits = copy.Limits(options["stall_timeout"], options["copy_timeout"])
+        wait = Wait("the copy of the closure", limits.seconds)
         return copy.Transport(
             machine,
             self.transport.machine(sudoable=False),
-            route.of_connection(connection, self.transport.becomes),
-            copy.Files(connection.put_file, connection.fetch_file),
+            route.of_connection(self.transport.connection, self.transport.becomes),
+            copy.Files(
+                partial(self.transport.put_file, wait=wait, stall=limits.stall),
+                partial(self.transport.fetch_file, wait=wait, stall=limits.stall),
+            ),
+            limits,
             self.environment,
         )
 
@@ -134,7 +153,7 @@ def _acknowledged(variables: Mapping[str, Any]) -> Endpoint | None:
 
 
 def _unreachable(host: str, lost: ConnectionLost, missing_secret: str | None) -> OpsError:
-    next_step = "Check its address, its power and its network, then run the same again."
+    next_step = lost.next_step or "Check its address, its power and its network, then run the same again."
     if missing_secret and "permission denied" in str(lost).lower():
         next_step = missing_secret
     if "host key" in str(lost).lower():

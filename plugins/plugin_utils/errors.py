@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+# Most characters of an output that a message shows. A machine may print without end.
+_SHOWN = 65536
+
 
 class OpsError(Exception):
     """A failure, with what the user needs to know about it.
@@ -38,12 +41,18 @@ class OpsError(Exception):
     def __str__(self) -> str:
         lines = [f"{self.machine}: {self.what}" if self.machine else self.what]
         if self.output:
-            lines.append(self.output.rstrip())
+            lines.append(_end(self.output.rstrip()))
         if self.state:
             lines.append(f"State: {self.state}")
         if self.next_step:
             lines.append(f"Next: {self.next_step}")
         return "\n".join(lines)
+
+
+def _end(output: str) -> str:
+    """Return the end of an output that would be too long for a message."""
+    left_out = len(output) - _SHOWN
+    return output if left_out <= 0 else f"({left_out} earlier characters are left out)\n{output[-_SHOWN:]}"
 
 
 def first_line(text: object) -> str:

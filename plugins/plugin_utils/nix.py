@@ -13,7 +13,7 @@ from typing import IO, ClassVar
 
 from ansible_collections.nix.ops.plugins.plugin_utils import process
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed, LineSink
+from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed, LineSink, Watch
 
 _OPTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 _STORE_PATH = r"/nix/store/[0-9a-z]{32}-[A-Za-z0-9+._?=-]+"
@@ -60,13 +60,23 @@ def run(
     cwd: str | None = None,
     on_stdout: LineSink | None = None,
     on_stderr: LineSink | None = None,
+    watch: Watch | None = None,
 ) -> Completed:
     """Run one of Nix's commands on the controller.
 
     :raises OpsError: if Nix is not installed.
     """
     try:
-        return process.run(argv, env=env, stdin=stdin, stdout=stdout, cwd=cwd, on_stdout=on_stdout, on_stderr=on_stderr)
+        return process.run(
+            argv,
+            env=env,
+            stdin=stdin,
+            stdout=stdout,
+            cwd=cwd,
+            on_stdout=on_stdout,
+            on_stderr=on_stderr,
+            watch=watch,
+        )
     except FileNotFoundError:
         raise OpsError(
             f"{argv[0]} is not on the controller's PATH",

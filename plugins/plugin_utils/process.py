@@ -9,14 +9,25 @@ import os
 import selectors
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import IO
 
 LineSink = Callable[[str], None]
 
 # Bytes that a ready pipe takes without blocking (pipe(7)).
 _PIPE_BUF = 4096
+
+# Bytes after which a line is passed on in pieces.
+_LONGEST_LINE = 1024 * 1024
+
+# Seconds between two looks at a command that has a watch.
+_INTERVAL = 1.0
+
+# Looks at a running command about once a second: its process id and the bytes it has printed. Raises to end it.
+Watch = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -36,18 +47,23 @@ class Completed:
 
 
 class _Lines:
-    """Collects a stream and passes on each line once it is complete."""
+    """Collects a stream and passes on each line once it is complete; a very long one in pieces."""
 
     def __init__(self, sink: LineSink | None) -> None:
         self._sink = sink
         self._chunks: list[bytes] = []
         self._rest = b""
+        self.size = 0
 
     def feed(self, chunk: bytes) -> None:
         self._chunks.append(chunk)
+        self.size += len(chunk)
         if self._sink is None:
             return
         *lines, self._rest = (self._rest + chunk).split(b"\n")
+        if len(self._rest) > _LONGEST_LINE:
+            lines.append(self._rest)
+            self._rest = b""
         for line in lines:
             self._sink(_text(line))
 
@@ -70,6 +86,7 @@ def run(
     cwd: str | None = None,
     on_stdout: LineSink | None = None,
     on_stderr: LineSink | None = None,
+    watch: Watch | None = None,
 ) -> Completed:
     """Run a command to its end.
 
@@ -82,6 +99,7 @@ def run(
     :param stdout: a file for standard output; it is not returned then.
     :param on_stdout: called with each line of standard output at once.
     :param on_stderr: the same for standard error.
+    :param watch: looks at the command while it runs; an exception that it raises ends the command.
     :raises FileNotFoundError: if the command does not exist.
     """
     process = subprocess.Popen(
@@ -94,15 +112,19 @@ def run(
     )
     try:
         out, err = _Lines(on_stdout), _Lines(on_stderr)
-        _drive(process, stdin if isinstance(stdin, bytes) else b"", out, err)
-        exit_code = process.wait()
+        look = partial(watch, process.pid) if watch else None
+        _drive(process, stdin if isinstance(stdin, bytes) else b"", out, err, look)
+        exit_code = _wait(process, out.size + err.size, look)
     finally:
         _end(process)
     return Completed(tuple(argv), exit_code, out.end(), err.end())
 
 
-def _drive(process: subprocess.Popen[bytes], stdin: bytes, out: _Lines, err: _Lines) -> None:
+def _drive(
+    process: subprocess.Popen[bytes], stdin: bytes, out: _Lines, err: _Lines, look: Callable[[int], None] | None
+) -> None:
     pending = memoryview(stdin)
+    looked = time.monotonic()
     with selectors.DefaultSelector() as selector:
         if process.stdout is not None:
             selector.register(process.stdout, selectors.EVENT_READ, out)
@@ -111,7 +133,11 @@ def _drive(process: subprocess.Popen[bytes], stdin: bytes, out: _Lines, err: _Li
         if process.stdin is not None:
             selector.register(process.stdin, selectors.EVENT_WRITE, None)
         while selector.get_map():
-            for key, _events in selector.select():
+            ready = selector.select(_INTERVAL if look else None)
+            if look and time.monotonic() - looked >= _INTERVAL:
+                looked = time.monotonic()
+                look(out.size + err.size)
+            for key, _events in ready:
                 if key.data is None:
                     pending = _feed(key.fd, pending)
                     ended = not pending
@@ -122,6 +148,15 @@ def _drive(process: subprocess.Popen[bytes], stdin: bytes, out: _Lines, err: _Li
                 if ended:
                     selector.unregister(key.fileobj)
                     key.fileobj.close()  # type: ignore[union-attr]
+
+
+def _wait(process: subprocess.Popen[bytes], printed: int, look: Callable[[int], None] | None) -> int:
+    while True:
+        try:
+            return process.wait(_INTERVAL if look else None)
+        except subprocess.TimeoutExpired:
+            if look:
+                look(printed)
 
 
 def _feed(descriptor: int, pending: memoryview) -> memoryview:

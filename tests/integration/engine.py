@@ -30,7 +30,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import host as machines
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Standing
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Wait
 from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed, LineSink
 from fleet import Machine
 from integration.outside import stands
@@ -289,13 +289,11 @@ class Controller:
     def _shared(self) -> tuple[str, ...]:
         return ("ControlMaster=auto", f"ControlPath={self._sockets}/%C", "ControlPersist=30s")
 
-    def _execute(
-        self, command: str, stdin: bytes, within: float | None, sharing: tuple[str, ...] | None = None
-    ) -> Completed:
+    def _execute(self, command: str, stdin: bytes, wait: Wait, sharing: tuple[str, ...] | None = None) -> Completed:
         assert time.monotonic() < self._deadline, f"the activation has not ended in {_OVERDUE:.0f} s"
         line = f"sudo -n -- {command}" if self._become else command
         argv = self._ssh(sharing or self._shared(), "--", line)
-        late = threading.Timer(within, self._drop) if within else None
+        late = threading.Timer(wait.seconds, self._drop) if wait.seconds else None
         if late:
             late.start()
         try:

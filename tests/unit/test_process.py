@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from ansible_collections.nix.ops.plugins.plugin_utils import process
 from ansible_collections.nix.ops.plugins.plugin_utils.process import run
 
 
@@ -67,3 +68,25 @@ def test_an_exception_ends_the_command(tmp_path):
         run(["sh", "-c", "echo $$; exec sleep 60"], on_stdout=stop)
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_a_watch_ends_a_command(monkeypatch):
+    monkeypatch.setattr(process, "_INTERVAL", 0.1)
+    pids: list[int] = []
+
+    def look(pid, printed):
+        pids.append(pid)
+        if printed >= 5:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        run(["sh", "-c", "sleep 0.3; echo late; exec sleep 60"], watch=look)
+    assert len(pids) > 1
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
+
+
+def test_a_long_line_is_handed_on_in_pieces():
+    lines: list[str] = []
+    run(["head", "-c", "3000000", "/dev/zero"], on_stdout=lines.append)
+    assert len(lines) > 1 and sum(map(len, lines)) == 3_000_000

@@ -11,9 +11,12 @@ from ansible_collections.nix.ops.plugins.plugin_utils.activation import health, 
 from ansible_collections.nix.ops.plugins.plugin_utils.activation.health import Checks
 from ansible_collections.nix.ops.plugins.plugin_utils.activation.protocol import Access
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import jobs
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Standing
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.transport import HostTransport
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
+
+_AWAITS = "the acknowledgement over a new connection"
 
 
 def access(transport: HostTransport, checks: Checks, on_line: LineSink) -> Access:
@@ -56,7 +59,7 @@ def _confirm(transport: HostTransport, directory: str, word: str) -> None:
     :raises ConnectionLost: if no new connection can be made.
     """
     with transport.over_new_connection() as machine:
-        machine.ask("activation/acknowledge", directory, word)
+        machine.ask("activation/acknowledge", directory, word, within=jobs.ANSWER_WITHIN, awaits=_AWAITS)
     if transport.addresses and word == "keep":
         transport.addresses.settle()
     elif transport.addresses:
@@ -71,7 +74,10 @@ def _confirm_boot(transport: HostTransport, word: str) -> str:
     :raises ConnectionLost: if no new connection can be made.
     """
     with transport.over_new_connection() as machine:
-        decision = machine.ask("activation/boot_acknowledge", word, schema=reboot.DECISION).all("decision")[0]
+        told = machine.ask(
+            "activation/boot_acknowledge", word, schema=reboot.DECISION, within=jobs.ANSWER_WITHIN, awaits=_AWAITS
+        )
+    decision = told.all("decision")[0]
     if transport.addresses and decision != "undo":
         transport.addresses.settle()
     return decision

@@ -23,6 +23,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import (
     ConnectionLost,
     Machine,
+    PasswordRefused,
     assign,
     export,
     place,
@@ -63,6 +64,9 @@ _REFUSALS = {
     "toplevel": "Bring it there first (nix_copy_closure).",
 }
 
+
+# Seconds for the rest of an activation, such as writing the boot menu.
+_OVERHEAD = 900
 
 _PARTS_OF_JOB = ("machine/places", "machine/kept", "activation/shared")
 _JOB = "activation/activation_job"
@@ -130,6 +134,10 @@ class Policy:
     failed_units: str
     reboot: str = "never"
     reboot_timeout: int = 600
+
+    def longest(self, check_seconds: int) -> int:
+        """Return the seconds that an activation may take: the switch, going back twice, and all that it waits for."""
+        return 3 * self.switch_timeout + 3 * self.confirm_timeout + check_seconds + _OVERHEAD
 
     def check(self) -> None:
         """Check the times.
@@ -233,12 +241,27 @@ def activate(
         schema=_OUTCOME,
         block="journal",
         within=jobs.ANSWER_WITHIN,
+        awaits="the outcome of the activation",
     )
     try:
-        ended = jobs.follow(machine, directory, on_line=on_line, patience=patience, on_step=answers)
+        ended = jobs.follow(
+            machine,
+            directory,
+            what="the activation",
+            on_line=on_line,
+            patience=patience,
+            within=policy.longest(access.check_seconds),
+            on_step=answers,
+        )
         if ended.exit_code is None and ended.step == "reboot":
             return _follow_reboot(machine, goal, policy, access, before, ended, on_line)
         told = jobs.patiently(outcome, machine.name, on_line=on_line, patience=patience)
+    except PasswordRefused as refused:
+        back = (
+            "without an acknowledgement it goes back to what ran before" if policy.rollback else "it does not go back"
+        )
+        refused.state = f"the activation there goes on by itself; {back}"
+        raise
     except OpsError:
         raise
     except BaseException:
@@ -290,9 +313,11 @@ class _Acknowledgements:
             if step in ("acknowledge", "check") and not self._told:
                 self._acknowledge()
             elif step == "reboot" and not self._reboots:
-                self._machine.ask("activation/acknowledge", self._directory, "reboot", within=jobs.ANSWER_WITHIN)
+                self._answer("reboot")
                 self._reboots = True
                 self._on_line("rebooting...")
+        except PasswordRefused:
+            raise
         except (ConnectionLost, OpsError) as lost:
             self.lost = lost
 
@@ -306,8 +331,13 @@ class _Acknowledgements:
             if self._verdict is None:
                 self.unhealthy = self._access.check()
                 self._verdict = "undo" if self.unhealthy else "keep"
-            self._machine.ask("activation/acknowledge", self._directory, self._verdict, within=jobs.ANSWER_WITHIN)
+            self._answer(self._verdict)
         self._told = True
+
+    def _answer(self, word: str) -> None:
+        self._machine.ask(
+            "activation/acknowledge", self._directory, word, within=jobs.ANSWER_WITHIN, awaits="the acknowledgement"
+        )
 
 
 def _start(
@@ -322,10 +352,10 @@ def _start(
     words = (secrets.token_hex(8), goal.action, goal.toplevel, goal.profile, holder)
     job = compose_job(goal, policy, machine.environment, access.check_seconds, deployment)
     try:
-        done = machine.run("activation/activation", *words, data=job)
+        done = machine.run("activation/activation", *words, data=job, awaits="the start of the activation")
     except ConnectionLost as lost:
         state = "it is not known whether the activation began; if it did, it goes on by itself"
-        raise ConnectionLost(str(lost), state) from lost
+        raise ConnectionLost(str(lost), state, lost.next_step) from lost
     reason = "start"
     if done.exit_code == 0:
         told = answer.read(done.stdout, _REFUSED if done.stdout.startswith("refused ") else _BEGUN, machine.name)

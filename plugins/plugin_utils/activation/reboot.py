@@ -14,8 +14,9 @@ from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, fi
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import description, jobs
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Key
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Standing
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine, PasswordRefused
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
+from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Heartbeat
 
 # The answer of boot_acknowledge.sh.
 DECISION = {"decision": Key(re.compile("keep|undo|none"), required=True)}
@@ -110,6 +111,8 @@ def keep(
         try:
             answer = confirm("undo" if unhealthy else "keep")
             break
+        except PasswordRefused:
+            raise
         except (ConnectionLost, OpsError) as lost:
             if time.monotonic() > deadline:
                 why = first_line(lost)
@@ -131,7 +134,9 @@ def _await_other_boot(
 ) -> Standing | None:
     """Wait for another boot than this one; return None if it does not happen in time."""
     deadline = time.monotonic() + timeout
+    heartbeat = Heartbeat("its boot", on_line)
     while time.monotonic() < deadline:
+        heartbeat.beat()
         now = _ask(machine, profile)
         if now is not None and now.boot_id != boot_id:
             return now
@@ -143,7 +148,14 @@ def _await_other_boot(
 
 def _ask(machine: Machine, profile: str) -> Standing | None:
     try:
-        told = machine.ask("machine/describe", profile, schema=description.DESCRIPTION, within=jobs.ANSWER_WITHIN)
+        told = machine.ask(
+            *("machine/describe", profile),
+            schema=description.DESCRIPTION,
+            within=jobs.ANSWER_WITHIN,
+            awaits="what it runs",
+        )
         return description.standing(told)
+    except PasswordRefused:
+        raise
     except (ConnectionLost, OpsError):
         return None

@@ -99,9 +99,11 @@ _TEXT = _matching("a text", re.compile(r"[^\n]+"))
 
 SETTINGS: Mapping[str, Setting] = {
     "deploy_action": _choice("switch", "boot", "test", "dry-activate"),
+    "deploy_answer_timeout": _seconds(60, 1),
     "deploy_any_errors_fatal": _flag(False),
     "deploy_check_health": _flag(True),
     "deploy_confirm_timeout": _seconds(60, 1),
+    "deploy_copy_timeout": _seconds(86400, 1),
     "deploy_failed_units": _choice("rollback", "fail", "warn"),
     "deploy_health_checks": Setting("a mapping, as 'health_checks' of nix.ops.nixos_activate takes it", _checks),
     "deploy_machines": _listed(_TEXT, "a pattern of hosts, or a list of them"),
@@ -115,6 +117,7 @@ SETTINGS: Mapping[str, Setting] = {
     "deploy_rollback": _choice("auto", "never"),
     "deploy_serial": _listed(_matching("", _BATCH), "a number of machines, a percentage, or a list of them"),
     "deploy_ssh_timeout": _seconds(60, 0),
+    "deploy_stall_timeout": _seconds(600, 1),
     "deploy_strategy": _TEXT,
     "deploy_unreachable": _choice("warn", "fail"),
 }

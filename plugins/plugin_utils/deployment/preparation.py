@@ -23,6 +23,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Remembered
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
+from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Heartbeat
 
 # Errors not worth retrying: the SSH server is there and refuses.
 _FINAL = ("permission denied", "host key", "too many authentication failures")
@@ -69,7 +70,9 @@ def reach(
     if timeout:
         on_line("waiting for SSH...")
     deadline = time.monotonic() + timeout
+    heartbeat = Heartbeat("its SSH server", on_line)
     while True:
+        heartbeat.beat()
         try:
             found = description.describe(machine, record=subject.uuid)
         except ConnectionLost as lost:

@@ -85,7 +85,8 @@ def write(machine: Machine, state: State) -> State:
     for _attempt in range(_ATTEMPTS):
         new = replace(state, revision=state.revision + 1)
         document = json.dumps(states.as_json(new))
-        answer = machine.ask("deployment/record", new.uuid, str(new.revision), schema=_WRITTEN, data=document)
+        words = ("deployment/record", new.uuid, str(new.revision))
+        answer = machine.ask(*words, schema=_WRITTEN, data=document, awaits="the writing of its record")
         if "written" in answer:
             return new
         other = read(answer.one("record") or "0 ", new.uuid)

@@ -9,12 +9,15 @@ This is the only file that uses the private interfaces of Ansible's ssh connecti
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import signal
 import subprocess
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
@@ -23,6 +26,9 @@ _SSH = ("ssh", "ansible.builtin.ssh")
 
 # For ssh the first value of an option counts.
 _OF_ITS_OWN = "-o ControlMaster=no -o ControlPath=none"
+
+# Seconds for the process that shares a connection to answer.
+_CONTROL = 5.0
 
 
 @dataclass(frozen=True)
@@ -121,19 +127,56 @@ def _lead(connection: Any, where: Endpoint) -> None:
     connection.host = where.address
 
 
-def drop(connection: Any) -> None:
-    """End a host's shared connection whose link is dead, so that nothing waits for its answer."""
+def drop(connection: Any) -> bool:
+    """End a host's shared connection whose link is dead, so that nothing waits for its answer.
+
+    :returns: whether the process that shares it did not react, so that it was killed.
+    """
     if not is_ssh(connection) or not connection.get_option("control_path_dir"):
-        return
-    argv = connection._build_command(connection.get_option("ssh_executable"), "ssh", "-O", "exit", connection.host)
+        return False
+    if _control(connection, "-O", "exit", connection.host) is not None:
+        return False
+    # Where it can't be killed, the next connection at least does not find it.
+    settings = _control(connection, "-G", connection.host) or ""
+    for path in re.findall(r"^controlpath (/.*)$", settings, re.MULTILINE):
+        _kill_sharing(path)
+        Path(path).unlink(missing_ok=True)
+    return True
+
+
+def _control(connection: Any, *words: str) -> str | None:
+    """Run the connection's ssh with words that need no host; return its output, or None if it does not end."""
+    argv = connection._build_command(connection.get_option("ssh_executable"), "ssh", *words)
     _close_password_pipe(connection)
-    subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_CONTROL, encoding="utf-8"
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    return done.stdout
+
+
+def _kill_sharing(path: str) -> None:
+    """Kill the process that shares a connection at this socket: ssh writes the path into its title."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "cmdline").read_bytes().rstrip(b"\0") == os.fsencode(f"ssh: {path} [mux]"):
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 def _close_password_pipe(connection: Any) -> None:
     for descriptor in getattr(connection, "sshpass_pipe", None) or ():
         os.close(descriptor)
     connection.sshpass_pipe = None
+
+
+def gives_password(connection: Any) -> bool:
+    """Return whether an Ansible connection logs in with a password."""
+    try:
+        return bool(connection.get_option("password"))
+    except KeyError:
+        return False
 
 
 def command(connection: Any) -> list[str]:

@@ -208,7 +208,7 @@ def describe(
     """
     words = {"closure": closure, "units": units, f"record={record}": record}
     wanted = [word for word, asked in words.items() if asked]
-    told = machine.ask("machine/describe", profile, *wanted, schema=DESCRIPTION)
+    told = machine.ask("machine/describe", profile, *wanted, schema=DESCRIPTION, awaits="what it runs")
     release = _RELEASE.match(told.one("release") or "")
     return Description(
         standing=standing(told),

@@ -14,7 +14,7 @@ import secrets
 import shlex
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
@@ -22,8 +22,21 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine import answer
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Answer, Schema
 from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed
 
-# Runs a command line on the host with this standard input. The last argument limits the seconds until the answer.
-Execute = Callable[[str, bytes, float | None], Completed]
+
+@dataclass(frozen=True)
+class Wait:
+    """A wait for an answer.
+
+    :param what: what is waited for, for messages.
+    :param seconds: seconds until a connection that does not answer counts as lost; None for the connection's default.
+    """
+
+    what: str
+    seconds: float | None = None
+
+
+# Runs a command line on the host with this standard input, and waits for its answer.
+Execute = Callable[[str, bytes, Wait], Completed]
 
 _ROOMS = Path(__file__).parents[1]
 _BEFORE_EVERY_SCRIPT = ("machine/places", "machine/kept", "machine/system")
@@ -37,11 +50,31 @@ class ConnectionLost(Exception):
 
     :param what: the error of the connection.
     :param state: what the host runs now, for the user.
+    :param next_step: a command or an edit that helps; None if the error alone tells it.
     """
 
-    def __init__(self, what: str, state: str = "the running system is untouched") -> None:
+    def __init__(self, what: str, state: str = "the running system is untouched", next_step: str | None = None) -> None:
         super().__init__(what)
         self.state = state
+        self.next_step = next_step
+
+
+class PasswordRefused(OpsError):
+    """The host refuses the password. Not worth retrying: many hosts lock an account after a few wrong passwords.
+
+    :param what: the error of the connection.
+    :param machine: the host's name.
+    """
+
+    def __init__(self, what: str, machine: str) -> None:
+        super().__init__(
+            "the machine refuses the password, so no more was tried",
+            machine=machine,
+            output=what,
+            state="the running system is untouched",
+            next_step="Correct the password (ansible_become_password, ansible_password, -K or -k), then run the same"
+            " again.",
+        )
 
 
 def script(name: str) -> str:
@@ -139,16 +172,19 @@ class Machine:
         self.environment = dict(environment)
         self._execute = execute
 
-    def run(self, name: str, *words: str, data: str = "", within: float | None = None) -> Completed:
+    def run(
+        self, name: str, *words: str, data: str = "", within: float | None = None, awaits: str = "its answer"
+    ) -> Completed:
         """Run one of the collection's scripts on the host.
 
         :param name: the script, as in ``store/missing``.
         :param words: its positional parameters.
         :param data: its standard input.
-        :param within: seconds until a connection that does not answer counts as lost.
+        :param within: seconds until a connection that does not answer counts as lost; None for the default.
+        :param awaits: what is waited for, for messages.
         :raises ConnectionLost: if the connection ends before the script does.
         """
-        done = self._execute("/bin/sh -s", compose(script(name), words, self.environment, data), within)
+        done = self._execute("/bin/sh -s", compose(script(name), words, self.environment, data), Wait(awaits, within))
         before, mark, text = done.stdout.partition(_ANSWER)
         if done.exit_code == 0 and not mark:
             raise OpsError(
@@ -168,6 +204,7 @@ class Machine:
         block: str | None = None,
         data: str = "",
         within: float | None = None,
+        awaits: str = "its answer",
     ) -> Answer:
         """Run a script and read its answer.
 
@@ -175,7 +212,7 @@ class Machine:
         :param block: the key that announces a block after the lines.
         :raises OpsError: if the script fails, with its output, or its answer is not valid.
         """
-        done = self.run(name, *words, data=data, within=within)
+        done = self.run(name, *words, data=data, within=within, awaits=awaits)
         if done.exit_code != 0:
             raise OpsError(
                 f"a script on the machine ended with exit code {done.exit_code}",

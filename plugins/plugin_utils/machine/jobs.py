@@ -13,15 +13,26 @@ from functools import partial
 from typing import TypeVar
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import answer as answers
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Key
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine, PasswordRefused
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
+from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Heartbeat
 
 # How long the host waits for new output before it answers, in tenths of a second.
 _LOOK = 50
 
 # Seconds without an answer after which a connection counts as dead.
 ANSWER_WITHIN = 15.0
+
+# Bytes of the log in one answer (job.sh).
+_PIECE = 65536
+
+# How much of a log is kept, in bytes: its end has the failed units.
+_KEPT = 16 * 1024 * 1024
+
+# The largest log that is followed, in bytes. A job could print without end.
+_LARGEST = 1024 * 1024 * 1024
 
 # Seconds between two lines that say that the connection is lost.
 _SAY_AGAIN = 30
@@ -56,7 +67,7 @@ class Ended:
     :param state: as in :class:`Look`; never ``running``.
     :param exit_code: its exit code; None if it left none.
     :param step: the last step that was seen; None if it has no steps.
-    :param log: its whole output.
+    :param log: its output; of a very long one the end.
     """
 
     state: str
@@ -72,11 +83,15 @@ def look(machine: Machine, directory: str, offset: int) -> Look:
     :raises OpsError: if the answer is not valid.
     """
     words = ("follow", directory, str(offset), str(_LOOK))
-    answer = machine.ask("machine/job", *words, schema=_SEEN, block="log", within=ANSWER_WITHIN)
+    answer = machine.ask(
+        "machine/job", *words, schema=_SEEN, block="log", within=ANSWER_WITHIN, awaits="the state of its job"
+    )
     state, exit_code, step = answer.all("job")[0].split(" ")
     # A job that was killed and cleaned up has the exit code "-".
     code = int(exit_code) if state == "ended" and exit_code != "-" else None
     log = answer.block.encode("utf-8", errors="surrogateescape")
+    if len(log) > _PIECE:
+        raise answers.invalid(machine.name, f"its log has {len(log)} bytes")
     return Look(state, code, None if step == "-" else step, log)
 
 
@@ -84,35 +99,60 @@ def follow(
     machine: Machine,
     directory: str,
     *,
+    what: str,
     on_line: LineSink,
     patience: float,
+    within: float,
     on_step: Callable[[str], None] = lambda _step: None,
 ) -> Ended:
     """Follow a job live until it ends.
 
     :param directory: the job's directory on the host.
+    :param what: what the job is, for messages.
     :param on_line: called with each line of its log.
     :param on_step: called with the current step of a running job, each time the host has answered.
     :param patience: seconds in a row that the host may be out of reach.
-    :raises OpsError: if the host stays out of reach for longer.
+    :param within: seconds until a job that still runs is no longer followed.
+    :raises OpsError: if the host stays out of reach for longer, or the job goes on for longer.
     """
-    log = b""
-    shown = 0
+    deadline = time.monotonic() + within
+    heartbeat = Heartbeat(what, on_line)
+    log = bytearray()
+    offset = 0
+    rest = b""
     step = None
     while True:
-        seen = patiently(partial(look, machine, directory, len(log)), machine.name, on_line=on_line, patience=patience)
+        seen = patiently(partial(look, machine, directory, offset), machine.name, on_line=on_line, patience=patience)
+        offset += len(seen.log)
         log += seen.log
+        del log[:-_KEPT]
         step = seen.step or step
-        *lines, rest = log[shown:].split(b"\n")
-        if seen.state != "running" and rest:
+        *lines, rest = (rest + seen.log).split(b"\n")
+        if rest and (seen.state != "running" or len(rest) > _PIECE):
             lines.append(rest)
+            rest = b""
         for line in lines:
             on_line(line.decode("utf-8", errors="replace").rstrip("\r"))
-        shown = len(log) - (0 if seen.state != "running" else len(rest))
-        if seen.state == "running" and step:
-            on_step(step)
+        if lines:
+            heartbeat.restart()
         if seen.state != "running":
             return Ended(seen.state, seen.exit_code, step, log.decode("utf-8", errors="replace"))
+        if offset > _LARGEST:
+            raise _unfollowed(machine.name, f"{what} has printed more than {_LARGEST // 2**20} MiB")
+        if time.monotonic() > deadline:
+            raise _unfollowed(machine.name, f"{what} has not ended within {within:.0f} seconds")
+        if step:
+            on_step(step)
+        heartbeat.beat()
+
+
+def _unfollowed(machine: str, what: str) -> OpsError:
+    return OpsError(
+        f"{what}, so it is no longer followed",
+        machine=machine,
+        state="the job there goes on by itself; its result is not known",
+        next_step="Look at the machine's console, and at its processes. Then run the same again.",
+    )
 
 
 def patiently(ask: Callable[[], _Answer], name: str, *, on_line: LineSink, patience: float) -> _Answer:
@@ -123,13 +163,15 @@ def patiently(ask: Callable[[], _Answer], name: str, *, on_line: LineSink, patie
     :param ask: asks once.
     :param name: the host's name.
     :param patience: seconds in a row that the host may be out of reach.
-    :raises OpsError: if the host stays out of reach for longer.
+    :raises OpsError: if the host stays out of reach for longer, or refuses the password.
     """
     lost_since: float | None = None
     said = float("-inf")
     while True:
         try:
             return ask()
+        except PasswordRefused:
+            raise
         except (ConnectionLost, OpsError) as lost:
             now = time.monotonic()
             lost_since = now if lost_since is None else lost_since

@@ -9,25 +9,44 @@ This is the one file that uses the private interfaces of ansible-core's action p
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, TypeVar
 
-from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.errors import AnsibleAuthenticationFailure, AnsibleConnectionFailure, AnsibleError
 
+from ansible_collections.nix.ops.plugins.plugin_utils import waiting
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import connection as connections
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import Addresses, Endpoint
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
-from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import (
+    ConnectionLost,
+    Machine,
+    PasswordRefused,
+    Wait,
+)
+from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed, LineSink
+from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Overdue
 
 # Gives up a dead link after 15 seconds of silence. Values that the user has set come first on ssh's command line and
 # win.
 _KEEP_ALIVE = "-o ServerAliveInterval=5 -o ServerAliveCountMax=3"
 
 _LOCAL = ("local", "ansible.builtin.local")
+# What Ansible's connections say of a wrong password of become.
+_REFUSED = re.compile(r"incorrect \S+ password|incorrect password|duplicate become password prompt", re.IGNORECASE)
+
+# Seconds to close a connection.
+_CLOSE = 5.0
+
+_NEXT = (
+    "Look at its console: it takes connections, but its login shell, its disk or a file server may hang. If it is only"
+    " slow, give it more time (answer_timeout of the module, deploy_answer_timeout of a deploy)."
+)
+
+_Result = TypeVar("_Result")
+
 _TEMPORARY = re.compile(r"(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._-]+)+/?")
 
 
@@ -37,13 +56,27 @@ class HostTransport:
     :param action: the task's action plugin.
     :param name: the host's name in messages.
     :param known: where the host was last acknowledged; tried before the address that Ansible's variables name.
+    :param within: seconds until a host that does not answer counts as unreachable, if a wait has no limit of its own.
+    :param say: called with lines that say what is waited for.
     """
 
-    def __init__(self, action: Any, name: str, known: Endpoint | None = None) -> None:
+    def __init__(
+        self,
+        action: Any,
+        name: str,
+        known: Endpoint | None = None,
+        *,
+        within: float = 60.0,
+        say: LineSink = lambda _line: None,
+    ) -> None:
         self._action = action
         self._known = known
+        self._within = within
+        self._say = say
         self._destination: Endpoint | None = None
         self._may_retry = True
+        self._refusal: str | None = None
+        self._was_stuck = False
         self.name = name
 
     @property
@@ -117,8 +150,27 @@ class HostTransport:
         """From here on, do not run a lost command again at another address: it may have changed something."""
         self._may_retry = False
 
+    def put_file(self, local: str, there: str, wait: Wait, stall: float) -> None:
+        """Copy a file of the controller to a path on the host.
+
+        :param stall: seconds without progress until the host counts as unreachable.
+        :raises ConnectionLost: if that does not end in time.
+        """
+        self._bounded(partial(self.connection.put_file, local, there), wait, stall)
+
+    def fetch_file(self, there: str, local: str, wait: Wait, stall: float) -> None:
+        """Copy a file of the host to a path on the controller, as :meth:`put_file` does."""
+        self._bounded(partial(self.connection.fetch_file, there, local), wait, stall)
+
+    def close(self, clean_up: Callable[[], None]) -> None:
+        """Let Ansible clean up on the host at the end of a task. Best effort: the task has its result."""
+        if not self.connection._shell.tmpdir:
+            return
+        with suppress(ConnectionLost, OpsError):
+            self._bounded(clean_up, Wait("the removal of temporary files"))
+
     def _execute(
-        self, addresses: Addresses | None, command: str, stdin: bytes, within: float | None, sudoable: bool = True
+        self, addresses: Addresses | None, command: str, stdin: bytes, wait: Wait, sudoable: bool = True
     ) -> Completed:
         """Run a command at the current address, and after a lost connection at the next ones.
 
@@ -126,36 +178,69 @@ class HostTransport:
         """
         left = len(addresses) if addresses else 1
         while True:
+            self._was_stuck = False
             try:
-                return self._execute_once(command, stdin, within, sudoable)
+                return self._execute_once(command, stdin, wait, sudoable)
             except ConnectionLost:
-                left -= 1
-                if addresses:
+                # Not the host, but a process of the controller did not answer.
+                left -= 0 if self._was_stuck else 1
+                if addresses and not self._was_stuck:
                     addresses.turn()
                 if not self._may_retry or not left:
                     raise
 
-    def _execute_once(self, command: str, stdin: bytes, within: float | None, sudoable: bool = True) -> Completed:
-        timer = threading.Timer(within, connections.drop, (self.connection,)) if within else None
-        try:
-            if timer:
-                timer.start()
-            if getattr(self.connection, "has_pipelining", False):
-                answer = self._action._low_level_execute_command(
-                    command, sudoable=sudoable, in_data=stdin, encoding_errors="surrogateescape"
-                )
-            else:
-                answer = self._execute_file(stdin, sudoable)
-        except AnsibleConnectionFailure as failure:
-            raise ConnectionLost(str(failure)) from failure
-        except AnsibleError as error:
-            # Mostly errors of become.
-            raise OpsError(str(error), machine=self.name) from error
-        finally:
-            if timer:
-                timer.cancel()
+    def _execute_once(self, command: str, stdin: bytes, wait: Wait, sudoable: bool = True) -> Completed:
+        if self._refusal and sudoable:
+            raise PasswordRefused(self._refusal, self.name)
+        if getattr(self.connection, "has_pipelining", False):
+            run = partial(
+                self._action._low_level_execute_command,
+                command,
+                sudoable=sudoable,
+                in_data=stdin,
+                encoding_errors="surrogateescape",
+            )
+        else:
+            run = partial(self._execute_file, stdin, sudoable)
+        answer = self._bounded(run, wait)
         self._may_retry = False
         return Completed((command,), answer["rc"], answer["stdout"], answer["stderr"])
+
+    def _bounded(self, run: Callable[[], _Result], wait: Wait, stall: float | None = None) -> _Result:
+        """Call a function that uses the connection, within the limits of a wait.
+
+        :raises ConnectionLost: if the connection or the wait ends before the function does.
+        """
+        try:
+            return waiting.bounded(run, wait.what, wait.seconds or self._within, say=self._say, stall=stall)
+        except Overdue as late:
+            self._abandon()
+            raise ConnectionLost(str(late), next_step=_NEXT) from late
+        except AnsibleAuthenticationFailure as failure:
+            raise self._refuse(failure) from failure
+        except AnsibleConnectionFailure as failure:
+            if "permission denied" in str(failure).lower() and connections.gives_password(self.connection):
+                raise self._refuse(failure) from failure
+            raise ConnectionLost(str(failure)) from failure
+        except AnsibleError as error:
+            if _REFUSED.search(str(error)):
+                raise self._refuse(error) from error
+            # Mostly errors of become.
+            raise OpsError(str(error), machine=self.name) from error
+
+    def _refuse(self, error: AnsibleError) -> PasswordRefused:
+        self._refusal = str(error)
+        return PasswordRefused(self._refusal, self.name)
+
+    def _abandon(self) -> None:
+        """Give up an open connection that does not answer. The next command makes a new one."""
+        # Otherwise Ansible would remove the directory at the end of the task, and wait again.
+        self.connection._shell.tmpdir = None
+        if connections.is_ssh(self.connection):
+            self._was_stuck = connections.drop(self.connection)
+            return
+        with suppress(Exception):
+            waiting.bounded(self.connection.close, "the end of the connection", _CLOSE)
 
     def _execute_file(self, text: bytes, sudoable: bool) -> dict[str, Any]:
         """Run a script as a temporary file, over a connection without standard input."""

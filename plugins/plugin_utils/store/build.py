@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from glob import escape
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Key
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Machine, script
 from ansible_collections.nix.ops.plugins.plugin_utils.nix import Progress
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
+from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Heartbeat
 
 _BEGUN = {"directory": Key(re.compile(r"/[A-Za-z0-9._/-]*/nix-ops-build\.[A-Za-z0-9]{6}"), required=True)}
 
@@ -75,7 +77,16 @@ def realise_here(
         on_line(line)
 
     def realise(*words: str) -> None:
-        done = nix.run(["nix-store", *words, *options.words(derivations)], env=options.environment, on_stderr=read)
+        argv = ["nix-store", *words, *options.words(derivations)]
+        heartbeat = Heartbeat("the build", on_line)
+
+        def hear(line: str) -> None:
+            heartbeat.restart()
+            read(line)
+
+        # Nix itself limits a build ('timeout' and 'max-silent-time'), and no machine can delay this one.
+        watch = partial(_beat, heartbeat)
+        done = nix.run(argv, env=options.environment, on_stderr=hear, watch=watch)
         if done.exit_code != 0:
             raise _failure(None, done.stderr, done.exit_code)
 
@@ -93,6 +104,10 @@ def realise_here(
     return _built(progress, options)
 
 
+def _beat(heartbeat: Heartbeat, _pid: int, _printed: int) -> None:
+    heartbeat.beat()
+
+
 @contextmanager
 def _held(root: str) -> Iterator[str]:
     """Yield a GC root for all outputs of one call. Nix can't make a separate one for each output."""
@@ -106,11 +121,18 @@ def _held(root: str) -> Iterator[str]:
 
 
 def realise_on(
-    machine: Machine, derivations: Sequence[str], *, options: BuildOptions, on_line: LineSink, patience: float
+    machine: Machine,
+    derivations: Sequence[str],
+    *,
+    options: BuildOptions,
+    on_line: LineSink,
+    patience: float,
+    within: float,
 ) -> Built:
     """Build derivations that are in a host's store. Shows the output live, and reconnects if the connection is lost.
 
     :param patience: seconds in a row for which the host may be unreachable.
+    :param within: seconds until a build that still runs is ended.
     :raises OpsError: if a build fails; the message has the last lines of Nix.
     """
     progress = Progress()
@@ -119,10 +141,15 @@ def realise_on(
         progress.read(line)
         on_line(line)
 
-    begun = machine.ask("store/realise", *options.words(derivations), schema=_BEGUN, data=script("store/realise_job"))
+    begun = machine.ask(
+        *("store/realise", *options.words(derivations)),
+        schema=_BEGUN,
+        data=script("store/realise_job"),
+        awaits="the start of the build",
+    )
     directory = begun.all("directory")[0]
     try:
-        ended = jobs.follow(machine, directory, on_line=read, patience=patience)
+        ended = jobs.follow(machine, directory, what="the build", on_line=read, patience=patience, within=within)
     finally:
         machine.tidy("machine/job", "stop", directory)
     if ended.exit_code != 0:
@@ -170,4 +197,5 @@ def root_on(machine: Machine, derivations: Sequence[str], roots: Sequence[str]) 
     if not roots:
         return False
     pairs = [word for pair in zip(roots, derivations, strict=True) for word in pair]
-    return "relinked" in machine.ask("store/root", *pairs, schema={"relinked": Key(answer.YES, most=len(roots))})
+    schema = {"relinked": Key(answer.YES, most=len(roots))}
+    return "relinked" in machine.ask("store/root", *pairs, schema=schema, awaits="the links to what was built")

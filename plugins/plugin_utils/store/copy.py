@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import re
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ansible_collections.nix.ops.plugins.plugin_utils import nix
+from ansible_collections.nix.ops.plugins.plugin_utils import children, nix
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import answer
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Key
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
 from ansible_collections.nix.ops.plugins.plugin_utils.nix import Progress
-from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed, LineSink
+from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed, LineSink, Watch
 from ansible_collections.nix.ops.plugins.plugin_utils.store.route import SshRoute
+from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Heartbeat, Overdue, Stall
 
 _GC_ROOT = re.compile(r"/nix/var/nix/gcroots(?:/(?!\.\.?(?:/|$))[^/\n]+)+")
 
@@ -32,6 +34,16 @@ _UNSIGNED_NEXT = (
     "Let the copy run as root (become with a sudo that asks for no password), add the user to"
     " 'trusted-users' of the receiving store, or sign the paths ('sign_key_file') with a key it trusts."
 )
+_STALLED_NEXT = (
+    "Look at its console: its disk may hang, or its Nix may wait for a lock. If it is only slow, give it more time"
+    " (stall_timeout and copy_timeout of the module, deploy_stall_timeout and deploy_copy_timeout of a deploy). Paths"
+    " that have arrived are not copied twice."
+)
+_WHAT = "the copy of the closure"
+# Bytes that the commands of a copy may print.
+_LARGEST_OUTPUT = 64 * 1024 * 1024
+# Bytes in a second that a machine imports at the least.
+_SLOWEST_IMPORT = 1024 * 1024
 _UNTOUCHED = "the running system is untouched"
 # The exit code of missing.sh if Nix is not installed.
 _NO_NIX = 127
@@ -53,6 +65,18 @@ class Files:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """How long a copy may take.
+
+    :param stall: seconds without progress until the copy is ended.
+    :param seconds: seconds until it is ended in any case.
+    """
+
+    stall: float = 600.0
+    seconds: float = 86400.0
+
+
+@dataclass(frozen=True)
 class Transport:
     """How store paths travel between the controller and a host.
 
@@ -60,6 +84,7 @@ class Transport:
     :param visitor: the host as the connection's own user sees it, for transferring files.
     :param route: the route of Nix's own ssh; None if paths are transferred as a file instead.
     :param files: transfers that file.
+    :param limits: how long a copy may take.
     :param environment: variables for Nix on the controller.
     """
 
@@ -67,6 +92,7 @@ class Transport:
     visitor: Machine
     route: SshRoute | None
     files: Files
+    limits: Limits = Limits()
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -121,7 +147,8 @@ def missing(machine: Machine, paths: Sequence[str], *, gc_root: str | None = Non
     if gc_root and not _GC_ROOT.fullmatch(gc_root):
         raise OpsError(f"{gc_root!r} is not a path below /nix/var/nix/gcroots", next_step="Correct 'gc_root'.")
     words = [gc_root, paths[0]] if gc_root else []
-    asked = machine.run("store/missing", *words, data="\n".join(nix.store_paths(paths)))
+    data = "\n".join(nix.store_paths(paths))
+    asked = machine.run("store/missing", *words, data=data, awaits="the list of paths that its store lacks")
     if asked.exit_code == _NO_NIX:
         raise OpsError(
             "Nix is missing on the machine",
@@ -230,7 +257,41 @@ def _copy_closure(
             # For this name Nix would not start ssh.
             name = "machine"
         argv = ["nix-copy-closure", *words[:1], name, *words[1:], *nix.store_paths(paths)]
-        return nix.run(argv, env={**transport.environment, **variables}, on_stdout=read, on_stderr=read)
+        env = {**transport.environment, **variables}
+        known = children.children()
+        try:
+            watch = _watch(transport.limits, on_line)
+            return nix.run(argv, env=env, on_stdout=read, on_stderr=read, watch=watch)
+        except Overdue as late:
+            # Nix may leave its ssh.
+            children.end(known)
+            raise ConnectionLost(str(late), next_step=_STALLED_NEXT) from late
+
+
+def _watch(limits: Limits, on_line: LineSink) -> Watch:
+    """Return a watch that ends a copy without progress, and says while it lasts what is waited for."""
+    deadline = time.monotonic() + limits.seconds
+    heartbeat = Heartbeat(_WHAT, on_line)
+    pids: list[int] = []
+    progress = Stall(lambda: children.moved(pids[0]), limits.stall)
+    seen = 0
+
+    def look(pid: int, printed: int) -> None:
+        nonlocal seen
+        pids[:] = [pid]
+        why = progress.problem()
+        if time.monotonic() > deadline:
+            why = f"it has not ended within {limits.seconds:.0f} seconds"
+        if printed > _LARGEST_OUTPUT:
+            why = f"it has printed more than {_LARGEST_OUTPUT // 2**20} MiB"
+        if why:
+            raise Overdue(_WHAT, why)
+        if printed != seen:
+            seen = printed
+            heartbeat.restart()
+        heartbeat.beat()
+
+    return look
 
 
 def _copied(transport: Transport, paths: Sequence[str], progress: Progress) -> Copied:
@@ -254,7 +315,11 @@ def _push_file(transport: Transport, paths: Sequence[str], on_line: LineSink) ->
         remote = _temporary(transport.visitor)
         try:
             transport.files.put(str(local), f"{remote}/closure")
-            imported = transport.machine.run("store/import", f"{remote}/closure")
+            # Nothing is heard of an import until it ends.
+            within = transport.limits.stall + local.stat().st_size / _SLOWEST_IMPORT
+            imported = transport.machine.run(
+                "store/import", f"{remote}/closure", within=within, awaits="the import of the closure"
+            )
         finally:
             transport.visitor.tidy("store/temporary", "remove", remote)
     if imported.exit_code != 0:
@@ -267,7 +332,12 @@ def _pull_file(transport: Transport, paths: Sequence[str], on_line: LineSink) ->
     on_line(f"copying {len(lacking)} paths as a file...")
     remote = _temporary(transport.visitor)
     try:
-        transport.machine.ask("store/export", f"{remote}/closure", data="\n".join(lacking))
+        transport.machine.ask(
+            *("store/export", f"{remote}/closure"),
+            data="\n".join(lacking),
+            within=transport.limits.seconds,
+            awaits="the export of the closure",
+        )
         with tempfile.TemporaryDirectory(prefix="nix-ops-export-") as directory:
             local = Path(directory) / "closure"
             transport.files.fetch(f"{remote}/closure", str(local))
@@ -282,7 +352,10 @@ def _pull_file(transport: Transport, paths: Sequence[str], on_line: LineSink) ->
 def _requisites_there(transport: Transport, paths: Sequence[str]) -> tuple[str, ...]:
     """Return the closures of paths in the host's store."""
     told = transport.machine.ask(
-        "store/requisites", schema={"path": answer.STORE_PATHS}, data="\n".join(nix.store_paths(paths))
+        "store/requisites",
+        schema={"path": answer.STORE_PATHS},
+        data="\n".join(nix.store_paths(paths)),
+        awaits="the closures in its store",
     )
     return told.all("path")
 
@@ -303,9 +376,9 @@ def _temporary(machine: Machine) -> str:
             next_step="Set TMPDIR to an absolute path of letters, digits and . _ - / only.",
         )
     made = re.compile(re.escape(f"{parent.rstrip('/')}/nix-ops-closure.") + "[A-Za-z0-9]{6}")
-    return machine.ask("store/temporary", "make", parent, schema={"directory": Key(made, required=True)}).all(
-        "directory"
-    )[0]
+    schema = {"directory": Key(made, required=True)}
+    told = machine.ask("store/temporary", "make", parent, schema=schema, awaits="a directory for the closure")
+    return told.all("directory")[0]
 
 
 def _failure(done: Completed, machine: str | None, what: str) -> OpsError:

@@ -144,7 +144,7 @@ def test_the_directories_of_nixos_are_on_the_path(shell):
 
 
 def test_what_failed_is_told_although_nothing_can_be_removed_any_more():
-    def execute(_command, _stdin, _within):
+    def execute(_command, _stdin, _wait):
         raise ConnectionLost("no route to host")
 
     machine = Machine("host", execute, {})

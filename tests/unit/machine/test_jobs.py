@@ -14,11 +14,11 @@ import pytest
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import jobs
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine, PasswordRefused
 from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed, run
 
 
-def execute(command, stdin, within):
+def execute(command, stdin, _wait):
     """Behind a connection to this computer, whose shell greets at start-up."""
     done = run(command.split(), stdin=stdin)
     return Completed(done.argv, done.exit_code, f"Welcome!\n{done.stdout}", done.stderr)
@@ -59,9 +59,33 @@ def test_much_is_read_piece_by_piece_and_ends_with_the_last(host, directory):
     (directory / "rc").write_text("0\n")
     assert jobs.look(host, str(directory), 0).state == "running"
     lines: list[str] = []
-    ended = jobs.follow(host, str(directory), on_line=lines.append, patience=1)
+    ended = jobs.follow(host, str(directory), what="it", on_line=lines.append, patience=1, within=60)
     assert (ended.state, ended.exit_code, ended.log) == ("ended", 0, text)
     assert lines == text.splitlines()
+
+
+def test_a_job_that_goes_on_for_too_long_is_not_followed(host, directory):
+    with pytest.raises(OpsError, match="host: the build has not ended within 1 seconds"):
+        jobs.follow(host, str(directory), what="the build", on_line=lambda _line: None, patience=1, within=1)
+
+
+def test_a_refused_password_ends_the_asking():
+    asked: list[int] = []
+
+    def ask():
+        asked.append(1)
+        raise PasswordRefused("Incorrect sudo password", "host")
+
+    with pytest.raises(PasswordRefused):
+        jobs.patiently(ask, "host", on_line=lambda _line: None, patience=60)
+    assert len(asked) == 1
+
+
+def test_a_longer_piece_of_the_log_than_was_asked_for_is_refused():
+    text = "x" * 65537
+    done = Completed(("sh",), 0, f"nix.ops answers\njob running - -\nlog {len(text)}\n{text}", "")
+    with pytest.raises(OpsError, match="its log has 65537 bytes"):
+        jobs.look(Machine("host", lambda *_words: done, {}), "/run/job", 0)
 
 
 def test_a_later_process_of_the_same_number_is_not_taken_for_the_job(host, directory):

@@ -6,16 +6,17 @@
 from __future__ import annotations
 
 import inspect
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.errors import AnsibleAuthenticationFailure, AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import Endpoint
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, PasswordRefused
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.transport import HostTransport
 
 KNOWN, TOLD = Endpoint("192.0.2.1", 22), Endpoint("192.0.2.2", 2222)
@@ -31,7 +32,7 @@ USED = {
 
 
 class Shell:
-    tmpdir = None
+    tmpdir: str | None = None
 
     def join_path(self, *parts):
         return "/".join(parts)
@@ -46,7 +47,12 @@ class Connection:
         self.become = None
         self.host = TOLD.address
         self._shell = Shell()
-        self.options = {"host": TOLD.address, "port": TOLD.port, "ssh_args": "-C", "ssh_extra_args": None}
+        self.options: dict[str, object] = {
+            "host": TOLD.address,
+            "port": TOLD.port,
+            "ssh_args": "-C",
+            "ssh_extra_args": None,
+        }
 
     def get_option(self, name):
         return self.options[name]
@@ -205,6 +211,46 @@ def test_errors_of_become_are_told():
     action = Action(Connection(), [AnsibleError("Missing sudo password")])
     with pytest.raises(OpsError, match="Missing sudo password"):
         HostTransport(action, "target").machine().run("machine/describe")
+
+
+def test_a_host_that_does_not_answer_is_unreachable(monkeypatch):
+    connection = Connection("podman")
+    closed: list[bool] = []
+    monkeypatch.setattr(connection, "close", lambda: closed.append(True), raising=False)
+    connection._shell.tmpdir = "/tmp/a"
+    action = Action(connection)
+    monkeypatch.setattr(action, "_low_level_execute_command", lambda *_words, **_options: time.sleep(30))
+    with pytest.raises(ConnectionLost, match=r"no answer within 1 seconds \(what it runs\)") as lost:
+        HostTransport(action, "target", within=1).machine().ask("machine/describe", awaits="what it runs")
+    assert "deploy_answer_timeout" in (lost.value.next_step or "")
+    # Nothing is left for Ansible to clean up there.
+    assert closed and connection._shell.tmpdir is None
+
+
+@pytest.mark.parametrize("how", ["become", "login", "ssh"])
+def test_a_refused_password_is_never_tried_again(how):
+    connection = Connection()
+    connection.options["password"] = "word" if how == "ssh" else None
+    refusal = {
+        "become": AnsibleError("Incorrect sudo password"),
+        "login": AnsibleAuthenticationFailure("Invalid/incorrect username/password."),
+        "ssh": AnsibleConnectionFailure("root@host: Permission denied (publickey,password)."),
+    }[how]
+    action = Action(connection, [refusal])
+    transport = HostTransport(action, "target", KNOWN)
+    for _attempt in range(2):
+        with pytest.raises(PasswordRefused, match="refuses the password"):
+            transport.machine().run("machine/describe")
+    assert len(action.seen) == 1
+    transport.machine(sudoable=False).run("machine/describe")
+
+
+def test_without_a_password_a_denied_login_is_a_lost_connection():
+    connection = Connection()
+    connection.options["password"] = None
+    with pytest.raises(ConnectionLost, match="Permission denied"):
+        denied = AnsibleConnectionFailure("root@host: Permission denied (publickey).")
+        HostTransport(Action(connection, [denied]), "target").machine().run("machine/describe")
 
 
 def test_a_connection_without_standard_input_gets_a_file():
