@@ -21,7 +21,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, fi
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Key
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine, PasswordRefused
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
-from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Overdue
+from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Heartbeat, Overdue
 
 # Seconds to wait for one connection.
 _CONNECT = 5.0
@@ -137,8 +137,10 @@ def check(checks: Checks, machine: Machine, address: str | None, *, on_line: Lin
     on_line("checking its health...")
     passed = 0
     shown: tuple[str, ...] = ()
+    heartbeat = Heartbeat("its health", on_line)
     while True:
-        problems = tuple(_round(checks, machine, address, deadline))
+        problems = tuple(_round(checks, machine, address, deadline, on_line))
+        heartbeat.beat()
         passed = 0 if problems else passed + 1
         if passed == checks.successes:
             on_line("it is healthy")
@@ -153,7 +155,7 @@ def check(checks: Checks, machine: Machine, address: str | None, *, on_line: Lin
         time.sleep(min(checks.interval, left))
 
 
-def _round(checks: Checks, machine: Machine, address: str | None, deadline: float) -> Iterator[str]:
+def _round(checks: Checks, machine: Machine, address: str | None, deadline: float, on_line: LineSink) -> Iterator[str]:
     if checks.units or checks.commands:
         yield from _on_the_machine(checks, machine, deadline)
     for port in checks.tcp:
@@ -168,7 +170,7 @@ def _round(checks: Checks, machine: Machine, address: str | None, deadline: floa
         # urllib's own limit counts for each byte anew.
         seconds = max(_CONNECT, deadline - time.monotonic())
         try:
-            reason = waiting.bounded(partial(_answers, one), one.url, seconds)
+            reason = waiting.bounded(partial(_answers, one), one.url, seconds, say=on_line)
         except Overdue:
             reason = f"no answer within {seconds:.0f} seconds"
         if reason:

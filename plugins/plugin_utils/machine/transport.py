@@ -35,7 +35,9 @@ _KEEP_ALIVE = "-o ServerAliveInterval=5 -o ServerAliveCountMax=3"
 
 _LOCAL = ("local", "ansible.builtin.local")
 # What Ansible's connections say of a wrong password of become.
-_REFUSED = re.compile(r"incorrect \S+ password|incorrect password|duplicate become password prompt", re.IGNORECASE)
+_REFUSED = re.compile(
+    r"incorrect \S+ password|incorrect password|duplicate become password prompt|authentication failure", re.IGNORECASE
+)
 
 # Seconds to close a connection.
 _CLOSE = 5.0
