@@ -54,10 +54,12 @@ class Overdue(Exception):
 
     :param what: what was waited for.
     :param why: why it was ended.
+    :param too_large: whether what arrived was too large, so that more time would not help.
     """
 
-    def __init__(self, what: str, why: str) -> None:
+    def __init__(self, what: str, why: str, *, too_large: bool = False) -> None:
         super().__init__(f"{why} ({what})")
+        self.too_large = too_large
 
 
 class Heartbeat:
@@ -168,7 +170,7 @@ def bounded(
         thread.join()
         signal.signal(_SIGNAL, before)
     watch.end_processes()
-    raise Overdue(what, watch.reason or "")
+    raise Overdue(what, watch.reason or "", too_large=watch.too_large)
 
 
 class _Cut(BaseException):
@@ -184,6 +186,7 @@ class _Watch:
         self._stopped = threading.Event()
         self._is_over = False
         self.reason: str | None = None
+        self.too_large = False
         self.known = children.children()
         self._started: list[int] = []
         self._stall = Stall(self._moved, stall) if stall else None
@@ -225,6 +228,7 @@ class _Watch:
         if self._seconds is not None and time.monotonic() - self._began > self._seconds:
             return f"no answer within {self._seconds:.0f} seconds"
         if _memory() - self._memory > _MEMORY:
+            self.too_large = True
             return f"its answer takes more than {_MEMORY // 2**20} MiB"
         return self._stall.problem() if self._stall else None
 

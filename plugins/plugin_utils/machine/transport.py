@@ -47,6 +47,8 @@ _NEXT = (
     " slow, give it more time (answer_timeout of the module, deploy_answer_timeout of a deploy)."
 )
 
+_PRINTS = "Look at its console: its login shell, or a start-up file of it, prints without end."
+
 _Result = TypeVar("_Result")
 
 _TEMPORARY = re.compile(r"(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._-]+)+/?")
@@ -217,7 +219,7 @@ class HostTransport:
             return waiting.bounded(run, wait.what, wait.seconds or self._within, say=self._say, stall=stall)
         except Overdue as late:
             self._abandon()
-            raise ConnectionLost(str(late), next_step=_NEXT) from late
+            raise ConnectionLost(str(late), next_step=_PRINTS if late.too_large else _NEXT) from late
         except AnsibleAuthenticationFailure as failure:
             raise self._refuse(failure) from failure
         except AnsibleConnectionFailure as failure:
