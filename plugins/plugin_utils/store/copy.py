@@ -39,6 +39,12 @@ _STALLED_NEXT = (
     " (stall_timeout and copy_timeout of the module, deploy_stall_timeout and deploy_copy_timeout of a deploy). Paths"
     " that have arrived are not copied twice."
 )
+_PROVE_NEXT = (
+    "Compare where ssh leads to now: its configuration, the machine's address, and connections that are still open"
+    " (ssh -O exit). Then run the same again."
+)
+_TELL_BOOT = "cat /proc/sys/kernel/random/boot_id"
+_BOOT = {"boot_id": Key(re.compile("[0-9a-f-]{36}"), required=True)}
 _WHAT = "the copy of the closure"
 # Bytes that the commands of a copy may print.
 _LARGEST_OUTPUT = 64 * 1024 * 1024
@@ -74,6 +80,9 @@ class Limits:
 
     stall: float = 600.0
     seconds: float = 86400.0
+
+
+_TO_PROVE = Limits(stall=60.0, seconds=120.0)
 
 
 @dataclass(frozen=True)
@@ -167,6 +176,30 @@ def missing(machine: Machine, paths: Sequence[str], *, gc_root: str | None = Non
     return list(told)
 
 
+def _prove_machine(transport: Transport, route: SshRoute) -> None:
+    """Prove that Nix's ssh reaches the machine that Ansible's connection does, before anything is copied.
+
+    Their ssh can be another process with another configuration, and an address can have moved.
+
+    :raises OpsError: if another machine answers, or none.
+    """
+    told = transport.machine.ask("machine/boot", schema=_BOOT, awaits="the id of its boot").all("boot_id")[0]
+    try:
+        done = nix.run([*route.command, _TELL_BOOT], watch=_watch(_TO_PROVE, lambda _line: None))
+    except Overdue as late:
+        raise ConnectionLost(f"the ssh of Nix does not reach the machine: {late}", next_step=_PROVE_NEXT) from late
+    if done.exit_code != 0:
+        raise ConnectionLost(f"the ssh of Nix does not reach the machine: {done.stderr.strip()}", next_step=_PROVE_NEXT)
+    # A shell may say something first.
+    if told not in done.stdout.split():
+        raise OpsError(
+            "the ssh of Nix reaches another machine than Ansible's connection does",
+            machine=transport.machine.name,
+            state="nothing was copied",
+            next_step=_PROVE_NEXT,
+        )
+
+
 def push(
     transport: Transport, paths: Sequence[str], *, options: CopyOptions, gc_root: str | None, on_line: LineSink
 ) -> Copied:
@@ -251,6 +284,7 @@ def _copy_closure(
         on_line(line)
 
     with route.environment() as variables:
+        _prove_machine(transport, route)
         # The route has the destination. Nix only shows this name.
         name = transport.machine.name if _PLAIN_NAME.fullmatch(transport.machine.name) else "machine"
         if name == "localhost":

@@ -10,6 +10,7 @@ only for a connection of its own, and ssh.sh prints it.
 from __future__ import annotations
 
 import os
+import secrets
 import shlex
 import tempfile
 from collections.abc import Iterator
@@ -18,9 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.nix.ops.plugins.plugin_utils import process
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import connection as connections
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import script
+
+# ssh itself refuses it as an unknown option.
+_PROVE = "--which-ssh-is-this"
 
 
 @dataclass(frozen=True)
@@ -36,15 +41,54 @@ class SshRoute:
 
     @contextmanager
     def environment(self) -> Iterator[dict[str, str]]:
-        """Yield variables with which Nix's commands take this route, whatever destination they name."""
-        with tempfile.TemporaryDirectory(prefix="nix-ops-ssh-") as directory:
-            here = Path(directory)
-            (here / "command").write_text("".join(f"{word}\n" for word in self.command), encoding="utf-8")
-            (here / "escalation").write_text("".join(f"{word}\n" for word in self.escalation), encoding="utf-8")
-            ssh = here / "ssh"
-            ssh.write_text(script("store/ssh"), encoding="utf-8")
-            ssh.chmod(0o700)
-            yield {"PATH": f"{directory}:{os.environ.get('PATH', os.defpath)}", "NIX_SSHOPTS": ""}
+        """Yield variables with which Nix's commands take this route, whatever destination they name.
+
+        Nix takes the first ssh on its PATH that it can execute. On a file system that forbids that, it would be the
+        user's own, which may know the destination as another host.
+
+        :raises OpsError: if Nix would run another ssh.
+        """
+        for parent in _parents():
+            with tempfile.TemporaryDirectory(prefix="nix-ops-ssh-", dir=parent) as directory:
+                proof = self._write(Path(directory))
+                variables = {"PATH": f"{directory}:{os.environ.get('PATH', os.defpath)}", "NIX_SSHOPTS": ""}
+                if _is_first(proof, variables):
+                    yield variables
+                    return
+        raise OpsError(
+            f"no program can be executed in {' or '.join(_parents())}, so Nix would run another ssh than it should",
+            state="nothing was copied",
+            next_step="Set TMPDIR to a directory without ':' in its path, on a file system that is not mounted noexec.",
+        )
+
+    def _write(self, directory: Path) -> str:
+        """Write the ssh for Nix, and return what it answers when it is asked which one it is."""
+        proof = secrets.token_hex(16)
+        for name, words in (("command", self.command), ("escalation", self.escalation), ("proof", (proof,))):
+            (directory / name).write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
+        ssh = directory / "ssh"
+        ssh.write_text(script("store/ssh"), encoding="utf-8")
+        ssh.chmod(0o700)
+        return proof
+
+
+def _parents() -> list[str]:
+    """Return the directories to try. All are the user's own, or sticky."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "nix.ops").expanduser()
+    try:
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return [tempfile.gettempdir()]
+    return [tempfile.gettempdir(), str(cache)]
+
+
+def _is_first(proof: str, variables: dict[str, str]) -> bool:
+    # Looked up as Nix does: execvp(3) goes on to the next directory if it may not execute a file.
+    try:
+        done = process.run(["ssh", _PROVE], env=variables)
+    except OSError:
+        return False
+    return done.stdout == f"{proof}\n"
 
 
 def of_connection(connection: Any, become: bool) -> SshRoute | None:

@@ -1,10 +1,14 @@
 #!/bin/sh
 # Nix runs this as its "ssh". It connects to a machine with exactly the options of its Ansible connection, whatever
 # characters they have.
-# Two files beside it have one word a line. command: the real ssh with its options and the destination. escalation: the
-# words before the command that Nix runs on the machine.
+# The files beside it have one word a line. command: the real ssh with its options and the destination. escalation: the
+# words before the command that Nix runs on the machine. proof: what only this ssh answers.
 
 here=${0%/*}
+
+if [ "$*" = --which-ssh-is-this ]; then
+    exec cat -- "$here/proof"
+fi
 
 # Nix passes the destination, options and the command. The file "command" has the destination already.
 case $1 in

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 
 import pytest
 
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.store.route import SshRoute
 
 OPTIONS = (
@@ -68,3 +70,17 @@ def test_without_become_nothing_comes_before_the_command():
 
 def test_a_question_about_a_master_is_answered_with_no(route):
     assert words_of(route, "-O", "check", "machine") == (255, "")
+
+
+def test_directory_that_can_not_execute_is_not_used(route, tmp_path, monkeypatch):
+    # A ':' ends an entry of the PATH, so Nix would look for its ssh elsewhere.
+    unusable = tmp_path / "a:b"
+    unusable.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(unusable))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    code, said = words_of(route, "machine", "true")
+    assert (code, "true" in said) == (0, True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(unusable))
+    with pytest.raises(OpsError, match="Nix would run another ssh"):
+        words_of(route, "machine", "true")
+    assert not list(unusable.glob("nix-ops-ssh-*"))

@@ -1,0 +1,40 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A closure is copied to the machine that was prepared, or not at all."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost
+from ansible_collections.nix.ops.plugins.plugin_utils.store import copy
+from ansible_collections.nix.ops.plugins.plugin_utils.store.route import SshRoute
+
+BOOT = "3b3cbd0a-6d9a-4a4e-9d3c-3f8b7a1c2d4e"
+
+
+def prove(*ssh: str) -> None:
+    """Prove a machine whose boot has this id, by words that stand for ssh and its destination."""
+    told = SimpleNamespace(all=lambda _key: (BOOT,))
+    machine = SimpleNamespace(name="target", ask=lambda *_words, **_more: told)
+    copy._prove_machine(cast(Any, SimpleNamespace(machine=machine)), SshRoute(ssh, ()))
+
+
+def test_the_same_machine_may_greet() -> None:
+    prove("/bin/sh", "-c", f"echo welcome; echo {BOOT}")
+
+
+@pytest.mark.parametrize("said", ["", "welcome", BOOT.replace("3", "4"), f"x{BOOT}"])
+def test_another_machine_is_refused(said: str) -> None:
+    with pytest.raises(OpsError, match="reaches another machine"):
+        prove("/bin/sh", "-c", f"echo '{said}'")
+
+
+def test_machine_that_is_not_reached_is_lost() -> None:
+    with pytest.raises(ConnectionLost, match="no route"):
+        prove("/bin/sh", "-c", "echo no route >&2; exit 255")
