@@ -86,9 +86,7 @@ class ActionModule(OpsAction):
         standing = description.standing_of(found)
         if standing is not None and (not self.wants_diff or standing.stands_at(goal.toplevel, goal.action)):
             return standing, None
-        described = description.describe(
-            self.transport.machine(), profile=goal.profile, closure=self.wants_diff, units=self.wants_diff
-        )
+        described = description.describe(self.transport.machine(), profile=goal.profile, contents=self.wants_diff)
         return described.standing, described
 
     def _activate(

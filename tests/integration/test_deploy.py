@@ -151,7 +151,7 @@ def test_preview_touches_nothing_and_tells_what_differs(deployed: Deployed) -> N
     network = deployed("target")
     [target] = network.machines
     before = target.inspect()
-    network.define("environment.systemPackages = [ pkgs.cowsay ];" + NEW_UNIT, one="uno")
+    network.define('environment.systemPackages = [ pkgs.cowsay ]; environment.etc.nice.text = "";' + NEW_UNIT, one="uno")
     preview = network.deployed("--check", "--diff")
     assert target.inspect() == before
     wanted = {
@@ -159,6 +159,7 @@ def test_preview_touches_nothing_and_tells_what_differs(deployed: Deployed) -> N
         "unit one.service: changed",
         "unit two.service: gone",
         "unit three.service: new",
+        "/etc/nice: new",
     }
     assert [line for line in wanted if line not in preview.output] == []
     assert target.run(["test", "-e", toplevels(preview)["target"]], check=False).returncode == 1

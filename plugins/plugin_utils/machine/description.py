@@ -26,6 +26,10 @@ _PART = f"(?:{STORE_PATH.pattern}(?:/[!-~]*)?)?"
 _GENERATION = re.compile("(?:[0-9]{1,9})?")
 # systemd.unit(5)
 _UNIT = r"[A-Za-z0-9:_.\\@-]{1,255}"
+# A file in the directory of units: "a.service", "a.service.d/overrides.conf", "b.target.wants/a.service".
+UNIT_FILE = re.compile(f"{_UNIT}(?:/{_UNIT})?")
+# Where a file of /etc leads or the hash of its content, and its name.
+FILE = re.compile("[!-~]{1,4096} [ -~]{1,4096}")
 _TEXT = Key(re.compile("[ -~]{0,1024}"))
 
 # The answer about what runs and boots (system.sh: standing).
@@ -52,7 +56,8 @@ DESCRIPTION = {
     "nix_store": Key(_TEXT.value, required=True),
     "generation_entry": Key(re.compile("[0-9]{1,9} [0-9]{1,12} [ -~]{1,4096}"), most=100_000),
     "closure": answer.STORE_PATHS,
-    "unit": Key(re.compile(f"{_UNIT} [!-~]{{1,4096}}"), most=100_000),
+    "unit": Key(re.compile(f"{UNIT_FILE.pattern} [!-~]{{1,4096}}"), most=100_000),
+    "file": Key(FILE, most=100_000),
     "owner": Key(re.compile("[0-9a-f-]{36}"), most=1000),
     "record": RECORD,
     "last_activation": _TEXT,
@@ -140,7 +145,9 @@ class Description:
     """A NixOS machine.
 
     :param closure: the store paths of the running system; empty if not asked for.
-    :param units: the running system's unit files and the store paths they lead to; empty if not asked for.
+    :param units: the files of the running system's units and the store paths that they lead to; empty if not asked for.
+    :param files: the running system's files of /etc, and where they lead or the hash of their content; empty if not
+        asked for.
     :param booted_parts: the store paths of the parts of the booted system that only a reboot replaces.
     :param release: the NixOS release that runs, such as ``24.05``; None if it is not known.
     :param owners: the UUIDs of the deployments that have a record on the machine, as far as its user can read them.
@@ -156,6 +163,7 @@ class Description:
     generations: tuple[Generation, ...]
     closure: tuple[str, ...]
     units: Mapping[str, str]
+    files: Mapping[str, str]
     booted_parts: Mapping[str, str]
     release: str | None
     owners: tuple[str, ...]
@@ -195,18 +203,16 @@ def describe(
     machine: Machine,
     *,
     profile: str = SYSTEM_PROFILE,
-    closure: bool = False,
-    units: bool = False,
+    contents: bool = False,
     record: str | None = None,
 ) -> Description:
     """Ask a machine what it runs, in one round trip. This changes nothing there.
 
-    :param closure: ask for the store paths of the running system too.
-    :param units: ask for its unit files too.
+    :param contents: ask for the store paths, units and files of /etc of the running system too.
     :param record: ask for its own record of the deployment with this UUID too.
     :raises OpsError: if the machine can't answer.
     """
-    words = {"closure": closure, "units": units, f"record={record}": record}
+    words = {"contents": contents, f"record={record}": record}
     wanted = [word for word, asked in words.items() if asked]
     told = machine.ask("machine/describe", profile, *wanted, schema=DESCRIPTION, awaits="what it runs")
     release = _RELEASE.match(told.one("release") or "")
@@ -217,7 +223,8 @@ def describe(
         has_nix=bool(told.one("nix_store")),
         generations=tuple(sorted(map(_read_generation, told.all("generation_entry")), key=lambda found: found.number)),
         closure=told.all("closure"),
-        units=dict(map(_read_pair, told.all("unit"))),
+        units=read_units(told),
+        files=read_files(told),
         booted_parts={name: booted for name, (booted, _profile) in _read_parts(told).items() if booted},
         release=release[0] if release else None,
         owners=told.all("owner"),
@@ -243,9 +250,14 @@ def as_json(found: Description) -> dict[str, Any]:
     }
 
 
-def _read_pair(line: str) -> tuple[str, str]:
-    name, _space, path = line.partition(" ")
-    return name, path
+def read_units(answer: Answer) -> dict[str, str]:
+    """Read the files of units, and the store paths that they lead to."""
+    return {name: path for name, _space, path in (line.partition(" ") for line in answer.all("unit"))}
+
+
+def read_files(answer: Answer) -> dict[str, str]:
+    """Read the files of /etc, and where they lead or the hash of their content."""
+    return {name: value for value, _space, name in (line.partition(" ") for line in answer.all("file"))}
 
 
 def _read_generation(line: str) -> Generation:

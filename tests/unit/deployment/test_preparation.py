@@ -35,6 +35,7 @@ FOUND = Description(
     generations=(),
     closure=(),
     units={},
+    files={},
     booted_parts={},
     release="24.05",
     owners=(),
