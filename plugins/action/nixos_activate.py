@@ -30,10 +30,11 @@ from ansible_collections.nix.ops.plugins.plugin_utils.activation.protocol import
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import fact_cache, outcome
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import record as records
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.outcome import Outcome
-from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import Activated, State
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import State
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Description, Standing
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost
 
 _END = {
     "test": "test activation finished; the machine still boots what it booted before",
@@ -70,14 +71,17 @@ class ActionModule(OpsAction):
             acknowledgement.keep_trial(
                 self.transport.name, standing, access, timeout=options["reboot_timeout"], on_line=self.live()
             )
-        latest = None
+        done = None
         if decided.goal:
-            done = self._activate(decided.goal, decided, standing, access, options)
+            try:
+                done = self._activate(decided.goal, decided, standing, access, options)
+            except ActivationFailed as failed:
+                if options["remember"] and goal.action != "dry-activate":
+                    self._remember_failure(options["remember"], goal.action, failed.activation)
+                raise
             answer |= {**result.as_json(done), "action": goal.action, **self._acknowledged(done, goal, options)}
-            if goal.action != "dry-activate":
-                latest = Activated(goal.toplevel, goal.action, done.after.generation, done.exit_code, int(time.time()))
         if options["remember"] and not self.check:
-            answer |= self._remember(options["remember"], latest, answer)
+            answer |= self._remember(options["remember"], standing, done, answer)
             self.live()(_END.get(goal.action, "deployment finished successfully"))
         return answer
 
@@ -135,7 +139,7 @@ class ActionModule(OpsAction):
         return fact_cache.read_state(self.host, uuid, on_line=self.live())
 
     def _remember(
-        self, remember: Mapping[str, Any], latest: Activated | None, answer: Mapping[str, Any]
+        self, remember: Mapping[str, Any], standing: Standing, done: Activation | None, answer: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Write the outcome into the machine's record and return it as a fact."""
         cached, gone = None, None
@@ -144,7 +148,17 @@ class ActionModule(OpsAction):
         except OpsError as failure:
             # The cache was there when the task began. The machine's record gets the outcome all the same.
             gone = failure
-        new = Outcome(answer["toplevel"], answer["action"], answer["generation"], latest, answer.get("acknowledged"))
+        latest = None
+        if done is not None and answer["action"] != "dry-activate":
+            latest = outcome.of_activation(done, answer["action"], remember["uuid"], now=int(time.time()))
+        new = Outcome(
+            answer["toplevel"],
+            answer["action"],
+            answer["generation"],
+            latest,
+            answer.get("acknowledged"),
+            outcome.before(done.before if done else standing, remember["uuid"]),
+        )
         update = outcome.update(cached, remember, new, now=int(time.time()), is_cached=gone is None)
         state = update.state
         if update.writes_record:
@@ -154,6 +168,24 @@ class ActionModule(OpsAction):
             fact_cache.no_facts(self.host, gone, self.warn) if gone else fact_cache.facts(self.host, state, self.warn)
         )
         return {"changed": answer["changed"] or update.changed, **facts}
+
+    def _remember_failure(self, remember: Mapping[str, Any], action: str, done: Activation) -> None:
+        """Write an activation that failed into the machine's record. Ansible drops the facts of a failed task."""
+        try:
+            cached = self._cached(remember["uuid"])
+        except OpsError:
+            cached = None
+        latest = outcome.of_activation(done, action, remember["uuid"], now=int(time.time()))
+        previous = outcome.before(done.before, remember["uuid"])
+        new = Outcome(done.toplevel, action, done.after.generation, latest, previous=previous)
+        state = outcome.update(cached, remember, new, now=int(time.time()), is_cached=cached is not None).state
+        try:
+            records.write(self.transport.machine(), state)
+        except (ConnectionLost, OpsError) as failure:
+            self.warn(
+                f"{self.host}: its own record could not be written: {failure}\n"
+                "The next deployment finds the machine's note of this activation, and writes the record."
+            )
 
     def describe_failure(self, error: OpsError) -> dict[str, Any]:
         """Add the result of an activation that failed."""

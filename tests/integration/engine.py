@@ -216,7 +216,7 @@ class Controller:
 
     def last_activation(self) -> Activated | None:
         """How the last activation ended, as the machine has noted it."""
-        return record.read_last(description.describe(self.machine(), record=UUID).last_activation, UUID)
+        return record.read_last(self.standing().last_activation, UUID)
 
     def close(self) -> None:
         """End the shared connection."""

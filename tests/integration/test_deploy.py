@@ -151,7 +151,9 @@ def test_preview_touches_nothing_and_tells_what_differs(deployed: Deployed) -> N
     network = deployed("target")
     [target] = network.machines
     before = target.inspect()
-    network.define('environment.systemPackages = [ pkgs.cowsay ]; environment.etc.nice.text = "";' + NEW_UNIT, one="uno")
+    network.define(
+        'environment.systemPackages = [ pkgs.cowsay ]; environment.etc.nice.text = "";' + NEW_UNIT, one="uno"
+    )
     preview = network.deployed("--check", "--diff")
     assert target.inspect() == before
     wanted = {

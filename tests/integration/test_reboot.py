@@ -15,7 +15,7 @@ from fleet import Machine
 from integration.conftest import MachineFactory
 from integration.engine import SETTLED, Controller, controlled, other, provide, wait_on
 from integration.faults import Tell
-from integration.networks import ACTIVATE, PLAN, Network, standing
+from integration.networks import ACTIVATE, INFO, PLAN, Network, standing
 from integration.outside import boots_of, left_over, processes_of, stands
 from integration.project import Project
 from integration.tasks import wait_for
@@ -156,6 +156,9 @@ def test_a_reboot_that_is_needed_and_not_wanted_is_told_and_made_up_for(
     # It runs and boots that already.
     again = network.deployed("-e", "deploy_reboot=always")
     assert again.of(ACTIVATE)["rebooted"] and again.changed
+    # Each of the three deploys is remembered once, as what it was.
+    remembered = network.deployed().of(INFO)["state"]["activations"]
+    assert [one["action"] for one in remembered] == ["switch"] * 3
 
 
 def test_what_needs_no_reboot_is_not_rebooted(

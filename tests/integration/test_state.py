@@ -280,13 +280,17 @@ def test_a_deploy_that_fails_half_way_is_remembered(target: Machine, project: Pr
     assert failed.exit_code == 2
     assert "generating" not in failed.output
     assert "deployment finished successfully" not in failed.output
+    again = network.deploy()
+    assert again.exit_code == 2
+    # This run has said it.
+    assert "an earlier activation" not in again.output
 
     network.define()
     done = network.deployed()
     history = record(target)["activations"]
-    assert [(one["toplevel"], one["exit_code"]) for one in history] == [
-        (toplevels(done)["target"], 0),
-        (toplevels(failed)["target"], 2),
+    assert [(one["toplevel"], one["exit_code"], one["rolled_back"]) for one in history] == [
+        (toplevels(done)["target"], 0, False),
+        *[(toplevels(failed)["target"], 2, True)] * 2,
     ]
     assert cached(project)[UUID]["activations"] == history
 
@@ -311,6 +315,9 @@ def test_a_controller_that_was_killed_finds_out_what_became_of_its_activation(
         "end",
     )
     after = network.deployed()
+    said = " ".join(after.lines("target"))
+    assert "was rolled back after its run had ended" in said
+    assert f"it runs {target.toplevel}, boots {target.toplevel}" in said
     # Nobody got in again, so that it was undone.
     assert after.of(ACTIVATE)["old_toplevel"] == target.toplevel
     latest, first = record(target)["activations"]

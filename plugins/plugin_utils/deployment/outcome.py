@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ansible_collections.nix.ops.plugins.plugin_utils.activation.protocol import Activation
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import record as records
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import Acknowledged, Activated, State
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Standing
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Remembered
 
 
@@ -24,6 +27,7 @@ class Outcome:
     :param generation: the number that the profile stands at.
     :param latest: the activation that was made; None if none was needed.
     :param acknowledged: the ``address`` and ``port`` where the machine was acknowledged.
+    :param previous: the last activation before, as the machine tells it.
     """
 
     toplevel: str
@@ -31,6 +35,7 @@ class Outcome:
     generation: int | None
     latest: Activated | None = None
     acknowledged: Mapping[str, Any] | None = None
+    previous: Activated | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,8 @@ def update(state: State | None, remember: Mapping[str, Any], outcome: Outcome, *
     state = state or State(remember["uuid"], remember["deployment"], remember["machine"])
     if remember["inputs"]:
         state = replace(state, inputs=Remembered(**remember["inputs"]))
+    known, state = state, states.found(state, outcome.previous)
+    is_found = known != state
     latest = outcome.latest
     # Without the cache nobody knows who activated the toplevel that the machine is at.
     is_adopted = latest is None and is_cached and states.is_news(state, outcome.toplevel, outcome.action)
@@ -68,7 +75,30 @@ def update(state: State | None, remember: Mapping[str, Any], outcome: Outcome, *
         acknowledged = Acknowledged(outcome.acknowledged["address"], outcome.acknowledged["port"], now)
         state = replace(state, acknowledged=acknowledged)
     is_incomplete = not remember["recorded"] and outcome.action != "dry-activate"
-    return Update(state, is_adopted or is_incomplete, latest is not None or is_incomplete)
+    is_new = is_found or is_adopted or is_incomplete
+    return Update(state, is_new, is_new or latest is not None)
+
+
+def of_activation(done: Activation, action: str, uuid: str, *, now: int) -> Activated:
+    """Return what is remembered of an activation that ended.
+
+    :param action: the action that the user wanted; a machine that only has to be rebooted gets the action ``boot``.
+    :param uuid: the deployment's UUID.
+    :param now: the time in seconds since 1970, if the machine does not tell when the activation was.
+    """
+    is_there = done.toplevel == (done.after.profile if done.action == "boot" else done.after.running)
+    is_back = done.rolled_back != "no" or not is_there
+    new = Activated(done.toplevel, action, done.after.generation, done.exit_code, now, is_back)
+    noted = records.read_last(done.after.last_activation, uuid)
+    if noted is None or noted.toplevel != done.toplevel:
+        return new
+    # The machine's time tells this activation from others, at the next run.
+    return replace(new, exit_code=noted.exit_code, time=noted.time)
+
+
+def before(standing: Standing, uuid: str) -> Activated | None:
+    """Return the activation before this one, as the machine told it."""
+    return records.read_last(standing.last_activation, uuid)
 
 
 def check_known(state: State | None, running: str | None, machine: str) -> None:

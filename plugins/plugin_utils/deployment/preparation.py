@@ -15,7 +15,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.deployment import record a
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import ssh_keys
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.record import Record
-from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import Acknowledged, State
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import Acknowledged, Activated, State
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import Addresses
@@ -100,11 +100,12 @@ def join(
         on_line(f"what is remembered of it was found on the machine ({_describe_last(known)})")
     known = known or State(subject.uuid, subject.deployment, subject.name)
     # The outcome of an activation that is at work is not known yet.
-    last = None if found.activating else records.read_last(found.last_activation, subject.uuid)
+    last = None if found.activating else records.read_last(found.standing.last_activation, subject.uuid)
     joined = states.found(known, last)
-    if last is not None and last.exit_code is None and joined != known:
+    # Once it is cached, it was told.
+    if last is not None and joined != known and (cached is None or states.found(cached, last) != cached):
         began = time.strftime("%Y-%m-%d %H:%M", time.localtime(last.time))
-        on_line(f"an earlier activation of {last.toplevel}, at {began}, was interrupted")
+        on_line(f"an earlier activation of {last.toplevel}, at {began}, {_end(last)}")
         on_line(f"it {found.standing.sentence()}")
     if found.standing.boot_unfinished:
         on_line(f"the boot entry of {found.standing.profile} was not written yet")
@@ -157,7 +158,9 @@ def acknowledge(known: Acknowledged | None, addresses: Addresses | None, *, now:
 def is_recorded(record: Record | None, state: State) -> bool:
     """Return whether a machine's own record has all that is remembered of the machine."""
     recorded = record.state if record else None
-    return recorded is not None and recorded.inputs == state.inputs and recorded.revision >= state.revision
+    if recorded is None or recorded.inputs != state.inputs:
+        return False
+    return recorded.revision >= state.revision and recorded.activations == state.activations
 
 
 def _check_record(
@@ -176,6 +179,17 @@ def _check_record(
             next_step="Correct deployment.targetHost. If the machine has a new name in the network, run this on it:"
             f" {records.removing(record.state.uuid)}",
         )
+
+
+def _end(unseen: Activated) -> str:
+    """Say how an activation ended whose end no run has seen."""
+    if unseen.rolled_back:
+        return "was rolled back after its run had ended"
+    if unseen.exit_code is None:
+        return "was interrupted"
+    if unseen.exit_code:
+        return f"failed with exit code {unseen.exit_code} after its run had ended"
+    return "was completed after its run had ended"
 
 
 def _describe_last(state: State) -> str:

@@ -58,8 +58,8 @@ class Activated:
     :param action: ``switch``, ``boot`` or ``test``.
     :param generation: the profile's generation afterwards.
     :param exit_code: None if it was killed or its end is unknown.
-    :param time: its time in seconds since 1970, by the controller's clock.
-    :param rolled_back: whether the machine went back to the earlier system.
+    :param time: its time in seconds since 1970, by the machine's clock.
+    :param rolled_back: whether the machine is at the earlier system again, or still.
     """
 
     toplevel: str
@@ -186,14 +186,30 @@ def unite(ours: State, theirs: State | None) -> State:
     """Add the activations that another run remembers of the same machine."""
     if theirs is None:
         return ours
-    others = sorted({*ours.activations[1:], *theirs.activations} - {*ours.activations[:1]}, key=lambda one: -one.time)
-    activations = (*ours.activations[:1], *others)[:_KEPT]
+    # One run may know more of an activation than the other.
+    known = {_identity(one): one for one in (*theirs.activations, *ours.activations)}
+    first = [known.pop(_identity(one)) for one in ours.activations[:1]]
+    activations = (*first, *sorted(known.values(), key=lambda one: -one.time))[:_KEPT]
     return replace(ours, activations=activations, revision=max(ours.revision, theirs.revision))
 
 
 def found(state: State, last: Activated | None) -> State:
-    """Add the last activation that the machine tells, if no run has seen its end."""
-    if last is None or (state.deployed and _gist(state.deployed) == _gist(last)):
+    """Add the last activation that the machine tells, unless it is recorded."""
+    if last is None:
+        return state
+    known = list(state.activations)
+    for number, one in enumerate(known):
+        if _identity(one) == _identity(last):
+            # The machine may have gone back after the run had ended.
+            known[number] = replace(one, rolled_back=one.rolled_back or last.rolled_back)
+            return replace(state, activations=tuple(known))
+    # Earlier versions recorded the time of the controller, when the activation had ended.
+    newest = state.deployed
+    if (
+        newest
+        and last.time <= newest.time
+        and (newest.toplevel, newest.rolled_back) == (last.toplevel, last.rolled_back)
+    ):
         return state
     return activated(state, last, state.members)
 
@@ -226,8 +242,8 @@ def status(state: State | None, *, wanted: str | None, running: str | None) -> S
     return Status.OUTDATED if now in known else Status.DRIFTED
 
 
-def _gist(one: Activated) -> tuple[str, str, int | None, bool]:
-    return one.toplevel, one.action, one.exit_code, one.rolled_back
+def _identity(one: Activated) -> tuple[str, int]:
+    return one.toplevel, one.time
 
 
 def _activated(value: Mapping[str, Any]) -> Activated:

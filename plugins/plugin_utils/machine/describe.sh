@@ -51,8 +51,6 @@ main() { # PROFILE [contents] [record=UUID]
                 ;;
             record=*)
                 print_record "${wanted#record=}"
-                last=$(last_activation_file)
-                [ ! -r "$last" ] || echo "last_activation $(head -c 1024 "$last" | tr -cd ' -~')"
                 ;;
         esac
     done

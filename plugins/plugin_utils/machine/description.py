@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import SYSTEM_PROFILE
@@ -18,6 +18,9 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Machin
 from ansible_collections.nix.ops.plugins.plugin_utils.nix import STORE_PATH
 
 _PROFILE = re.compile(r"/nix/var/nix/profiles/(?:[A-Za-z0-9_][A-Za-z0-9+._-]*/)*[A-Za-z0-9_][A-Za-z0-9+._-]*")
+
+# What modules do not return of a standing.
+_NOT_RETURNED = {"last_activation"}
 
 _PARTS_THAT_NEED_A_REBOOT = ("kernel", "initrd", "kernel-modules", "systemd")
 
@@ -44,6 +47,7 @@ STANDING = {
     "boot_id": Key(re.compile("[0-9a-f-]{36}"), required=True),
     "part": Key(re.compile(f"(?:{'|'.join(_PARTS_THAT_NEED_A_REBOOT)}) {_PART} {_PART}"), most=4, required=True),
     "failed": Key(re.compile(_UNIT), most=10_000),
+    "last_activation": _TEXT,
 }
 # A record as a machine prints it: its revision and its text.
 RECORD = Key(re.compile(r"[0-9]{1,15} [ -~]*"))
@@ -60,7 +64,6 @@ DESCRIPTION = {
     "file": Key(FILE, most=100_000),
     "owner": Key(re.compile("[0-9a-f-]{36}"), most=1000),
     "record": RECORD,
-    "last_activation": _TEXT,
 }
 # The first two numbers of os-release's VERSION_ID. NixOS up to 21.05 has its whole version there.
 _RELEASE = re.compile(r"[0-9]{2}\.[0-9]{2}")
@@ -91,6 +94,8 @@ class Standing:
     :param boot_id: the id of this boot.
     :param reboot_parts: the parts of the booted system that differ from the profile's and that only a reboot replaces.
     :param trial: the toplevel that stays only if its first boot is acknowledged; None if no boot waits for that.
+    :param last_activation: the result of the last activation as printed there (``places.sh``); None if there is none,
+        or the user can't read it.
     """
 
     running: str | None
@@ -103,6 +108,7 @@ class Standing:
     boot_id: str | None = None
     reboot_parts: tuple[str, ...] = ()
     trial: str | None = None
+    last_activation: str | None = field(default=None, compare=False)
 
     @property
     def on_trial(self) -> bool:
@@ -152,7 +158,6 @@ class Description:
     :param release: the NixOS release that runs, such as ``24.05``; None if it is not known.
     :param owners: the UUIDs of the deployments that have a record on the machine, as far as its user can read them.
     :param record: the machine's own record as printed there; None if it is missing or not asked for.
-    :param last_activation: the result of the last activation as printed there; None like the record.
     :param activating: whether an activation is at work.
     """
 
@@ -168,7 +173,6 @@ class Description:
     release: str | None
     owners: tuple[str, ...]
     record: str | None
-    last_activation: str | None
     activating: bool
 
 
@@ -186,12 +190,13 @@ def standing(answer: Answer) -> Standing:
         boot_id=answer.one("boot_id"),
         reboot_parts=tuple(_changed_parts(answer)),
         trial=answer.one("trial"),
+        last_activation=answer.one("last_activation"),
     )
 
 
 def standing_of(found: Mapping[str, Any]) -> Standing | None:
     """Read what runs and boots from the result of :func:`as_json`; None if a part is missing."""
-    names = {one.name for one in fields(Standing)}
+    names = {one.name for one in fields(Standing)} - _NOT_RETURNED
     if not names <= found.keys():
         return None
     known = {name: found[name] for name in names}
@@ -229,15 +234,15 @@ def describe(
         release=release[0] if release else None,
         owners=told.all("owner"),
         record=told.one("record"),
-        last_activation=told.one("last_activation"),
         activating="activating" in told,
     )
 
 
 def as_json(found: Description) -> dict[str, Any]:
     """Return a description as the plain values that modules return."""
+    known = {name: value for name, value in asdict(found.standing).items() if name not in _NOT_RETURNED}
     return {
-        **asdict(found.standing),
+        **known,
         "nixos_version": found.nixos_version,
         "system_state": found.system_state,
         "has_nix": found.has_nix,

@@ -59,6 +59,8 @@ standing() { # PROFILE
     ! is_boot_unfinished || echo "boot_unfinished yes"
     find_trial
     [ -z "$trial_file" ] || echo "trial $trial_toplevel"
+    last=$(last_activation_file)
+    [ ! -r "$last" ] || echo "last_activation $(head -c 1024 "$last" | tr -cd ' -~')"
     echo "boot_id $(cat /proc/sys/kernel/random/boot_id)"
     for part in kernel initrd kernel-modules systemd; do
         echo "part $part $(toplevel "/run/booted-system/$part") $(toplevel "$1/$part")"

@@ -6,12 +6,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from ansible_collections.nix.ops.plugins.plugin_utils.deployment.outcome import Outcome, check_known, update
+from ansible_collections.nix.ops.plugins.plugin_utils.activation.protocol import Activation, Units
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.outcome import (
+    Outcome,
+    check_known,
+    of_activation,
+    update,
+)
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import Acknowledged, Activated, State
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Standing
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Remembered
 
 UUID = "9e8652aa-e64a-11f1-b7ab-02fc00000001"
@@ -39,6 +47,49 @@ def test_an_activation_is_added():
     assert found.state.members == ("target", "other")
     # The result of the activation tells by itself whether it has changed anything.
     assert (found.changed, found.writes_record) == (False, True)
+
+
+def test_an_earlier_activation_that_no_run_has_recorded_is_added_before():
+    lost = Activated(NEW, "switch", None, 0, 40, rolled_back=True)
+    latest = Activated(NEW, "switch", 2, 0, 50)
+    found = updated(Outcome(NEW, "switch", 2, latest, previous=lost))
+    assert found.state.activations == (latest, lost, *STATE.activations)
+    found = updated(Outcome(OLD, "switch", 1, previous=lost))
+    assert found.state.activations == (lost, *STATE.activations)
+    assert (found.changed, found.writes_record) == (True, True)
+    assert not updated(Outcome(OLD, "switch", 1, previous=STATE.deployed)).writes_record
+
+
+def ended(action: str = "switch", **other: Any) -> Activation:
+    """An activation of the new system that ended."""
+    before = Standing(OLD, OLD, OLD, 1, OLD)
+    after = other.pop("after", Standing(NEW, OLD, NEW, 2, NEW, last_activation=f"{UUID} {NEW} {action} 0 50 no"))
+    rest: dict[str, Any] = {"exit_code": 0, "step": "boot", "units": Units(), "output": "", **other}
+    return Activation(NEW, action, before, after, **rest)
+
+
+def test_an_activation_has_the_time_by_which_the_machine_knows_it():
+    assert of_activation(ended(), "switch", UUID, now=99) == Activated(NEW, "switch", 2, 0, 50)
+    # The machine was only to be rebooted.
+    assert of_activation(ended("boot"), "switch", UUID, now=99) == Activated(NEW, "switch", 2, 0, 50)
+    for line in (None, f"{UUID} {OLD} switch 0 50 no", f"- {NEW} switch 0 50 no"):
+        after = replace(ended().after, last_activation=line)
+        assert of_activation(ended(after=after), "switch", UUID, now=99).time == 99
+
+
+def test_an_activation_that_failed_says_whether_the_machine_is_where_it_was():
+    after = replace(ended().after, last_activation=f"{UUID} {NEW} switch 4 50 no")
+    failed = of_activation(ended(after=after, exit_code=4), "switch", UUID, now=99)
+    assert (failed.exit_code, failed.rolled_back) == (4, False)
+    # The switch was good, and the machine has booted back.
+    assert of_activation(ended(exit_code=None), "switch", UUID, now=99).exit_code == 0
+    assert of_activation(ended(rolled_back="reboot"), "switch", UUID, now=99).rolled_back
+    refused = Standing(OLD, OLD, OLD, 1, OLD)
+    for action in ("switch", "test", "boot"):
+        assert of_activation(ended(action, after=refused, exit_code=100), action, UUID, now=99).rolled_back
+    # The profile was set, and the boot loader failed.
+    boots = replace(refused, profile=NEW, generation=2)
+    assert not of_activation(ended("boot", after=boots, exit_code=1), "boot", UUID, now=99).rolled_back
 
 
 def test_nothing_new_is_not_written():

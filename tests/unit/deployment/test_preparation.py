@@ -40,7 +40,6 @@ FOUND = Description(
     release="24.05",
     owners=(),
     record=None,
-    last_activation=None,
     activating=False,
 )
 WAS, IS = Endpoint("192.0.2.1", 22), Endpoint("192.0.2.2", None)
@@ -135,8 +134,9 @@ def test_a_damaged_record_is_told(reach, said):
     assert said == ["the machine's own record is damaged (it is not JSON): it is written anew"]
 
 
-def join(said, cached=STATE, recorded=STATE, **found):
+def join(said, cached=STATE, recorded=STATE, last=None, **found):
     told = Record(3, recorded) if recorded else None
+    found = {"standing": replace(FOUND.standing, last_activation=last), **found}
     return preparation.join(cached, replace(FOUND, **found), told, SUBJECT, on_line=said.append)
 
 
@@ -152,16 +152,42 @@ def test_what_is_remembered_is_joined(said):
 
 def test_an_interrupted_activation_is_told_once(said):
     last = f"{UUID} {NEW} switch - 20 no"
-    known = join(said, last_activation=last)
+    known = join(said, last=last)
     assert known.deployed == Activated(NEW, "switch", None, None, 20)
     assert [NEW in line for line in said] == [True, False]
     assert said[1] == f"it runs {OLD}, boots {OLD}"
-    assert join(said, known, None, last_activation=last) == known
+    # The machine's own record does not have it yet.
+    for recorded in (STATE, None):
+        assert join(said, known, recorded, last=last) == known
     assert len(said) == 2
 
 
+@pytest.mark.parametrize(
+    ("code", "back", "what"),
+    [
+        ("0", "yes", "was rolled back after its run had ended"),
+        ("0", "reboot", "was rolled back after its run had ended"),
+        ("-", "yes", "was rolled back after its run had ended"),
+        ("4", "no", "failed with exit code 4 after its run had ended"),
+        ("0", "no", "was completed after its run had ended"),
+        ("-", "no", "was interrupted"),
+    ],
+)
+def test_what_became_of_an_activation_after_its_run_is_told(said, code, back, what):
+    join(said, last=f"{UUID} {NEW} switch {code} 20 {back}")
+    began = time.strftime("%Y-%m-%d %H:%M", time.localtime(20))
+    assert said == [f"an earlier activation of {NEW}, at {began}, {what}", f"it runs {OLD}, boots {OLD}"]
+
+
+def test_what_became_of_an_activation_that_is_recorded_is_not_told(said):
+    assert join(said, last=f"{UUID} {OLD} switch 0 10 no") == STATE
+    assert said == []
+    join(said, last=f"{UUID} {OLD} switch 0 10 reboot")
+    assert "was rolled back after its run had ended" in said[0]
+
+
 def test_an_activation_at_work_has_not_ended(said):
-    assert join(said, last_activation=f"{UUID} {NEW} switch - 20 no", activating=True) == STATE
+    assert join(said, last=f"{UUID} {NEW} switch - 20 no", activating=True) == STATE
     assert said == []
 
 
@@ -215,3 +241,6 @@ def test_a_record_is_complete_with_the_same_inputs_and_revision():
     assert not preparation.is_recorded(Record(3, None, "damaged"), STATE)
     assert not preparation.is_recorded(Record(3, STATE), replace(STATE, revision=4))
     assert not preparation.is_recorded(Record(3, STATE), replace(STATE, inputs=Remembered("23.11")))
+    # An activation was found that no run has recorded.
+    found = replace(STATE, activations=(Activated(NEW, "switch", None, None, 20), *STATE.activations))
+    assert not preparation.is_recorded(Record(3, STATE), found)

@@ -285,3 +285,44 @@ def test_a_last_activation_that_is_not_valid_does_not_count(part, wrong):
     assert part in LAST
     assert records.read_last(LAST.replace(part, wrong), UUID) is None
     assert records.read_last(None, UUID) is None
+
+
+def last(name="b", time=20, exit_code=0, *, action="switch", rolled_back=False):
+    """What the machine tells of its last activation."""
+    return Activated(toplevel(name), action, None, exit_code, time, rolled_back)
+
+
+def test_an_activation_that_no_run_has_recorded_is_found():
+    new = last("c", 30, None)
+    assert states.found(STATE, new).activations == (new, *STATE.activations)
+    # The same failure of the same system, another time.
+    again = last("b", 30)
+    assert states.found(STATE, again).activations == (again, *STATE.activations)
+    assert states.found(STATE, None) == STATE
+
+
+def test_an_activation_that_is_recorded_is_not_found_again():
+    assert states.found(STATE, last()) == STATE
+    # The boot of a system that was only to be rebooted is a boot for the machine, and a switch for the user.
+    assert states.found(STATE, last(action="boot")) == STATE
+    # It is not the newest: a system of somebody else was adopted since.
+    assert states.found(STATE, last("a", 10)) == STATE
+
+
+def test_an_activation_recorded_by_the_clock_of_the_controller_is_not_found_again():
+    assert states.found(STATE, last(time=17)) == STATE
+    assert states.found(STATE, last(time=17, action="boot")) == STATE
+    unseen = last(time=17, rolled_back=True)
+    assert states.found(STATE, unseen).activations == (unseen, *STATE.activations)
+
+
+def test_a_machine_that_went_back_later_is_recorded_to_have_gone_back():
+    back = states.found(STATE, last(rolled_back=True))
+    assert back.activations == (replace(STATE.activations[0], rolled_back=True), STATE.activations[1])
+    assert states.found(back, last()) == back
+
+
+def test_what_two_runs_recorded_of_one_activation_is_remembered_once():
+    ours = states.activated(STATE, activation("c", time=30), [])
+    theirs = states.found(STATE, last("c", 30, action="boot"))
+    assert states.unite(ours, theirs).activations == ours.activations
