@@ -68,6 +68,8 @@ class ActionModule(OpsAction):
         if not self.check:
             rollout.check_previewed(run, toplevels)
         self._show(run, needs)
+        for host, units in rollout.failed_units(run, needs).items():
+            self.warn(f"{host}: units failed: {', '.join(units)}")
         others = {host: rollout.other_deployments(run, host) for host in needs}
         for host, uuids in others.items():
             for uuid in uuids:

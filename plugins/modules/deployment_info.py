@@ -159,9 +159,15 @@ deployments:
           type: str
           sample: /nix/store/7m1k4yd0l7dpf3l1w1ssn0b1bpkmnkhl-nixos-system-target-24.05
         generation:
-          description: The generation of its system profile; V(null) if that is not known.
+          description: The generation of what it runs; V(null) if that is not a generation or not known.
           type: int
           sample: 12
+        boots:
+          description:
+            - The toplevel that it boots. If its boot menu can't be read, this is the toplevel of its system profile.
+            - V(null) if that is not known.
+          type: str
+          sample: /nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05
         nixos_version:
           description: The version of NixOS that it runs; V(null) if that is not known.
           type: str
@@ -201,10 +207,15 @@ deployments:
           sample: [backup.service]
         reboot_needed:
           description:
-            - Whether its profile has a kernel, an initrd or a systemd that was not booted.
+            - Whether its profile has a kernel, an initrd, kernel modules or a systemd that was not booted.
             - V(null) if that is not known.
           type: bool
           sample: false
+        reboot_parts:
+          description: Which of these parts differ.
+          type: list
+          elements: str
+          sample: [kernel, initrd]
         reachable:
           description: Whether it answered; V(null) if it was not asked, or that is not known.
           type: bool
@@ -217,7 +228,7 @@ deployments:
       description: Further notes, a sentence each.
       type: list
       elements: str
-      sample: [target needs a reboot.]
+      sample: ["target needs a reboot for: kernel."]
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -408,6 +408,12 @@ reboot_needed:
   type: bool
   returned: when something was activated
   sample: false
+reboot_parts:
+  description: The parts of the profile that were not booted and need a reboot.
+  type: list
+  elements: str
+  returned: when something was activated
+  sample: [kernel, initrd]
 units:
   description: What was done with units, as C(switch-to-configuration) said it.
   type: dict

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import SYSTEM_PROFILE
 from ansible_collections.nix.ops.plugins.plugin_utils.activation.decision import Decision, decide
@@ -183,23 +184,42 @@ def ending(
     )
 
 
-def outcome(need: Need | None, result: Mapping[str, object], *, reverted: bool = False) -> str:
+def outcome(
+    need: Need | None, result: Mapping[str, Any], *, standing: Standing | None = None, reverted: bool = False
+) -> str:
     """Return the outcome of a machine as one line.
 
     :param need: the machine's part of the plan; None if it has none.
     :param result: the result of the role activate; empty if the role was not run.
+    :param standing: what ran and booted before; None if it is not known.
     :param reverted: whether the machine was taken back.
     """
     if reverted:
         return "runs and boots again what it did before this deploy"
     if need is not None and not need:
-        return "up to date"
+        return f"up to date{_what_waits(need, standing)}"
     if not result or result.get("skipped"):
         return "not activated"
     if result.get("failed") or result.get("unreachable"):
         back = ", and has gone back to what ran before" if result.get("rolled_back") else ""
         return f"failed{back}"
-    generation = f", generation {result['generation']}" if result.get("generation") is not None else ""
+    toplevel, action = result.get("toplevel"), result.get("action")
     rebooted = ", rebooted" if result.get("rebooted") else ""
-    words = {"switch": "runs and boots", "boot": "boots next", "test": "runs"}
-    return f"{words.get(str(result.get('action')), 'would run')} {result.get('toplevel')}{generation}{rebooted}"
+    if action not in ("switch", "boot"):
+        # The profile stays at another system's generation.
+        return f"{'runs' if action == 'test' else 'would run'} {toplevel}{rebooted}"
+    generation = f", generation {result['generation']}" if result.get("generation") is not None else ""
+    does = "runs and boots" if action == "switch" else "boots next"
+    return f"{does} {toplevel}{generation}{rebooted}{_reboot_wanted(result.get('reboot_parts') or ())}"
+
+
+def _what_waits(need: Need, standing: Standing | None) -> str:
+    """Say what a machine that is up to date needs all the same."""
+    if standing is None:
+        return ""
+    waits = f"; runs {standing.running} until it reboots" if standing.running != need.toplevel else ""
+    return waits + _reboot_wanted(standing.reboot_parts)
+
+
+def _reboot_wanted(parts: Sequence[str]) -> str:
+    return f"; needs a reboot for: {', '.join(parts)}" if parts else ""

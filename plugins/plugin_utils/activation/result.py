@@ -43,6 +43,7 @@ def as_json(done: Activation) -> dict[str, Any]:
         "unhealthy": list(done.unhealthy),
         "rebooted": done.rebooted,
         "reboot_needed": bool(done.after.reboot_parts) or boots_another,
+        "reboot_parts": list(done.after.reboot_parts),
         "units": {kind: list(units) for kind, units in asdict(done.units).items()},
         "failed_units": list(done.after.failed_units),
         "journal": {unit: list(lines) for unit, lines in done.journal.items()},

@@ -40,7 +40,12 @@ class Machine:
     :param status: None if its system does not evaluate.
     :param running: the toplevel that it runs; None if it was not asked or did not answer.
     :param wanted: the toplevel that the network gives it; None if it has left the network or does not evaluate.
+    :param generation: the generation of the toplevel that it runs; None if that is not a generation or not known.
+    :param boots: the toplevel that it boots; None if that is not known.
+    :param boots_generation: the generation of that toplevel, in the same way.
+    :param unwritten: the toplevel of its profile, if its boot entry was not written.
     :param last: its latest activation.
+    :param reboot_parts: the parts that need a reboot; None if they are not known.
     :param reachable: None if it was not asked, or failed for another reason.
     :param problem: the error if it was asked and failed.
     """
@@ -56,9 +61,12 @@ class Machine:
     nixos_version: str | None
     last: Activated | None
     failed_units: tuple[str, ...]
-    reboot_needed: bool | None
+    reboot_parts: tuple[str, ...] | None
     reachable: bool | None
     problem: str | None = None
+    boots: str | None = None
+    boots_generation: int | None = None
+    unwritten: str | None = None
 
 
 @dataclass(frozen=True)
@@ -213,6 +221,9 @@ def _machine(
     found: Mapping[str, Any],
 ) -> Machine:
     running = found.get("running")
+    is_unwritten = bool(found.get("boot_unfinished"))
+    # Without a boot menu that can be read, the profile says what boots.
+    boots = found.get("boot_default") or (None if is_unwritten else found.get("profile"))
     where = _address(found.get("address"), found.get("port")) or _acknowledged(state)
     return Machine(
         name=definition.name,
@@ -222,14 +233,24 @@ def _machine(
         address=where or _address(definition.target_host, definition.target_port),
         running=running,
         wanted=wanted,
-        generation=found.get("generation"),
+        generation=_generation(found, running),
         nixos_version=found.get("nixos_version"),
         last=state.deployed if state else None,
         failed_units=tuple(found.get("failed_units") or ()),
-        reboot_needed=found.get("reboot_needed"),
+        reboot_parts=tuple(found["reboot_parts"]) if "reboot_parts" in found else None,
         reachable=_reachable(found),
         problem=str(found.get("msg")) if found.get("failed") or found.get("unreachable") else None,
+        boots=boots,
+        boots_generation=_generation(found, boots),
+        unwritten=found.get("profile") if is_unwritten else None,
     )
+
+
+def _generation(found: Mapping[str, Any], toplevel: str | None) -> int | None:
+    """Return the generation of a toplevel on a machine, the newest of several; None if it is not one."""
+    if toplevel is not None and toplevel == found.get("profile"):
+        return found.get("generation")
+    return max((one["number"] for one in found.get("generations") or () if one["toplevel"] == toplevel), default=None)
 
 
 def _reachable(found: Mapping[str, Any]) -> bool | None:
@@ -272,7 +293,7 @@ def _obsolete(host: str, state: State) -> Machine:
         nixos_version=None,
         last=state.deployed,
         failed_units=(),
-        reboot_needed=None,
+        reboot_parts=None,
         reachable=None,
     )
 
@@ -297,14 +318,23 @@ def _remarks(machines: Sequence[Machine]) -> list[str]:
             found.append(f"{machine.name}: {first_line(machine.problem)}.")
         if machine.failed_units:
             found.append(f"{machine.name}: failed units: {', '.join(machine.failed_units)}.")
-        if machine.reboot_needed:
-            found.append(f"{machine.name} needs a reboot.")
+        if machine.running and machine.boots and machine.boots != machine.running:
+            generation = "" if machine.boots_generation is None else f", generation {machine.boots_generation}"
+            found.append(f"{machine.name} boots another system than it runs: {machine.boots}{generation}.")
+        if machine.unwritten:
+            found.append(f"{machine.name}: the boot entry of its profile, {machine.unwritten}, was not written.")
+        if machine.reboot_parts:
+            found.append(f"{machine.name} needs a reboot for: {', '.join(machine.reboot_parts)}.")
     return found
 
 
 def _machine_as_json(machine: Machine) -> dict[str, Any]:
     status = None if machine.status is None else str(machine.status)
-    return {**asdict(machine), "status": status, "failed_units": list(machine.failed_units)}
+    parts = machine.reboot_parts
+    document = {**asdict(machine), "status": status, "failed_units": list(machine.failed_units)}
+    document |= {"reboot_needed": None if parts is None else bool(parts), "reboot_parts": list(parts or ())}
+    # The notes tell them.
+    return {name: value for name, value in document.items() if name not in ("boots_generation", "unwritten")}
 
 
 def _row(machine: Machine) -> list[str]:

@@ -240,8 +240,19 @@ def outcomes(run: Run) -> dict[str, str]:
             continue
         copied = run.result(host, _COPIED)
         result = copied if copied.get("failed") or copied.get("unreachable") else run.result(host, _ACTIVATED)
-        told[host] = plan.outcome(planned[host], result, reverted=host in ended.get("goes_back", ()))
+        told[host] = plan.outcome(
+            planned[host],
+            result,
+            standing=description.standing_of(run.result(host, _PREPARED)),
+            reverted=host in ended.get("goes_back", ()),
+        )
     return told
+
+
+def failed_units(run: Run, needs: Mapping[str, Need]) -> dict[str, list[str]]:
+    """Return the failed units of each host that has some and needs nothing, so that no activation tells them."""
+    found = {host: run.result(host, _PREPARED).get("failed_units") for host, need in needs.items() if not need}
+    return {host: [str(unit) for unit in units] for host, units in found.items() if units}
 
 
 def release(run: Run, host: str) -> str:

@@ -110,8 +110,26 @@ def test_outcomes_in_a_line() -> None:
     assert plan.outcome(need, good) == f"runs and boots {NEW}, generation 3"
     assert plan.outcome(need, {**good, "rebooted": True}) == f"runs and boots {NEW}, generation 3, rebooted"
     assert plan.outcome(need, {**good, "action": "boot"}) == f"boots next {NEW}, generation 3"
+    # The profile has another generation then.
+    assert plan.outcome(need, {**good, "action": "test"}) == f"runs {NEW}"
+    assert plan.outcome(need, {**good, "action": "dry-activate"}) == f"would run {NEW}"
     assert plan.outcome(need, {"failed": True}) == "failed"
     assert plan.outcome(need, {"failed": True, "rolled_back": True}) == "failed, and has gone back to what ran before"
     assert plan.outcome(need, {}) == plan.outcome(need, {"skipped": True}) == "not activated"
     assert plan.outcome(Need(NEW), {}) == "up to date"
     assert plan.outcome(need, good, reverted=True) == "runs and boots again what it did before this deploy"
+
+
+def test_an_outcome_says_whether_a_reboot_is_needed() -> None:
+    need = Need(NEW, True, "switch")
+    good = {"action": "switch", "toplevel": NEW, "generation": 3, "reboot_parts": ["kernel", "initrd"]}
+    wants = "; needs a reboot for: kernel, initrd"
+    assert plan.outcome(need, good) == f"runs and boots {NEW}, generation 3{wants}"
+    assert plan.outcome(need, {**good, "action": "boot"}) == f"boots next {NEW}, generation 3{wants}"
+    # The parts are those of the profile.
+    assert plan.outcome(need, {**good, "action": "test"}) == f"runs {NEW}"
+    settled = Standing(NEW, OLD, NEW, 3, NEW, reboot_parts=("kernel", "initrd"))
+    assert plan.outcome(Need(NEW), {}, standing=settled) == f"up to date{wants}"
+    assert plan.outcome(Need(NEW), {}, standing=Standing(NEW, NEW, NEW, 3, NEW)) == "up to date"
+    waits = Standing(OLD, OLD, NEW, 3, NEW)
+    assert plan.outcome(Need(NEW), {}, standing=waits) == f"up to date; runs {OLD} until it reboots"

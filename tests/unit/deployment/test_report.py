@@ -38,7 +38,9 @@ MACHINE = Machine(
     nixos_version="24.05",
     last=SWITCHED,
     failed_units=(),
-    reboot_needed=False,
+    boots=OLD,
+    boots_generation=12,
+    reboot_parts=(),
     reachable=True,
 )
 
@@ -176,3 +178,48 @@ def test_deployed_machines_are_counted_with_those_that_left(report):
     report([], cached := {"a": state("a", "a", "b"), "b": state("b"), "asked": State(UUID, "example", "asked")})
     one = Deployment("/net/example.network.yml", "example", UUID, NETWORK)
     assert discovery.deployed(one, ["a", "asked", "never"], print) == {name: cached[name] for name in "ab"}
+
+
+def described(running, profile, **other):
+    """What a machine answers that has the old system as generation 12 and the new one as generation 13."""
+    generations = [{"number": 12, "toplevel": OLD, "created": 1}, {"number": 13, "toplevel": NEW, "created": 2}]
+    number = {OLD: 12, NEW: 13}[profile]
+    known = {"running": running, "profile": profile, "generation": number, "boot_default": None, "reboot_parts": []}
+    return {**known, "boot_unfinished": False, "generations": generations, **other}
+
+
+def test_the_generation_is_that_of_the_system_that_runs(report):
+    other = NEW.replace("7m1k", "8m1k")
+    found = {
+        "both": described(NEW, NEW),
+        "later": described(OLD, NEW),
+        "trial": described(other, NEW),
+        "menu": described(OLD, OLD, boot_default=NEW),
+        # Two generations may lead to the same system.
+        "again": described(OLD, OLD, generation=14),
+        "unwritten": described(NEW, NEW, boot_unfinished=True),
+    }
+    told = report(list(found), {}, found)
+    assert {one.name: (one.generation, one.boots) for one in told.machines} == {
+        "both": (13, NEW),
+        "later": (12, NEW),
+        "trial": (None, NEW),
+        "menu": (12, NEW),
+        "again": (14, OLD),
+        "unwritten": (13, None),
+    }
+    assert told.notes == (
+        f"later boots another system than it runs: {NEW}, generation 13.",
+        f"menu boots another system than it runs: {NEW}, generation 13.",
+        f"trial boots another system than it runs: {NEW}, generation 13.",
+        f"unwritten: the boot entry of its profile, {NEW}, was not written.",
+    )
+
+
+def test_a_reboot_that_is_needed_names_the_parts(report):
+    told = report(["a"], {}, {"a": described(NEW, NEW, reboot_parts=["kernel", "initrd"])})
+    assert told.notes == ("a needs a reboot for: kernel, initrd.",)
+    [machine] = reports.as_json(told)["machines"]
+    assert (machine["reboot_needed"], machine["reboot_parts"]) == (True, ["kernel", "initrd"])
+    [machine] = reports.as_json(report(["a"], {}))["machines"]
+    assert (machine["reboot_needed"], machine["reboot_parts"]) == (None, [])

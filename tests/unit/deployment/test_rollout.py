@@ -230,14 +230,33 @@ def test_each_machine_has_an_outcome() -> None:
         "a": machine("a", rollout_plan={"made": 2.0, "machines": plan}, activate_result=done),
         "b": machine("b", copy_result={"failed": True}, activate_result={"skipped": True}),
         # It was lost in this deploy, and has the plan of the one before.
-        "c": machine("c", rollout_plan={"made": 1.0, "machines": {}}),
+        "c": machine(
+            "c",
+            rollout_plan={"made": 1.0, "machines": {}},
+            prepare_result={**STANDING, "running": NEW, "profile": NEW, "reboot_parts": ["kernel"]},
+        ),
         "d": machine("d", prepare_result={"msg": "d: the machine can't be reached"}),
     }
     assert rollout.outcomes(run(hosts, lost=("d",))) == {
         "a": f"runs and boots {NEW}, generation 2",
         "b": "failed",
-        "c": "up to date",
+        "c": "up to date; needs a reboot for: kernel",
         "d": "not deployed: the machine can't be reached",
     }
     ending = rollout.end_batch(run(hosts, play={"deploy_revert": "run", "deploy_max_fail_percentage": "20%"}))
     assert (ending.ends, ending.failed, ending.goes_back) == (True, ("b",), ("a",))
+
+
+def test_failed_units_of_a_machine_that_needs_nothing_are_named() -> None:
+    prepared = {**STANDING, "running": NEW, "profile": NEW, "boot_default": NEW, "failed_units": ["a.service"]}
+    prepared |= {"state": {"activations": [{"toplevel": NEW, "rolled_back": False}]}, "recorded": True}
+    hosts = {
+        "a": machine("a", prepare_result=prepared),
+        "b": machine("b", prepare_result={**prepared, "failed_units": []}),
+        # The activation tells its units itself.
+        "c": machine("c", prepare_result={**STANDING, "failed_units": ["a.service"]}),
+    }
+    one = run(hosts)
+    needs = rollout.make_plan(one)
+    assert [host for host, need in needs.items() if need] == ["c"]
+    assert rollout.failed_units(one, needs) == {"a": ["a.service"]}
