@@ -13,7 +13,7 @@ from ansible_collections.nix.ops.plugins.module_utils.argument_specs import DEPL
 from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import fact_cache, preparation
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
-from ansible_collections.nix.ops.plugins.plugin_utils.deployment.preparation import KeyOptions, Subject
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.preparation import KeyOptions, Purpose, Subject
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
 
 
@@ -26,7 +26,7 @@ class ActionModule(OpsAction):
         """Ask the machine once, join what is remembered, and decide the inputs that are still unknown."""
         subject = Subject(options["uuid"], options["deployment"], options["machine"])
         say, addresses = self.live(), self.transport.addresses
-        may_generate = options["provision"] and not self.check
+        may_generate = options["provision"] and options["remember"] and not self.check
         # Without a new key pair there is nothing that a forgetful cache could lose.
         if hint := fact_cache.hint(subject.uuid):
             self.warn(hint)
@@ -35,9 +35,14 @@ class ActionModule(OpsAction):
         found, record = preparation.reach(self.transport.machine(), addresses, subject, timeout=timeout, on_line=say)
         known = preparation.join(cached, found, record, subject, on_line=say)
         key = KeyOptions(options["ssh_key"], may_generate, self.variables)
-        inputs, is_generated = preparation.decide_inputs(known.inputs, found.release, subject, key, on_line=say)
+        purpose = Purpose.REMEMBER if options["remember"] else Purpose.REPORT
+        if self.check and options["remember"]:
+            purpose = Purpose.PREVIEW
+        inputs, is_generated = preparation.decide_inputs(
+            known.inputs, found.release, subject, key, purpose=purpose, on_line=say
+        )
         acknowledged = preparation.acknowledge(known.acknowledged, addresses, now=int(time.time()))
-        state = replace(known, inputs=inputs, acknowledged=acknowledged)
+        state = replace(known, inputs=inputs if options["remember"] else known.inputs, acknowledged=acknowledged)
         answer = {
             "changed": is_generated,
             "inputs": asdict(inputs),

@@ -136,6 +136,7 @@ DEPLOYMENT_PREPARE = {
         **_MACHINE_OF_A_DEPLOYMENT,
         "ssh_key": {"type": "path"},
         "provision": {"type": "bool", "default": True},
+        "remember": {"type": "bool", "default": True},
         "timeout": {"type": "int", "default": 60},
         **_ANSWER,
     },

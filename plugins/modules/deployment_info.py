@@ -62,7 +62,7 @@ EXAMPLES = r"""
     uuid: "{{ nix_deployment_uuid }}"
     machine: "{{ nix_machine }}"
     ssh_key: "{{ nix_ssh_key | default(omit) }}"
-    provision: false
+    remember: false
   register: found
 
 - name: Report the status of the deployments

@@ -43,6 +43,13 @@ options:
       - It is not made in check mode, nor if the private key would be lost with the run, as in a job of AWX.
     type: bool
     default: true
+  remember:
+    description:
+      - Whether inputs that are decided here are remembered. V(false) is for a report, which returns them and says
+        nothing of them. It makes no key pair either.
+      - What the machine itself remembers becomes the fact in any case.
+    type: bool
+    default: true
   timeout:
     description: Seconds to wait for the SSH server of a machine that is not in the fact cache yet.
     type: int
@@ -54,8 +61,8 @@ options:
     type: int
     default: 60
 notes:
-  - Fails before anything is touched if the fact cache would forget the deployment state. With O(provision=false) and
-    in check mode such a cache counts as empty.
+  - Fails before anything is touched if the fact cache would forget the deployment state. With O(provision=false) or
+    O(remember=false) and in check mode such a cache counts as empty.
   - What the machine remembers of itself is trusted for that machine alone. It never decides where a machine is reached.
   - A machine whose address or port has changed in the network is reached where it was last acknowledged, or else
     where the network says. A host that answers at the old address without a record of this deployment is left alone.

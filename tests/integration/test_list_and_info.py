@@ -71,10 +71,11 @@ def test_list_before_and_after_the_first_deployment(machine, project):
         ["example", "A first network", "0", ""],
     ]
     # A machine that was only asked has not been deployed.
-    told(network)
+    assert "state version" not in told(network).output
     assert rows(listed(network))[2][3:] == ["0", ""]
     ssh.runs()
-    network.deployed()
+    # What was only asked decides nothing.
+    assert "setting state version to 24.05" in network.deployed().output
     ssh.runs()
     after = listed(network, "--limit", "target", "-e", "list_format=json", "-e", "list_file=out.json")
     assert not ssh.runs()

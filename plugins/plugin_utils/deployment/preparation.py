@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import record as records
@@ -55,6 +56,14 @@ class KeyOptions:
     path: str | None
     may_generate: bool
     variables: Mapping[str, Any]
+
+
+class Purpose(StrEnum):
+    """What the inputs are decided for."""
+
+    REMEMBER = "remember"
+    PREVIEW = "preview"
+    REPORT = "report"
 
 
 def reach(
@@ -113,19 +122,22 @@ def join(
 
 
 def decide_inputs(
-    known: Remembered, release: str | None, subject: Subject, key: KeyOptions, *, on_line: LineSink
+    known: Remembered, release: str | None, subject: Subject, key: KeyOptions, *, purpose: Purpose, on_line: LineSink
 ) -> tuple[Remembered, bool]:
     """Decide the inputs of a machine's system that are not remembered yet.
 
     :param release: the release of NixOS that runs; None if it is unknown.
+    :param purpose: what for. A report says nothing of the state version.
     :returns: the inputs, and whether a key pair was made.
     :raises OpsError: if the private key can't be read or written.
     """
     version = known.state_version or release
-    if version is None:
+    if version is None and purpose is not Purpose.REPORT:
         on_line("cannot determine NixOS version")
-    elif known.state_version is None:
+    elif known.state_version is None and purpose is Purpose.REMEMBER:
         on_line(f"setting state version to {version}")
+    elif known.state_version is None and purpose is Purpose.PREVIEW:
+        on_line(f"the state version will be {version}")
     if not key.path:
         return Remembered(version), False
     # The private key on the controller wins: a user replaces the key by replacing this file.

@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import preparation
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
-from ansible_collections.nix.ops.plugins.plugin_utils.deployment.preparation import KeyOptions, Subject
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.preparation import KeyOptions, Purpose, Subject
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.record import Record
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import Acknowledged, Activated, State
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
@@ -196,8 +196,8 @@ def test_a_boot_entry_that_was_not_written_is_told(said):
     assert said == [f"the boot entry of {OLD} was not written yet"]
 
 
-def decide(said, key, known=None, release="24.05"):
-    return preparation.decide_inputs(known or Remembered(), release, SUBJECT, key, on_line=said.append)
+def decide(said, key, known=None, release="24.05", purpose=Purpose.REMEMBER):
+    return preparation.decide_inputs(known or Remembered(), release, SUBJECT, key, purpose=purpose, on_line=said.append)
 
 
 def test_the_first_release_becomes_the_state_version(said):
@@ -206,6 +206,16 @@ def test_the_first_release_becomes_the_state_version(said):
     assert decide(said, no_key, Remembered("23.11")) == (Remembered("23.11"), False)
     assert decide(said, no_key, release=None) == (Remembered(), False)
     assert said == ["setting state version to 24.05", "cannot determine NixOS version"]
+
+
+def test_what_is_not_remembered_is_not_said_to_be_set(said):
+    no_key = KeyOptions(None, False, {})
+    assert decide(said, no_key, purpose=Purpose.REPORT) == (Remembered("24.05"), False)
+    decide(said, no_key, release=None, purpose=Purpose.REPORT)
+    assert said == []
+    decide(said, no_key, Remembered("23.11"), purpose=Purpose.PREVIEW)
+    assert decide(said, no_key, purpose=Purpose.PREVIEW) == (Remembered("24.05"), False)
+    assert said == ["the state version will be 24.05"]
 
 
 def test_a_key_pair_is_made_once(said, tmp_path, monkeypatch):
