@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import DEPLOYMENT_CREATE
+from ansible_collections.nix.ops.plugins.plugin_utils import nix
 from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import creation, discovery
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.creation import File
@@ -66,6 +67,11 @@ class ActionModule(OpsAction):
             # Shows errors of a machine's system now, before the first deployment.
             evaluation.instantiate(network, list(evaluated.definitions), env=self.environment, on_line=say)
         return evaluated
+
+    def describe_failure(self, error: OpsError) -> dict[str, Any]:
+        """Say how to name the place of nixpkgs."""
+        nix.explain_search_path(error, "Name its place: -e nix_path={entry}.")
+        return super().describe_failure(error)
 
     def _evaluate_existing(self, path: str, network: Network) -> Evaluation:
         try:

@@ -58,6 +58,11 @@ class ActionModule(OpsAction):
         links = _numbered(options["out_link"], len(derivations)) if options["out_link"] else None
         return self._realise(_Wanted(derivations, links, options["options"], self.live()), options)
 
+    def describe_failure(self, error: OpsError) -> dict[str, Any]:
+        """Say how to name the place of nixpkgs."""
+        nix.explain_search_path(error, "Name its place by 'nix_path', of the task or the source: nix_path: [{entry}].")
+        return super().describe_failure(error)
+
     def _network(self, options: dict[str, Any]) -> dict[str, Any]:
         files = [os.path.abspath(os.path.join(self._loader.get_basedir(), file)) for file in options["network"]]
         network = _network(files, options, self._loader)

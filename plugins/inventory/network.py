@@ -183,6 +183,7 @@ from ansible.plugins.loader import connection_loader
 from ansible.template import trust_as_template
 from ansible.utils.path import unfrackpath
 
+from ansible_collections.nix.ops.plugins.plugin_utils import nix
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import ssh_keys
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluation import evaluate, keep_inputs, last_inputs
@@ -239,6 +240,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
             self._end_run(path, error)
 
     def _end_run(self, path: str, error: Exception) -> NoReturn:
+        if isinstance(error, OpsError):
+            place = f"Name its place in {path}: nix_path: [{{entry}}]"
+            if path.endswith(FILE_SUFFIX):
+                place = "Name its place in NIX_PATH={entry}, or create a source with nix.ops.create -e nix_path={entry}"
+            nix.explain_search_path(error, place)
         self.display.error(f"The network {path} can't be read: {error}", wrap_text=False)
         raise SystemExit(_PARSER_ERROR) from error
 

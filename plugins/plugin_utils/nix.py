@@ -17,6 +17,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed, 
 
 _OPTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 _STORE_PATH = r"/nix/store/[0-9a-z]{32}-[A-Za-z0-9+._?=-]+"
+_NOT_FOUND = re.compile(r"file '([^/']+)[^']*' was not found in the Nix search path")
 STORE_PATH = re.compile(_STORE_PATH)
 
 
@@ -95,6 +96,15 @@ def lines(argv: Sequence[str], what: str, *, env: Mapping[str, str] | None = Non
     if done.exit_code != 0:
         raise OpsError(what, output=done.stderr, exit_code=done.exit_code)
     return done.stdout.split("\n")[:-1]
+
+
+def explain_search_path(error: OpsError, next_step: str) -> None:
+    """Replace an error's next step, if Nix has not found a file of its search path.
+
+    :param next_step: the new one, with ``{entry}`` in the place of an entry that would help.
+    """
+    if missing := _NOT_FOUND.search(error.output or ""):
+        error.next_step = next_step.format(entry=f"{missing[1]}=/path/to/{missing[1]}")
 
 
 def requisites(paths: Sequence[str], *, env: Mapping[str, str] | None = None) -> list[str]:

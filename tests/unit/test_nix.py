@@ -68,3 +68,20 @@ def test_a_missing_nix_is_named(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(OpsError, match="nix-store is not on the controller's PATH"):
         nix.requisites([A])
+
+
+@pytest.mark.parametrize("name", ["nixpkgs", "nixpkgs/nixos"])
+def test_a_missing_entry_of_the_search_path_is_told_where_to_set(name):
+    output = (
+        f"error: file '{name}' was not found in the Nix search path (add it using $NIX_PATH or -I)\n\n at x.nix:1:2:"
+    )
+    error = OpsError("the evaluation failed", output=output, next_step="Correct the error.")
+    nix.explain_search_path(error, "Say it like this: {entry}.")
+    assert error.next_step == "Say it like this: nixpkgs=/path/to/nixpkgs."
+
+
+@pytest.mark.parametrize("output", [None, "error: undefined variable 'nixpkgs'"])
+def test_other_errors_are_left_as_they_are(output):
+    error = OpsError("the evaluation failed", output=output, next_step="Correct the error.")
+    nix.explain_search_path(error, "{entry}")
+    assert error.next_step == "Correct the error."
