@@ -46,9 +46,9 @@ class ActionModule(OpsAction):
         wrong = [line for one in reports for line in report.wrong(one, options["fail_on"], options["found"])]
         if wrong:
             error = OpsError(
-                "Not all machines are as they shall be (fail_on).",
+                "Some machines match fail_on.",
                 output="\n".join(wrong),
-                state="nothing was changed.",
+                state="nothing was changed",
                 next_step="Preview with --check --diff what a deploy would change, then deploy.",
             )
             return result | self.describe_failure(error)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 
 from integration.conftest import MachineFactory
-from integration.networks import ACTIVATE, CHECK, COPY, INFO, OUTCOME, PLAN, Network, standing, toplevels
+from integration.networks import ACTIVATE, BUILD, CHECK, COPY, INFO, OUTCOME, PLAN, Network, standing, toplevels
 from integration.project import Project
 
 
@@ -37,6 +37,13 @@ def test_a_machine_that_needs_nothing_costs_no_task(machine: MachineFactory, pro
     one = network.deployed("-e", "deploy_action=boot", "-e", "deploy_serial=50%")
     assert one.of(PLAN)["machines"]["beta"]["does"] == "copy, boot"
     assert one.statuses(ACTIVATE) == {"beta": "changed"}
+    # What was built for another machine is no change of the machine that the task is of.
+    assert one.statuses(BUILD) == {"alpha": "ok"}
+    waiting = network.deployed("-e", "deploy_action=boot")
+    assert waiting.of(OUTCOME)["machines"] == {
+        "alpha": "up to date",
+        "beta": f"up to date; runs {new['beta']} until it reboots",
+    }
     wrong = network.deploy("-e", "deploy_acton=boot", "-e", "deploy_reboot=sometimes", "-e", "deploy_machines=nobody")
     assert wrong.exit_code == 2
     assert wrong.of(CHECK)["msg"].startswith("nobody: not a machine and not a group of the inventory (deploy_machines)")

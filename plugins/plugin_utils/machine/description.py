@@ -128,10 +128,10 @@ class Standing:
     def _boots(self) -> str:
         if self.boot_default:
             return f"boots {self.boot_default}"
-        written = "was not written" if self.boot_unfinished else "was written when it was set"
-        return (
-            f"its boot menu can't be read; the entry of its profile, {self.profile or 'an unknown system'}, {written}"
-        )
+        profile = self.profile or "an unknown system"
+        if self.boot_unfinished:
+            return f"may boot an older system: the boot entry of its profile, {profile}, was not written"
+        return f"boots {profile}, its profile (the boot menu can't be read)"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -136,3 +137,14 @@ def test_a_description_that_could_be_more_than_data_is_refused(line: str, forged
     assert line in STANDING
     with pytest.raises(OpsError, match="not valid"):
         describe(STANDING.replace(line, forged))
+
+
+def test_what_runs_and_boots_in_words() -> None:
+    standing = description.Standing("/nix/store/a", "/nix/store/a", "/nix/store/b", 2, "/nix/store/c")
+    assert standing.sentence() == "runs /nix/store/a, boots /nix/store/c"
+    unread = replace(standing, boot_default=None)
+    assert unread.sentence() == "runs /nix/store/a, boots /nix/store/b, its profile (the boot menu can't be read)"
+    unwritten = "may boot an older system: the boot entry of its profile, /nix/store/b, was not written"
+    assert replace(unread, boot_unfinished=True).sentence() == f"runs /nix/store/a, {unwritten}"
+    unknown = replace(unread, running=None, profile=None)
+    assert "runs an unknown system, boots an unknown system, its profile" in unknown.sentence()
