@@ -111,8 +111,8 @@ def join(
     # The outcome of an activation that is at work is not known yet.
     last = None if found.activating else records.read_last(found.standing.last_activation, subject.uuid)
     joined = states.found(known, last)
-    # Once it is cached, it was told.
-    if last is not None and joined != known and (cached is None or states.found(cached, last) != cached):
+    # This is told until a deploy has recorded it: a report must not keep it from the next deploy.
+    if last is not None and joined != known:
         began = time.strftime("%Y-%m-%d %H:%M", time.localtime(last.time))
         on_line(f"an earlier activation of {last.toplevel}, at {began}, {_end(last)}")
         on_line(f"it {found.standing.sentence()}")

@@ -150,16 +150,18 @@ def test_what_is_remembered_is_joined(said):
     assert join(said, None, None) == State(UUID, "example", "target")
 
 
-def test_an_interrupted_activation_is_told_once(said):
+def test_an_interrupted_activation_is_told_until_it_is_recorded(said):
     last = f"{UUID} {NEW} switch - 20 no"
     known = join(said, last=last)
     assert known.deployed == Activated(NEW, "switch", None, None, 20)
     assert [NEW in line for line in said] == [True, False]
     assert said[1] == f"it runs {OLD}, boots {OLD}"
-    # The machine's own record does not have it yet.
-    for recorded in (STATE, None):
-        assert join(said, known, recorded, last=last) == known
-    assert len(said) == 2
+    # A report has cached it, and the machine's own record does not have it yet.
+    assert join(said, known, STATE, last=last) == known
+    assert len(said) == 4
+    assert join(said, known, known, last=last) == known
+    assert join(said, known, None, last=last) == known
+    assert len(said) == 4
 
 
 @pytest.mark.parametrize(
