@@ -121,8 +121,10 @@ class ActionModule(OpsAction):
             patience=options["reconnect_timeout"],
         )
         if done.exit_code == 4:
-            failed = ", ".join(done.units.failed or done.after.failed_units)
-            self.warn(f"{self.transport.name}: units failed: {failed}")
+            self.warn(f"{self.transport.name}: units failed: {', '.join(done.failed_units or done.units.failed)}")
+        if done.foreign_units:
+            foreign = ", ".join(done.foreign_units)
+            self.warn(f"{self.transport.name}: units failed that are not of this system: {foreign}")
         if goal.action != "dry-activate":
             self.live()("activation finished successfully")
         return done

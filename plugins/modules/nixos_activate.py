@@ -93,6 +93,9 @@ options:
   failed_units:
     description:
       - What to do if units fail while the new system runs, exit code 4 of C(switch-to-configuration).
+      - Only units count that the old or the new system names, by a file in C(/etc/systemd/system) or in what another of
+        its units wants or requires, and those of its C(fstab). Others, such as the service manager of a user
+        (C(user@1000.service)), are a warning. To have one of them decide, name it in the O(health_checks).
       - V(rollback) goes back, V(fail) keeps the new system and fails, V(warn) keeps it and warns.
       - With O(rollback=never), V(rollback) fails; the new system keeps running, and its boot entry is not written.
     type: str
@@ -455,6 +458,14 @@ failed_units:
   elements: str
   returned: when something was activated
   sample: []
+foreign_units:
+  description:
+    - Units that failed in this activation and do not count, since neither the old nor the new system names them.
+    - If no other units failed, RV(exit_code) is 0.
+  type: list
+  elements: str
+  returned: when something was activated
+  sample: [user@1000.service]
 journal:
   description: For each unit that failed in this activation the last lines of its journal.
   type: dict

@@ -178,6 +178,19 @@ def test_what_ran_before_was_no_generation(
     as_before(target, tested)
 
 
+def test_a_connection_that_a_user_ended_is_no_way_in_that_is_missing(
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any]
+) -> None:
+    # As systemd 256 names a connection over its local socket.
+    target.run("systemd-run --collect --unit=sshd-unix-test@1.service sleep 1000")
+    running = controller.start(systems["no sshd"], confirm_timeout=4)
+    running.read_until("waiting to be reached over a new connection...")
+    target.run("systemctl stop sshd-unix-test@1.service")
+    ran = running.finish()
+    assert ran.activation is not None and ran.activation.rolled_back == "yes", ran
+    as_before(target, before)
+
+
 def test_the_same_system_again(target: Machine, controller: Controller, before: dict[str, Any]) -> None:
     again = controller.activate(before["running"]).done
     assert again.exit_code == 0 and not again.changed

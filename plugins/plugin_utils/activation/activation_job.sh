@@ -4,13 +4,14 @@
 # sh job DIRECTORY guard   systemd runs this after the job. It cleans up if the job was killed.
 # The action switch is done in four steps: test, acknowledgement, profile, boot. A machine that breaks in between still
 # boots what it ran before, and a machine that can't be reached any more goes back to it.
-# Before this text stand the user's variables, places.sh, kept.sh, shared.sh and the settings (job_NAME).
+# Before this text stand the user's variables, places.sh, kept.sh, shared.sh, failed_units.sh and the settings (job_NAME).
 # Files of the directory:
 #   before      what ran and booted before the activation
 #   ways_in     the units that let somebody in before
 #   log         the output
 #   step        the current step
-#   code        the exit code of the switch
+#   code        the exit code of the switch; 0 if only units failed that do not count
+#   failed      the units that failed, one a line: "own UNIT", or "foreign UNIT" if it does not count
 #   reached     made by the controller: it got in again and checks the machine's health
 #   decision    keep or undo; made by the controller, or by the machine after its wait
 #   reboot      made by the controller: it is there to follow a reboot
@@ -47,11 +48,14 @@ write_line() { # LINE FILE
 
 # Print the ends of the journals of the units that failed in this activation.
 print_journals() {
-    systemctl list-units --failed --plain --no-legend --full 2>/dev/null | while read -r unit _; do
+    {
+        systemctl list-units --failed --plain --no-legend --full 2>/dev/null
+        sed -n 's/^own //p' "$job_directory/failed" 2>/dev/null
+    } | cut -d ' ' -f 1 | sort -u | while read -r unit; do
         if grep -qxF "failed $unit" "$job_directory/before" && ! grep -qF "$unit" "$job_directory/log"; then
             continue
         fi
-        journalctl --unit="$unit" --lines=10 --no-pager --output=cat 2>/dev/null | while IFS= read -r line; do
+        timeout 30 journalctl --unit="$unit" --lines=10 --no-pager --output=cat 2>/dev/null | while IFS= read -r line; do
             printf '%s %s\n' "$unit" "$line"
         done
     done
@@ -130,9 +134,9 @@ switch() { # TOPLEVEL
     timeout --kill-after=30 "$job_switch_seconds" "$1/bin/switch-to-configuration" test
 }
 
-# Print the units that let somebody in, one a line.
+# Print the units that let somebody in, one a line. Instances of templates are single connections, which users end.
 list_ways_in() {
-    systemctl list-units --plain --no-legend --state=active 'ssh.s*' 'sshd.s*' 'sshd-unix*' | cut -d ' ' -f 1
+    systemctl list-units --plain --no-legend --state=active 'ssh.s*' 'sshd.s*' 'sshd-unix*' | cut -d ' ' -f 1 | grep -v @
 }
 
 # Wait up to ten seconds for queued jobs of systemd. One of them may stop what has just been started.
@@ -186,6 +190,18 @@ only_boots() {
         1) ! cmp -s /run/current-system/switch-inhibitors "$job_new/switch-inhibitors" ;;
         *) false ;;
     esac
+}
+
+# If the only units that failed are not the system's own, the switch counts as good.
+judge_failed_units() { # END-OF-JOURNAL
+    [ "$job_code" = 4 ] || return 0
+    failed=$(print_failed_units "$job_directory/log" "$1" "${job_old:-$job_new}" "$job_new")
+    echo "$failed" >"$job_directory/failed"
+    foreign=$(echo "$failed" | sed -n 's/^foreign //p' | paste -s -d , | sed 's/,/, /g')
+    [ -z "$foreign" ] || echo "warning: not units of this system, so their failure does not count: $foreign"
+    if echo "$failed" | grep -q '^own '; then return 0; fi
+    # switch-to-configuration-ng also ends with 4 if units of a user's own service manager fail.
+    if [ -n "$foreign" ] || grep -q '^warning: user activation for .* failed$' "$job_directory/log"; then job_code=0; fi
 }
 
 needs_reboot() {
@@ -271,7 +287,9 @@ reboot_if_seen() {
 activate_and_await() {
     at activate
     job_code=0
+    journal=$(journal_end)
     switch "$job_new" || job_code=$?
+    judge_failed_units "$journal"
     if only_boots; then
         echo "only a reboot can start this system: it is booted instead"
         job_code=0

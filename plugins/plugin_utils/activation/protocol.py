@@ -68,13 +68,18 @@ _REFUSALS = {
 # Seconds for the rest of an activation, such as writing the boot menu.
 _OVERHEAD = 900
 
-_PARTS_OF_JOB = ("machine/places", "machine/kept", "activation/shared")
+_PARTS_OF_JOB = ("machine/places", "machine/kept", "activation/shared", "activation/failed_units")
 _JOB = "activation/activation_job"
 
 _DIRECTORY = Key(re.compile(re.escape(place("activations")) + "-[0-9a-f]{16}"))
 _BEGUN = {**description.STANDING, "started": _DIRECTORY, "joined": _DIRECTORY}
 _REFUSED = {"refused": Key(re.compile("start|" + "|".join(_REFUSALS)), required=True)}
-_OUTCOME = {**description.STANDING, "rolled_back": Key(re.compile("yes|reboot"))}
+_OUTCOME = {
+    **description.STANDING,
+    "rolled_back": Key(re.compile("yes|reboot")),
+    "own": Key(re.compile(description.UNIT), most=10_000),
+    "foreign": Key(re.compile(description.UNIT), most=10_000),
+}
 
 
 @dataclass(frozen=True)
@@ -187,6 +192,8 @@ class Activation:
     :param unhealthy: the failed health checks.
     :param journal: the ends of the journals of failed units, by unit.
     :param rebooted: whether the machine was rebooted into the toplevel.
+    :param failed_units: the units that failed and count.
+    :param foreign_units: the units that failed and do not count, since neither the old nor the new system names them.
     """
 
     toplevel: str
@@ -201,6 +208,8 @@ class Activation:
     unhealthy: tuple[str, ...] = ()
     journal: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     rebooted: bool = False
+    failed_units: tuple[str, ...] = ()
+    foreign_units: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -280,6 +289,8 @@ def activate(
         told.one("rolled_back") or ("yes" if ended.step == "rollback" else "no"),
         answers.unhealthy,
         _read_journal(told.block),
+        failed_units=told.all("own"),
+        foreign_units=told.all("foreign"),
     )
     if what := _what_failed(done, ended, answers, policy):
         raise ActivationFailed(what, done, machine)
@@ -494,7 +505,7 @@ def _describe_exit_code(activation: Activation, code: int) -> str:
         return f"the new system runs, but its boot entry could not be written (exit code {code})"
     what = _EXIT_CODES.get(code, "the activation failed")
     what = f"{what} (exit code {code} of switch-to-configuration {activation.action})"
-    failed = ", ".join(activation.units.failed or activation.after.failed_units)
+    failed = ", ".join(activation.failed_units or activation.units.failed or activation.after.failed_units)
     return f"{what}: {failed}" if code == 4 and failed else what
 
 

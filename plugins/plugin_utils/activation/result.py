@@ -46,6 +46,7 @@ def as_json(done: Activation) -> dict[str, Any]:
         "reboot_parts": list(done.after.reboot_parts),
         "units": {kind: list(units) for kind, units in asdict(done.units).items()},
         "failed_units": list(done.after.failed_units),
+        "foreign_units": list(done.foreign_units),
         "journal": {unit: list(lines) for unit, lines in done.journal.items()},
         "output": done.output,
     }

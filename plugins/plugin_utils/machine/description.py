@@ -28,9 +28,9 @@ _TOPLEVEL = re.compile(f"(?:{STORE_PATH.pattern})?")
 _PART = f"(?:{STORE_PATH.pattern}(?:/[!-~]*)?)?"
 _GENERATION = re.compile("(?:[0-9]{1,9})?")
 # systemd.unit(5)
-_UNIT = r"[A-Za-z0-9:_.\\@-]{1,255}"
+UNIT = r"[A-Za-z0-9:_.\\@-]{1,255}"
 # A file in the directory of units: "a.service", "a.service.d/overrides.conf", "b.target.wants/a.service".
-UNIT_FILE = re.compile(f"{_UNIT}(?:/{_UNIT})?")
+UNIT_FILE = re.compile(f"{UNIT}(?:/{UNIT})?")
 # Where a file of /etc leads or the hash of its content, and its name.
 FILE = re.compile("[!-~]{1,4096} [ -~]{1,4096}")
 _TEXT = Key(re.compile("[ -~]{0,1024}"))
@@ -46,7 +46,7 @@ STANDING = {
     "trial": Key(_TOPLEVEL),
     "boot_id": Key(re.compile("[0-9a-f-]{36}"), required=True),
     "part": Key(re.compile(f"(?:{'|'.join(_PARTS_THAT_NEED_A_REBOOT)}) {_PART} {_PART}"), most=4, required=True),
-    "failed": Key(re.compile(_UNIT), most=10_000),
+    "failed": Key(re.compile(UNIT), most=10_000),
     "last_activation": _TEXT,
 }
 # A record as a machine prints it: its revision and its text.
