@@ -107,6 +107,7 @@ class ActionModule(OpsAction):
             options["failed_units"],
             decided.reboot,
             options["reboot_timeout"],
+            options["boot_timeout"],
         )
         machine = self.transport.machine()
         self.transport.forbid_retries()

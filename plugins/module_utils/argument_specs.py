@@ -107,6 +107,7 @@ NIXOS_ACTIVATE = {
         "health_checks": {"type": "dict", "options": _HEALTH_CHECKS},
         "reboot": {"type": "str", "choices": ["never", "when_needed", "always"], "default": "never"},
         "reboot_timeout": {"type": "int", "default": 600},
+        "boot_timeout": {"type": "int", "default": 600},
         "address": {"type": "str"},
         "port": {"type": "int"},
         "replace_unknown": {"type": "bool", "default": True},

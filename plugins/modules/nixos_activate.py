@@ -83,8 +83,16 @@ options:
     description:
       - Seconds until C(switch-to-configuration) is ended, and the machine goes back.
       - Going back has the same limit. The machine is rebooted into the old system after it.
+      - With O(action=dry-activate) it limits the dry activation.
     type: int
     default: 1800
+  boot_timeout:
+    description:
+      - Seconds until setting the profile, and then installing the boot entry, is ended. The task then fails, while the
+        machine runs the new system and boots the old one, as after a boot loader that fails.
+      - A boot loader that is ended in the middle may leave its menu unfinished. Leave it enough time.
+    type: int
+    default: 600
   confirm_timeout:
     description:
       - Seconds that the machine waits for the acknowledgement, from the end of the switch on, by the kernel's clock.

@@ -254,6 +254,7 @@ class Controller:
                     chosen["failed_units"],
                     chosen["reboot"],
                     chosen["reboot_timeout"],
+                    chosen["boot_timeout"],
                 ),
                 Access(self.confirm, self.confirm_boot, check, checks.deadline if checks else 0),
                 holder=f"the tests (process {os.getpid()})",

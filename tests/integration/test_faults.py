@@ -201,8 +201,12 @@ EXIT_CODES = {
 }
 
 
-_HOOK = 'pkgs.writeScript "hook" "#!/bin/sh\\necho the boot loader says no\\nexit 1\\n"'
-BOOT_LOADER = f"boot.loader.external = {{ enable = true; installHook = {_HOOK}; }};"
+def _boot_loader(does: str) -> str:
+    hook = f'pkgs.writeScript "hook" "#!/bin/sh\\n{does}\\n"'
+    return f"boot.loader.external = {{ enable = true; installHook = {hook}; }};"
+
+
+BOOT_LOADER = _boot_loader("echo the boot loader says no; exit 1")
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +216,8 @@ def systems(target, tmp_path_factory):
         **dict.fromkeys(SETTLED, ""),
         **{fault: config for fault, (config, *_rest) in EXIT_CODES.items()},
         "the boot loader": BOOT_LOADER,
+        "the boot loader hangs": _boot_loader("echo the boot loader waits; sleep 1000000"),
+        "the check hangs": 'system.preSwitchChecks.hang = "sleep 1000000";',
         "gate": GATE,
     }
     return provide(target, tmp_path_factory.mktemp("systems"), described)
@@ -299,6 +305,43 @@ def test_a_boot_loader_that_fails_after_a_good_test(target, systems, controller,
     assert controller.activate(other(systems, before["running"])).done.changed
     assert len(set(stands(target.inspect()))) == 1
     tell("the boot loader fails", before, after, says=message, then="succeeds")
+
+
+def test_a_boot_loader_that_hangs(target, systems, controller, before, tell):
+    new = systems["the boot loader hangs"]
+    ran = controller.activate(new, boot_timeout=3)
+    message = ran.failed
+    after = target.inspect()
+    assert stands(after) == (new, new, before["boot_default"])
+    assert left_over(after) == []
+    assert (ran.activation.step, ran.activation.exit_code) == ("boot", 124)
+    assert "the new system runs, but its boot entry could not be written in time" in message
+    assert "the boot loader waits" in message
+    assert f"State: it runs {new}, boots {before['boot_default']}" in message
+    assert "'boot_timeout'" in message
+    assert target.run("pgrep -f '[s]leep 1000000'", check=False).stdout == ""
+
+    assert not controller.standing().stands_at(new, "switch")
+    assert controller.activate(other(systems, before["running"])).done.changed
+    assert len(set(stands(target.inspect()))) == 1
+    tell("the boot loader hangs", before, after, says=message, then="succeeds")
+
+
+def test_a_boot_loader_that_hangs_where_only_what_boots_is_set(target, systems, controller, before):
+    ran = controller.activate(systems["the boot loader hangs"], action="boot", boot_timeout=3)
+    assert "its boot entry could not be written in time (exit code 124)" in ran.failed
+    after = target.inspect()
+    assert stands(after) == stands(before)
+    assert left_over(after) == []
+
+
+def test_a_dry_activation_that_hangs(target, systems, controller, before):
+    ran = controller.activate(systems["the check hangs"], action="dry-activate", switch_timeout=3)
+    assert "the switch did not end in time (exit code 124 of switch-to-configuration dry-activate)" in ran.failed
+    assert "'switch_timeout'" in ran.failed
+    after = target.inspect()
+    assert stands(after) == stands(before)
+    assert left_over(after) == []
 
 
 def test_a_boot_loader_that_fails_where_the_boot_menu_can_not_be_read(project, target):

@@ -16,9 +16,9 @@ from integration.conftest import MachineFactory
 from integration.engine import SETTLED, Controller, bring, controlled, other, provide, settle
 from integration.faults import Tell
 from integration.networks import ACTIVATE, INFO, Network, main_pids, standing
-from integration.outside import COPIED, left_over, stands
+from integration.outside import COPIED, boots_of, left_over, stands
 from integration.project import Project
-from integration.tasks import read_until
+from integration.tasks import read_until, wait_for
 
 # The machine waits for so many seconds; connections are given up sooner.
 SOON = ("-e", "deploy_confirm_timeout=4", "-e", "ansible_timeout=1")
@@ -82,6 +82,7 @@ def systems(target: Machine, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         **{how: (config, "settled") for how, config in LOCKED_OUT.items()},
         **HANGS,
         "no sshd": NO_SSHD,
+        "hangs once": 'system.activationScripts.hang = "if test -e /run/hang; then sleep 1000000; fi";',
         "tested": "",
         "moved": moved(target.address, target.address.rpartition(".")[0] + ".200"),
         "no root": 'environment.etc."sudoers.d/zz".text = "deploy ALL=(ALL:ALL) !ALL\\n";',
@@ -308,6 +309,26 @@ def test_a_switch_that_hangs(
     message = controller.activate(systems[what], switch_timeout=5).undone
     assert "the switch did not end in time" in message
     tell(f"{what} hangs", before, as_before(target, before), says=message)
+
+
+def test_going_back_that_hangs(
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any], tell: Tell
+) -> None:
+    old = systems["hangs once"]
+    assert controller.activate(old).done.changed
+    before = target.inspect()
+    running = controller.start(systems["no sshd"], confirm_timeout=4, switch_timeout=8)
+    running.read_until("waiting to be reached over a new connection...")
+    boots = boots_of(target)
+    target.run("touch /run/hang")
+    message = running.finish().failed
+    wait_for(lambda: boots_of(target) > boots, "the machine was rebooted")
+    target.wait_up()
+    after = target.inspect()
+    assert stands(after) == (old, old, old)
+    assert left_over(after) == []
+    assert controller.activate(other(systems, before["running"])).done.changed
+    tell("sshd is gone, and going back hangs", before, after, says=message, then="succeeds")
 
 
 def test_a_disk_that_is_full(machine: MachineFactory, project: Project, tell: Tell) -> None:

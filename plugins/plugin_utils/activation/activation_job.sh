@@ -90,8 +90,7 @@ step() { # NAME COMMAND...
 end_of_step() { # EXIT-CODE
     if [ -n "$job_old_generation" ] && ! runs "$job_new" && is_boot_unfinished; then
         old=$(readlink -f "$job_profile-$job_old_generation-link")
-        if nix-env --profile "$job_profile" --switch-generation "$job_old_generation" &&
-            "$old/bin/switch-to-configuration" boot; then
+        if set_generation "$job_profile" "$job_old_generation" "$old" "$job_boot_seconds" && install_boot "$old"; then
             finish_boot
         fi
     fi
@@ -105,12 +104,17 @@ profile_and_boot() {
     if needs_reboot; then step profile write_trial; else forget_trial; fi
     step profile touch "$nix_ops_boot_unfinished"
     step profile set_profile
-    step boot "$job_new/bin/switch-to-configuration" boot
+    step boot install_boot "$job_new"
     step boot finish_boot
 }
 
 set_profile() {
-    set_generation "$job_profile" "$job_generation" "$job_new"
+    set_generation "$job_profile" "$job_generation" "$job_new" "$job_boot_seconds"
+}
+
+# A boot loader that hangs is ended, or the machine could not be deployed again.
+install_boot() { # TOPLEVEL
+    within "$job_boot_seconds" "$1/bin/switch-to-configuration" boot
 }
 
 # Wait for the decision and print it. If the controller got in and checks the machine's health, wait for that as well.
@@ -131,7 +135,7 @@ await_decision() {
 
 # A switch that hangs is ended, or it would lock everybody out for good.
 switch() { # TOPLEVEL
-    timeout --kill-after=30 "$job_switch_seconds" "$1/bin/switch-to-configuration" test
+    within "$job_switch_seconds" "$1/bin/switch-to-configuration" test
 }
 
 # Print the units that let somebody in, one a line. Instances of templates are single connections, which users end.
@@ -141,9 +145,8 @@ list_ways_in() {
 
 # Wait up to ten seconds for queued jobs of systemd. One of them may stop what has just been started.
 await_jobs() {
-    tries=100
-    while [ "$tries" -gt 0 ] && [ -n "$(systemctl list-jobs --no-legend)" ]; do
-        tries=$((tries - 1))
+    until_uptime=$(($(uptime_in_seconds) + 10))
+    while [ "$(uptime_in_seconds)" -lt "$until_uptime" ] && [ -n "$(timeout 10 systemctl list-jobs --no-legend)" ]; do
         sleep 0.1
     done
 }
@@ -155,6 +158,13 @@ is_back() {
         ! list_ways_in | grep -vqxFf - "$job_directory/ways_in"
 }
 
+# Run a part of going back. All parts together may take as long as a switch.
+in_time() { # COMMAND...
+    left=$((job_back_by - $(uptime_in_seconds)))
+    [ "$left" -gt 0 ] || return 124
+    within "$left" "$@"
+}
+
 # Put back what ran before. If a target has stopped D-Bus and sshd, switch-to-configuration fails: then activate the old
 # system directly and start systemd's default target. If that fails too, reboot into the old system.
 roll_back() { # EXIT-CODE
@@ -163,13 +173,14 @@ roll_back() { # EXIT-CODE
     [ "$1" = 0 ] || print_journals >"$job_directory/journal"
     at rollback
     echo "going back to $job_old"
-    switch "$job_old" || :
+    job_back_by=$(($(uptime_in_seconds) + job_switch_seconds))
+    in_time "$job_old/bin/switch-to-configuration" test || :
     if ! is_back; then
-        "$job_old/activate" || :
-        systemctl daemon-reload || :
-        systemctl reset-failed || :
-        systemctl default || :
-        switch "$job_old" || :
+        in_time "$job_old/activate" || :
+        in_time systemctl daemon-reload || :
+        in_time systemctl reset-failed || :
+        in_time systemctl default || :
+        in_time "$job_old/bin/switch-to-configuration" test || :
     fi
     if is_back; then
         echo yes >"$job_directory/rolled_back"
@@ -177,7 +188,8 @@ roll_back() { # EXIT-CODE
     fi
     echo "the old system could not be activated; rebooting the machine into it"
     echo reboot >"$job_directory/rolled_back"
-    systemctl reboot || :
+    # Users of the machine may inhibit a reboot.
+    systemctl reboot -i || systemctl reboot --force || :
     finish "$1"
 }
 
@@ -354,7 +366,7 @@ case $job_action in
         make_bootable
         ;;
     dry-activate)
-        step activate "$job_new/bin/switch-to-configuration" dry-activate
+        step activate within "$job_switch_seconds" "$job_new/bin/switch-to-configuration" dry-activate
         finish 0
         ;;
 esac

@@ -3,6 +3,8 @@
 # in time, the machine goes back to the system it booted before. It is part of every toplevel.
 
 read -r new old generation allowed profile <"$nix_ops_trial" || :
+# Seconds for each part of writing the old boot entry. A boot loader that hangs must not keep the machine from saying so.
+limit=600
 # The PATH of a unit has hardly anything.
 PATH=$PATH:$old/sw/bin:/run/current-system/sw/bin:/nix/var/nix/profiles/default/bin
 export PATH
@@ -51,14 +53,14 @@ fi
 # The old system's boot menu may be on a file system that the new one does not mount.
 mount_boot() {
     for point in /boot /boot/efi /efi; do
-        mountpoint -q "$point" || mount -T "$old/etc/fstab" "$point"
+        mountpoint -q "$point" || within 60 mount -T "$old/etc/fstab" "$point"
     done 2>/dev/null
 }
 
 go_back() {
     mount_boot || :
-    touch "$nix_ops_boot_unfinished" && set_generation "$profile" "$generation" "$old" &&
-        NIXOS_NO_CHECK=1 "$old/bin/switch-to-configuration" boot && rm -f "$nix_ops_boot_unfinished"
+    touch "$nix_ops_boot_unfinished" && set_generation "$profile" "$generation" "$old" "$limit" &&
+        within "$limit" env NIXOS_NO_CHECK=1 "$old/bin/switch-to-configuration" boot && rm -f "$nix_ops_boot_unfinished"
 }
 
 remember_return() {
@@ -78,5 +80,6 @@ fi
 say "$said"
 remember_return || :
 rm -f "$nix_ops_trial" "$nix_ops_root_trial"
-sync
+# A file system that does not answer must not keep the machine from booting back.
+within 60 sync || :
 systemctl reboot -i || systemctl reboot --force

@@ -35,7 +35,7 @@ main() { # STABLE SECONDS unit=NAME|command=LINE...
                 command="command '$(printf '%s' "${check#*=}" | head -n 1)'"
                 case $code in
                     0) ;;
-                    124) printf 'amiss %s did not end in time\n' "$command" ;;
+                    124 | 137) printf 'amiss %s did not end in time\n' "$command" ;;
                     *)
                         # Without line breaks: each line of the answer is one check.
                         said=$(printf '%s\n' "$said" | tail -n 3 | paste -s -d ' ' | cut -c 1-300)

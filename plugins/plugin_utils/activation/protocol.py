@@ -52,6 +52,7 @@ _NEXT_STEPS = {
     11: "Wait for the other switch to end, then run the same again.",
     100: "Set 'reboot' to when_needed, or use the action 'boot' and reboot the machine.",
     126: "Check that the system was built for this machine's kind of processor.",
+    124: "The lines above end with what hangs: correct it and deploy again, or set a longer 'switch_timeout'.",
     127: "Check that the system was built for this machine's kind of processor.",
 }
 
@@ -131,6 +132,7 @@ class Policy:
     :param failed_units: what failed units lead to: ``fail``, ``warn`` or ``rollback``.
     :param reboot: ``never``, ``when_needed`` or ``always``.
     :param reboot_timeout: seconds that the machine waits after a reboot for somebody to get in.
+    :param boot_timeout: seconds after which setting the profile, and writing the boot entry, is ended.
     """
 
     rollback: bool
@@ -139,6 +141,7 @@ class Policy:
     failed_units: str
     reboot: str = "never"
     reboot_timeout: int = 600
+    boot_timeout: int = 600
 
     def longest(self, check_seconds: int) -> int:
         """Return the seconds that an activation may take: the switch, going back twice, and all that it waits for."""
@@ -149,7 +152,7 @@ class Policy:
 
         :raises OpsError: if one is not valid.
         """
-        for name in ("switch_timeout", "confirm_timeout", "reboot_timeout"):
+        for name in ("switch_timeout", "confirm_timeout", "reboot_timeout", "boot_timeout"):
             if getattr(self, name) < 1:
                 raise OpsError(
                     f"{name} is {getattr(self, name)}, and has to be at least 1",
@@ -412,6 +415,7 @@ def compose_job(
         "job_rollback": "auto" if policy.rollback else "never",
         "job_failed_units": policy.failed_units,
         "job_switch_seconds": str(policy.switch_timeout),
+        "job_boot_seconds": str(policy.boot_timeout),
         "job_seconds": str(policy.confirm_timeout),
         "job_check_seconds": str(check_seconds),
         "job_reboot": policy.reboot,
@@ -498,11 +502,14 @@ def _what_failed(done: Activation, ended: jobs.Ended, answers: _Acknowledgements
 def _describe_exit_code(activation: Activation, code: int) -> str:
     if activation.step == "reboot":
         return f"the machine could not be rebooted (exit code {code})"
+    in_time = " in time" if code == 124 else ""
     if activation.step == "profile":
-        return f"the profile could not be set (exit code {code})"
+        return f"the profile could not be set{in_time} (exit code {code})"
     # Units that failed and are accepted (code 4) do not end the activation, but its last step is this one as well.
     if activation.step == "boot" and code != 4 and activation.after.running == activation.toplevel:
-        return f"the new system runs, but its boot entry could not be written (exit code {code})"
+        return f"the new system runs, but its boot entry could not be written{in_time} (exit code {code})"
+    if activation.step == "boot" and in_time:
+        return f"its boot entry could not be written{in_time} (exit code {code})"
     what = _EXIT_CODES.get(code, "the activation failed")
     what = f"{what} (exit code {code} of switch-to-configuration {activation.action})"
     failed = ", ".join(activation.failed_units or activation.units.failed or activation.after.failed_units)
@@ -518,6 +525,10 @@ class ActivationFailed(OpsError):
     def __init__(self, what: str, activation: Activation, machine: Machine) -> None:
         if activation.exit_code is None:
             next_step = "Run the same again."
+        elif activation.step in ("profile", "boot") and activation.exit_code == 124:
+            next_step = (
+                "The lines above end with what hangs: correct it and deploy again, or set a longer 'boot_timeout'."
+            )
         elif activation.step == "profile":
             next_step = (
                 "Read the lines above. Where its disk is full, free room (df -h /nix /var). Then run the same again."

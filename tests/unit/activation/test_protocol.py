@@ -88,8 +88,8 @@ def test_what_boots_is_not_claimed_where_the_menu_can_not_be_read():
     assert Standing(NEW, OLD, NEW, 2, NEW, False, ()).sentence() == f"runs {NEW}, boots {NEW}"
 
 
-@pytest.mark.parametrize("times", [(0, 60, 600), (1800, -1, 600), (1800, 60, 0)])
+@pytest.mark.parametrize("times", [(0, 60, 600, 600), (1800, -1, 600, 600), (1800, 60, 0, 600), (1800, 60, 600, 0)])
 def test_times_that_are_none_are_refused(times):
-    switch, confirm, reboot = times
+    switch, confirm, reboot, boot = times
     with pytest.raises(OpsError, match="has to be at least 1"):
-        Policy(True, switch, confirm, "rollback", "never", reboot).check()
+        Policy(True, switch, confirm, "rollback", "never", reboot, boot).check()
