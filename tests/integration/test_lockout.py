@@ -331,6 +331,64 @@ def test_going_back_that_hangs(
     tell("sshd is gone, and going back hangs", before, after, says=message, then="succeeds")
 
 
+# Takes all that is left of /run: its inodes or its memory.
+EXHAUST = {
+    "inodes": "mount -o remount,nr_inodes=$(($(df --output=iused /run | tail -n 1))) /run;"
+    " i=0; while touch /run/full-$i 2>/dev/null; do i=$((i + 1)); done; true",
+    "memory": "mount -o remount,size=8M /run; head -c 20000000 /dev/zero >/run/full-0 2>/dev/null; true",
+}
+
+
+def give_back(target: Machine) -> None:
+    """Give a machine back what was taken of its /run."""
+    target.run("mount -o remount,nr_inodes=800000,size=1G /run; rm -f /run/full-*")
+
+
+@pytest.mark.parametrize("what", EXHAUST)
+def test_a_run_directory_that_is_full(
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any], tell: Tell, what: str
+) -> None:
+    # The machine was reached, and its acknowledgement follows.
+    checks = {"commands": [EXHAUST[what]], "deadline": 5}
+    new = other(systems, before["running"])
+    try:
+        ran = controller.activate(new, confirm_timeout=4, health_checks=checks)
+        # The lock is free.
+        assert target.run("systemctl is-active nix-ops-activation.service", check=False).stdout == "inactive\n"
+    finally:
+        give_back(target)
+    if what == "inodes":
+        assert "the acknowledgement could not be written to /run on the machine" in ran.undone
+        assert "Next: Free room there" in ran.undone
+        after = as_before(target, before)
+    else:
+        # A decision takes no memory of its own.
+        assert ran.done.exit_code == 0
+        after = target.inspect()
+        assert stands(after) == (new, new, new)
+        assert left_over(after) == []
+    assert controller.activate(other(systems, after["running"])).done.changed
+    tell(f"/run has no {what} left", before, after, says=ran.says, then="succeeds")
+
+
+def test_files_of_the_activation_that_are_removed(
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any], tell: Tell
+) -> None:
+    # Over a connection that was there before.
+    controller.standing()
+    running = controller.start(systems["no sshd"], confirm_timeout=10)
+    running.read_until("waiting to be reached over a new connection...")
+    target.run("rm -r /run/nix-ops-*")
+    busy = controller.activate(other(systems, before["running"])).failed
+    assert "another activation is at work on the machine" in busy
+    message = running.finish().undone
+    assert "the files of the activation were removed from /run on the machine" in message
+    assert f"State: it runs {before['running']}, boots {before['boot_default']}" in message
+    after = as_before(target, before)
+    assert controller.activate(other(systems, before["running"])).done.changed
+    tell("the files of the activation are removed, and sshd is gone", before, after, says=message, then="succeeds")
+
+
 def test_a_disk_that_is_full(machine: MachineFactory, project: Project, tell: Tell) -> None:
     small = machine("small", store_mib=96)
     network = Network(project, small, where={"small": "deployment.provisionSSHKey = false;"})

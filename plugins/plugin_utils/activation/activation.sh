@@ -9,6 +9,18 @@ refuse() { # REASON TEXT
     exit 0
 }
 
+refuse_busy() {
+    unit=$nix_ops_activation_unit
+    refuse busy "$(systemctl show --property=Description --value "$unit"), since $(systemctl show --property=ActiveEnterTimestamp --value "$unit")"
+}
+
+# Make the files that are written later: there may be no room for new ones then.
+reserve() { # DIRECTORY
+    for file in step code failed rolled_back.new rc.new; do
+        echo - >"$1/$file" || return
+    done
+}
+
 # Print the directory of the activation that is at work; nothing if it has just ended.
 at_work() {
     command=$(systemctl show --property=ExecStart --value "$nix_ops_activation_unit")
@@ -41,9 +53,9 @@ main() { # ID ACTION TOPLEVEL PROFILE HOLDER
     fi
 
     umask 077
-    if ! mkdir "$directory" || ! cat >"$directory/job" || ! : >"$directory/log" ||
+    if ! mkdir "$directory" || ! cat >"$directory/job" ||
         ! echo "$unit" >"$directory/unit" || ! echo "$action $new" >"$directory/what" ||
-        ! standing "$profile" >"$directory/before"; then
+        ! standing "$profile" >"$directory/before" || ! touch "$directory/log" || ! reserve "$directory"; then
         rm -rf -- "$directory"
         refuse room "$directory could not be written"
     fi
@@ -59,12 +71,14 @@ main() { # ID ACTION TOPLEVEL PROFILE HOLDER
                 echo "joined $other"
                 return 0
             fi
-            refuse busy "$(systemctl show --property=Description --value "$unit"), since $(systemctl show --property=ActiveEnterTimestamp --value "$unit")"
+            refuse_busy
         fi
         tries=$((tries - 1))
         # systemd removes the unit of an activation that has just ended.
         if [ "$tries" = 0 ]; then
             rm -rf -- "$directory"
+            # The files of the other activation may have been removed.
+            ! is_activating || refuse_busy
             refuse start "$said"
         fi
         sleep 0.1

@@ -24,6 +24,9 @@ cd / || exit 1
 umask 022
 job_old=$(sed -n 's/^running //p' "$job_directory/before")
 job_old_generation=$(sed -n 's/^generation //p' "$job_directory/before")
+# Going back does not depend on the directory: it may be removed meanwhile, and /run may be full.
+job_ways_in=$(cat "$job_directory/ways_in" 2>/dev/null)
+job_back=$(cat "$job_directory/rolled_back" 2>/dev/null || echo no)
 # Without switch-to-configuration, as during an installation, there is nothing to roll back to.
 [ -x "$job_old/bin/switch-to-configuration" ] || job_old='' job_rollback=never
 
@@ -31,8 +34,7 @@ job_old_generation=$(sed -n 's/^generation //p' "$job_directory/before")
 # Callers ignore a failure: a full disk must not keep an activation from ending.
 remember() { # EXIT-CODE
     (umask 077 && mkdir -p "$nix_ops_kept") || return
-    back=$(cat "$job_directory/rolled_back" 2>/dev/null || echo no)
-    last="$job_deployment $job_new $job_action $1 $(date +%s) $back"
+    last="$job_deployment $job_new $job_action $1 $(date +%s) $job_back"
     write_line "$last" "$nix_ops_last_activation" || return
     if [ -e "$nix_ops_old_trial" ]; then
         # The boot guard of version 0.1.0 notes there that the machine has booted back.
@@ -127,10 +129,14 @@ await_decision() {
             at check
             checks=yes end=$(($(uptime_in_seconds) + job_check_seconds + job_seconds))
         fi
-        [ "$(uptime_in_seconds)" -lt "$end" ] || decide "$job_directory/decision" undo
+        if [ "$(uptime_in_seconds)" -ge "$end" ]; then
+            decide "$job_directory/decision" undo
+            break
+        fi
         sleep 0.1
     done
-    readlink "$job_directory/decision"
+    # If the decision can't be written, the machine goes back.
+    readlink "$job_directory/decision" || echo undo
 }
 
 # A switch that hangs is ended, or it would lock everybody out for good.
@@ -155,7 +161,12 @@ is_back() {
     runs "$job_old" || return 1
     await_jobs
     [ "$(systemctl is-system-running)" != maintenance ] &&
-        ! list_ways_in | grep -vqxFf - "$job_directory/ways_in"
+        { [ -z "$job_ways_in" ] || ! echo "$job_ways_in" | grep -vqxF -e "$(list_ways_in)"; }
+}
+
+note_return() { # yes|reboot
+    job_back=$1
+    write_line "$1" "$job_directory/rolled_back"
 }
 
 # Run a part of going back. All parts together may take as long as a switch.
@@ -183,11 +194,11 @@ roll_back() { # EXIT-CODE
         in_time "$job_old/bin/switch-to-configuration" test || :
     fi
     if is_back; then
-        echo yes >"$job_directory/rolled_back"
+        note_return yes
         finish "$1"
     fi
     echo "the old system could not be activated; rebooting the machine into it"
-    echo reboot >"$job_directory/rolled_back"
+    note_return reboot
     # Users of the machine may inhibit a reboot.
     systemctl reboot -i || systemctl reboot --force || :
     finish "$1"
@@ -327,7 +338,7 @@ make_bootable() {
 # Clean up after a job that was killed. Before the acknowledgement, go back; after it, do the steps that are left.
 end_in_order() {
     [ ! -e "$job_directory/rc" ] || exit 0
-    job_step=$(cat "$job_directory/step" 2>/dev/null)
+    job_step=$(cat "$job_directory/step" 2>/dev/null || echo -)
     [ "$job_action" = boot ] || job_code=$(cat "$job_directory/code" 2>/dev/null || echo -)
     case $job_action-$job_step in
         dry-activate-*) finish - ;;
@@ -339,7 +350,7 @@ end_in_order() {
             ;;
         boot-* | *-profile | *-boot) make_bootable ;;
     esac
-    if [ "$job_rollback" = never ] || [ -z "$job_step" ]; then finish -; fi
+    if [ "$job_rollback" = never ] || [ "$job_step" = - ]; then finish -; fi
     decide "$job_directory/decision" undo
     [ "$(readlink "$job_directory/decision")" != keep ] || make_bootable
     echo "the activation was killed"
@@ -354,7 +365,8 @@ if [ "$job_action" != dry-activate ]; then
     move_kept || :
     remember - || :
 fi
-list_ways_in >"$job_directory/ways_in"
+job_ways_in=$(list_ways_in)
+echo "$job_ways_in" >"$job_directory/ways_in"
 case $job_action in
     switch | test)
         # What runs now may not be a generation.

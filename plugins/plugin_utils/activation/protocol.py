@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -71,6 +72,12 @@ _OVERHEAD = 900
 
 _PARTS_OF_JOB = ("machine/places", "machine/kept", "activation/shared", "activation/failed_units")
 _JOB = "activation/activation_job"
+
+# The exit code of a script that could not write an answer (acknowledge.sh).
+_NOT_WRITTEN = 73
+
+# Seconds that an activation may take in addition to its limits.
+_OVERHEAD = 120.0
 
 _DIRECTORY = Key(re.compile(re.escape(place("activations")) + "-[0-9a-f]{16}"))
 _BEGUN = {**description.STANDING, "started": _DIRECTORY, "joined": _DIRECTORY}
@@ -267,6 +274,10 @@ def activate(
         )
         if ended.exit_code is None and ended.step == "reboot":
             return _follow_reboot(machine, goal, policy, access, before, ended, on_line)
+        if ended.state == "gone" and _is_same_boot(machine, goal, before, on_line, patience):
+            on_line(f"the files of the activation, {directory}, were removed; waiting for it to end...")
+            _await_end(machine, goal, policy, access, on_line, patience)
+            ended = replace(ended, state="removed")
         told = jobs.patiently(outcome, machine.name, on_line=on_line, patience=patience)
     except PasswordRefused as refused:
         back = (
@@ -279,17 +290,21 @@ def activate(
     except BaseException:
         on_line("this run ends; the activation goes on by itself on the machine")
         raise
+    after = description.standing(told)
+    # Asking removes the answer, so that one lost on the way does not come again.
+    is_back = ended.step == "rollback" or (
+        ended.state in ("removed", "killed") and after.running == before.running != goal.toplevel
+    )
     done = Activation(
         goal.toplevel,
         goal.action,
         before,
-        description.standing(told),
+        after,
         ended.exit_code,
         ended.step or "activate",
         read_units(ended.log),
         ended.log,
-        # Asking removes the answer, so that one lost on the way does not come again.
-        told.one("rolled_back") or ("yes" if ended.step == "rollback" else "no"),
+        told.one("rolled_back") or ("yes" if is_back and goal.action in ("switch", "test") else "no"),
         answers.unhealthy,
         _read_journal(told.block),
         failed_units=told.all("own"),
@@ -301,6 +316,32 @@ def activate(
         done = replace(done, unhealthy=amiss)
         raise ActivationFailed(f"it is not healthy, and rollback is never: {'; '.join(amiss)}", done, machine)
     return done
+
+
+def _is_same_boot(machine: Machine, goal: Goal, before: Standing, on_line: LineSink, patience: float) -> bool:
+    ask = partial(description.describe, machine, profile=goal.profile)
+    return jobs.patiently(ask, machine.name, on_line=on_line, patience=patience).standing.boot_id == before.boot_id
+
+
+def _await_end(
+    machine: Machine, goal: Goal, policy: Policy, access: Access, on_line: LineSink, patience: float
+) -> None:
+    """Wait until no activation is at work on a machine. Without its files, nothing else tells.
+
+    :raises OpsError: if it does not end in time.
+    """
+    limits = (*(policy.switch_timeout, policy.confirm_timeout, policy.boot_timeout) * 2, access.check_seconds)
+    deadline = time.monotonic() + sum(limits) + _OVERHEAD
+    ask = partial(description.describe, machine, profile=goal.profile)
+    while jobs.patiently(ask, machine.name, on_line=on_line, patience=patience).activating:
+        if time.monotonic() > deadline:
+            raise OpsError(
+                "the files of the activation were removed, and it has not ended in time",
+                machine=machine.name,
+                state="the activation goes on by itself; its result is not known",
+                next_step="Look at the machine: systemctl status nix-ops-activation.",
+            )
+        time.sleep(1)
 
 
 class _Acknowledgements:
@@ -485,6 +526,10 @@ def _what_failed(done: Activation, ended: jobs.Ended, answers: _Acknowledgements
         "yes": ", so the machine has gone back to what ran before",
         "reboot": ", and going back failed as well, so the machine was rebooted into what ran before",
     }[done.rolled_back]
+    if ended.state == "removed":
+        return f"the files of the activation were removed from /run on the machine{back}"
+    if ended.state == "killed":
+        return f"the activation left no result: it was killed, or /run on the machine is full{back}"
     if ended.exit_code is None:
         return f"the activation was killed{back}"
     if ended.exit_code == 0:
@@ -493,6 +538,8 @@ def _what_failed(done: Activation, ended: jobs.Ended, answers: _Acknowledgements
         if done.unhealthy:
             return f"its health checks failed{back}: {'; '.join(done.unhealthy)}"
         why = f": {first_line(answers.lost)}" if answers.lost else ""
+        if getattr(answers.lost, "exit_code", None) == _NOT_WRITTEN:
+            return f"the acknowledgement could not be written to /run on the machine{back}"
         return f"nobody got in over a new connection within {policy.confirm_timeout} seconds{back}{why}"
     if ended.exit_code == 4 and done.rolled_back == "no" and policy.failed_units == "warn":
         return None
@@ -523,7 +570,11 @@ class ActivationFailed(OpsError):
     """
 
     def __init__(self, what: str, activation: Activation, machine: Machine) -> None:
-        if activation.exit_code is None:
+        if "/run on the machine" in what:
+            next_step = (
+                "Free room there (df -h /run; df -i /run), and let nothing remove files of it. Then run the same again."
+            )
+        elif activation.exit_code is None:
             next_step = "Run the same again."
         elif activation.step in ("profile", "boot") and activation.exit_code == 124:
             next_step = (

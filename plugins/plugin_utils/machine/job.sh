@@ -20,12 +20,13 @@ size() { # FILE
 }
 
 # Wait until there is new output, the job has ended, or the time is over. Then print "job STATE RC STEP" and the log from
-# the offset on, as a block "log BYTES". STATE is running, ended, killed or gone; a missing RC or STEP is -.
+# the offset on, as a block "log BYTES". STATE is running, ended, killed or gone (without its files); a missing RC or STEP
+# is -.
 follow() { # DIRECTORY OFFSET TENTHS
     state=running rc=-
     left=$3 waited=
     while :; do
-        if [ ! -d "$1" ]; then
+        if [ ! -f "$1/log" ] || { [ ! -f "$1/unit" ] && [ ! -f "$1/pid" ]; }; then
             echo "job gone - -"
             return 0
         elif [ -f "$1/rc" ]; then
@@ -46,7 +47,8 @@ follow() { # DIRECTORY OFFSET TENTHS
     done
     step=-
     [ "$state" != ended ] || rc=$(cat "$1/rc")
-    [ ! -f "$1/step" ] || step=$(cat "$1/step")
+    # It is empty if there is no room to write it.
+    [ ! -s "$1/step" ] || step=$(cat "$1/step")
     bytes=$(($(size "$1/log") - $2))
     if [ "$bytes" -gt 65536 ]; then
         # Leave the rest to the next call, or a slow connection would count as dead.

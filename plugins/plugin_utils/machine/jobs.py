@@ -48,7 +48,7 @@ class Look:
     """The state of a job, asked once.
 
     :param state: ``running``, ``ended``, ``killed`` (no exit code and no process) or
-        ``gone`` (no directory: the host was rebooted).
+        ``gone`` (no files: the host was rebooted, or they were removed).
     :param exit_code: its exit code; None until it has ended.
     :param step: its current or last step; None if it has no steps.
     :param log: its output since the last time.
