@@ -67,9 +67,6 @@ _REFUSALS = {
 }
 
 
-# Seconds for the rest of an activation, such as writing the boot menu.
-_OVERHEAD = 900
-
 _PARTS_OF_JOB = ("machine/places", "machine/kept", "activation/shared", "activation/failed_units")
 _JOB = "activation/activation_job"
 
@@ -77,7 +74,7 @@ _JOB = "activation/activation_job"
 _NOT_WRITTEN = 73
 
 # Seconds that an activation may take in addition to its limits.
-_OVERHEAD = 120.0
+_OVERHEAD = 120
 
 _DIRECTORY = Key(re.compile(re.escape(place("activations")) + "-[0-9a-f]{16}"))
 _BEGUN = {**description.STANDING, "started": _DIRECTORY, "joined": _DIRECTORY}
@@ -152,7 +149,8 @@ class Policy:
 
     def longest(self, check_seconds: int) -> int:
         """Return the seconds that an activation may take: the switch, going back twice, and all that it waits for."""
-        return 3 * self.switch_timeout + 3 * self.confirm_timeout + check_seconds + _OVERHEAD
+        seconds = (self.switch_timeout, self.confirm_timeout, self.boot_timeout)
+        return 3 * sum(seconds) + check_seconds + _OVERHEAD
 
     def check(self) -> None:
         """Check the times.
@@ -330,8 +328,7 @@ def _await_end(
 
     :raises OpsError: if it does not end in time.
     """
-    limits = (*(policy.switch_timeout, policy.confirm_timeout, policy.boot_timeout) * 2, access.check_seconds)
-    deadline = time.monotonic() + sum(limits) + _OVERHEAD
+    deadline = time.monotonic() + policy.longest(access.check_seconds)
     ask = partial(description.describe, machine, profile=goal.profile)
     while jobs.patiently(ask, machine.name, on_line=on_line, patience=patience).activating:
         if time.monotonic() > deadline:
