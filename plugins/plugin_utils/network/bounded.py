@@ -52,7 +52,7 @@ def evaluate(
     """
     bounds = bounds.existing()
     is_refused = last is not None and last.is_refusal(environment)
-    for _ in range(0 if is_refused else _ATTEMPTS):
+    for _attempts in range(0 if is_refused else _ATTEMPTS):
         found = _attempt(ask, bounds, environment, was_volatile=last is not None and last.is_volatile)
         if isinstance(found, Outcome):
             return found
@@ -97,7 +97,7 @@ def _attempt(
     if missing or failed:
         return wider if wider != bounds else None
     reads = before + take_all([report for report in reports if report[0] in ("absent", "variable")], environment)
-    kinds = {kind for kind, _ in reports}
+    kinds = {kind for kind, _subject in reports}
     if "volatile" in kinds or "scope" not in kinds:
         kept = Kept(is_volatile=True)
     elif was_volatile or reads.changed >= began - _TICK:

@@ -76,7 +76,7 @@ def take_all(subjects: Iterable[tuple[str, str]], environment: Mapping[str, str]
     """Return the fingerprints of several reads, as :func:`take` does."""
     taken = [(kind, subject, take(kind, subject, environment)) for kind, subject in subjects]
     digests = tuple((kind, subject, one.digest) for kind, subject, one in taken)
-    return Reads(digests, max((one.changed for _, _, one in taken), default=0.0))
+    return Reads(digests, max((one.changed for _kind, _subject, one in taken), default=0.0))
 
 
 def file(path: str) -> Fingerprint:
@@ -124,7 +124,7 @@ def is_nixpkgs(directory: str) -> bool:
 def has_at_most(directory: str, entries: int) -> bool:
     """Return whether a directory has at most this many entries, with those of its directories."""
     try:
-        return all(count < entries for count, _ in enumerate(_walk(directory)))
+        return all(count < entries for count, _entry in enumerate(_walk(directory)))
     except OSError:
         return False
 
