@@ -92,7 +92,9 @@ def _attempt(
     except NixFailure as failure:
         failed = True
         reports, refused = failure.reports, forbidden(failure.output or "")
-    missing = [*refused, *misjudged(reports, bounds)]
+    missing = misjudged(reports, bounds)
+    # Newer versions of Nix name the first directory on the way to a file.
+    missing += [path for path in refused if not any(exact.startswith(f"{path}/") for exact in missing)]
     wider = bounds.allow(*missing)
     if missing or failed:
         return wider if wider != bounds else None
