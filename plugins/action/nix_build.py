@@ -76,7 +76,9 @@ class ActionModule(OpsAction):
             )
         found = evaluation.instantiate(network, names, remembered=remembered, env=self.environment, on_line=say)
         keys = private.private_keys(network.ssh_keys or _default_keys(network))
-        private.check_store([one.drv_path for one in found.values()], keys, env=self.environment)
+        # What is built was checked before it was built.
+        unbuilt = [one.drv_path for one in found.values() if not Path(one.out_path).exists()]
+        private.check_store(unbuilt, keys, env=self.environment)
         if len(found) == 1:
             say = self.live(next(iter(found)))
         links = None
@@ -127,7 +129,7 @@ class ActionModule(OpsAction):
         say: LineSink,
         options: Mapping[str, Any],
     ) -> tuple[Built, bool]:
-        if self.check and copy.missing(machine, drv_paths):
+        if self.check and copy.missing(machine, drv_paths).paths:
             say("the derivations are not on this host yet; what it would fetch instead of building is not known")
             return Built(tuple(drv_paths), ()), False
         copy.push(

@@ -114,7 +114,7 @@ class Bench:
 
     def disconnect(self) -> None:
         """End the connections that are shared between ssh's calls."""
-        for socket in (self.project.directory / "cp").glob("*"):
+        for socket in (self.project.directory / ".cp").glob("*"):
             end = ["ssh", "-O", "exit", "-o", f"ControlPath={socket}", "bench"]
             subprocess.run(end, capture_output=True, check=False)
 
@@ -124,13 +124,13 @@ class Bench:
 
     def _ssh_options(self) -> str:
         shared = "-o ControlMaster=auto -o ControlPersist=60s"
-        return f"-F {self.machines[0].ssh_config} {shared} -o ControlPath={self.project.directory}/cp/%C"
+        return f"-F {self.machines[0].ssh_config} {shared} -o ControlPath={self.project.directory}/.cp/%C"
 
 
 @contextmanager
 def _shims(below: Path) -> Iterator[tuple[Path, Path]]:
     """Commands that note down that they were called, for the front of PATH."""
-    with tempfile.TemporaryDirectory(dir=below) as made:
+    with tempfile.TemporaryDirectory(prefix=".", dir=below) as made:
         directory, log = Path(made), Path(made, "log")
         log.touch()
         for command in COUNTED:
@@ -144,7 +144,7 @@ def _project(directory: Path, fleet: Fleet) -> Project:
     """A user's directory with the network, and the collection installed from what the checkout builds."""
     project = Project(directory, {"ANSIBLE_COLLECTIONS_PATH": str(directory / "collections")})
     project.configure(fleet.ssh_config)
-    (directory / "cp").mkdir(mode=0o700)
+    (directory / ".cp").mkdir(mode=0o700)
     for file in (HERE / "network").iterdir():
         shutil.copy(file, directory)
     project.write("bench.network.yml", "plugin: nix.ops.network\nname: bench\nfiles: [network.nix]\n")

@@ -149,7 +149,7 @@ def deployed(_machines: Machines, fleet: Fleet, tmp_path_factory: pytest.TempPat
             return network
         network.deployed()
         # Sockets of connections can't be copied, and lead to the machines before they were off.
-        shutil.copytree(directory, kept, symlinks=True, ignore=shutil.ignore_patterns("cp", ".results.jsonl"))
+        shutil.copytree(directory, kept, symlinks=True, ignore=shutil.ignore_patterns(".cp", ".results.jsonl"))
         snapshots[key] = f"{key}-{uuid.uuid4().hex[:8]}"
         for one in machines:
             _machines.keep(one, snapshots[key])

@@ -97,7 +97,7 @@ class Project:
         lines = ["[defaults]", *(f"{name} = {value}" for name, value in settings.items())]
         if ssh_config:
             lines += ["[ssh_connection]", f"ssh_args = -F {ssh_config} -o ControlMaster=auto -o ControlPersist=60s"]
-            lines += [f"control_path_dir = {self.directory}/cp"]
+            lines += [f"control_path_dir = {self.directory}/.cp"]
         self.write("ansible.cfg", "\n".join(lines) + "\n")
 
     def variables(self) -> dict[str, str]:

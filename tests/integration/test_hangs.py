@@ -45,7 +45,7 @@ def log_in_to(target: Machine, shell: str) -> None:
 
 def masters(project: Project) -> list[int]:
     """The processes that share a project's connections of ssh."""
-    title = f"ssh: {project.directory}/cp/".encode()
+    title = f"ssh: {project.directory}/.cp/".encode()
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):

@@ -43,7 +43,7 @@ def configure(project: Project, fleet: Fleet) -> None:
     """Have a project reach the fleet without a line in its ansible.cfg, which is an older version's."""
     project.environment |= {
         "ANSIBLE_SSH_ARGS": f"-F {fleet.ssh_config} -o ControlMaster=auto -o ControlPersist=60s",
-        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(project.directory / "cp"),
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(project.directory / ".cp"),
     }
 
 

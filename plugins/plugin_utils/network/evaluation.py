@@ -271,8 +271,8 @@ def _evaluate(question: _Question, show: LineSink, remember: bool) -> tuple[Eval
     else:
         outcome = bounded.evaluate(ask, first | disk.load_bounds(identity), disk.load(key), environment)
         asked, reads = outcome.asked, outcome.reads
+        disk.store_bounds(identity, outcome.bounds)
         if remember:
-            disk.store_bounds(identity, outcome.bounds)
             disk.store(key, outcome.kept)
     return evaluation_of(asked.answer, asked.messages), reads
 

@@ -147,7 +147,19 @@ def sign(paths: Sequence[str], key_file: str, *, environment: Mapping[str, str] 
     nix.lines(argv, "the paths could not be signed", env=environment)
 
 
-def missing(machine: Machine, paths: Sequence[str], *, gc_root: str | None = None) -> list[str]:
+@dataclass(frozen=True)
+class Missing:
+    """What a host's store lacks.
+
+    :param paths: the store paths.
+    :param boot_id: the id of the host's boot, which tells it from other hosts.
+    """
+
+    paths: tuple[str, ...]
+    boot_id: str
+
+
+def missing(machine: Machine, paths: Sequence[str], *, gc_root: str | None = None) -> Missing:
     """Return the paths that a host's store lacks, in one round trip.
 
     :param gc_root: a link on the host that makes the first path a GC root from its arrival on.
@@ -169,21 +181,22 @@ def missing(machine: Machine, paths: Sequence[str], *, gc_root: str | None = Non
         )
     if asked.exit_code != 0:
         raise _failure(asked, machine.name, "the machine's store can't be read")
-    told = answer.read(asked.stdout, {"missing": answer.STORE_PATHS}, machine.name).all("missing")
-    if not set(told) <= set(paths):
+    told = answer.read(asked.stdout, {**_BOOT, "missing": answer.STORE_PATHS}, machine.name)
+    lacking = told.all("missing")
+    if not set(lacking) <= set(paths):
         # Otherwise a machine could request any path of the controller's store.
         raise answer.invalid(machine.name, "it names paths that it was not asked about")
-    return list(told)
+    return Missing(lacking, told.all("boot_id")[0])
 
 
-def _prove_machine(transport: Transport, route: SshRoute) -> None:
+def _prove_machine(transport: Transport, route: SshRoute, boot_id: str) -> None:
     """Prove that Nix's ssh reaches the machine that Ansible's connection does, before anything is copied.
 
     Their ssh can be another process with another configuration, and an address can have moved.
 
+    :param boot_id: the id of the boot that Ansible's connection reaches.
     :raises OpsError: if another machine answers, or none.
     """
-    told = transport.machine.ask("machine/boot", schema=_BOOT, awaits="the id of its boot").all("boot_id")[0]
     try:
         done = nix.run([*route.command, _TELL_BOOT], watch=_watch(_TO_PROVE, lambda _line: None))
     except Overdue as late:
@@ -191,7 +204,7 @@ def _prove_machine(transport: Transport, route: SshRoute) -> None:
     if done.exit_code != 0:
         raise ConnectionLost(f"the ssh of Nix does not reach the machine: {done.stderr.strip()}", next_step=_PROVE_NEXT)
     # A shell may say something first.
-    if told not in done.stdout.split():
+    if boot_id not in done.stdout.split():
         raise OpsError(
             "the ssh of Nix reaches another machine than Ansible's connection does",
             machine=transport.machine.name,
@@ -209,13 +222,15 @@ def push(
 
     :raises OpsError: if a path is not in the controller's store, or the copy fails.
     """
-    if not missing(transport.machine, paths, gc_root=gc_root):
+    lacking = missing(transport.machine, paths, gc_root=gc_root)
+    if not lacking.paths:
         return Copied((), 0)
     if transport.route is None:
         _refuse_absent(transport, paths)
         return _push_file(transport, paths, on_line)
     progress = Progress()
-    done = _copy_closure(transport, transport.route, ["--to", *options.words()], paths, progress, on_line)
+    words = ["--to", *options.words()]
+    done = _copy_closure(transport, transport.route, lacking.boot_id, words, paths, progress, on_line)
     if done.exit_code != 0:
         _refuse_absent(transport, paths)
         raise _failure(done, transport.machine.name, "the closure could not be copied to the machine")
@@ -233,7 +248,9 @@ def pull(transport: Transport, paths: Sequence[str], *, options: CopyOptions, on
     if transport.route is None:
         return _pull_file(transport, paths, on_line)
     progress = Progress()
-    done = _copy_closure(transport, transport.route, ["--from", *options.words()], paths, progress, on_line)
+    words = ["--from", *options.words()]
+    boot_id = transport.machine.ask("machine/boot", schema=_BOOT, awaits="the id of its boot").all("boot_id")[0]
+    done = _copy_closure(transport, transport.route, boot_id, words, paths, progress, on_line)
     if done.exit_code != 0:
         raise _failure(done, transport.machine.name, "the closure could not be copied from the machine")
     return _copied(transport, paths, progress)
@@ -244,10 +261,10 @@ def would_push(transport: Transport, paths: Sequence[str]) -> Copied:
 
     :raises OpsError: if a path is not in the controller's store.
     """
-    if not missing(transport.machine, paths):
+    if not missing(transport.machine, paths).paths:
         return Copied((), 0)
     _refuse_absent(transport, paths)
-    lacking = missing(transport.machine, nix.requisites(paths, env=transport.environment))
+    lacking = missing(transport.machine, nix.requisites(paths, env=transport.environment)).paths
     return Copied(tuple(lacking), nix.sizes(lacking, env=transport.environment))
 
 
@@ -277,14 +294,20 @@ def _refuse_absent(transport: Transport, paths: Sequence[str]) -> None:
 
 
 def _copy_closure(
-    transport: Transport, route: SshRoute, words: list[str], paths: Sequence[str], progress: Progress, on_line: LineSink
+    transport: Transport,
+    route: SshRoute,
+    boot_id: str,
+    words: list[str],
+    paths: Sequence[str],
+    progress: Progress,
+    on_line: LineSink,
 ) -> Completed:
     def read(line: str) -> None:
         progress.read(line)
         on_line(line)
 
     with route.environment() as variables:
-        _prove_machine(transport, route)
+        _prove_machine(transport, route, boot_id)
         # The route has the destination. Nix only shows this name.
         name = transport.machine.name if _PLAIN_NAME.fullmatch(transport.machine.name) else "machine"
         if name == "localhost":
@@ -336,7 +359,7 @@ def _copied(transport: Transport, paths: Sequence[str], progress: Progress) -> C
 
 
 def _push_file(transport: Transport, paths: Sequence[str], on_line: LineSink) -> Copied:
-    lacking = missing(transport.machine, nix.requisites(paths, env=transport.environment))
+    lacking = missing(transport.machine, nix.requisites(paths, env=transport.environment)).paths
     on_line(f"copying {len(lacking)} paths as a file...")
     with tempfile.TemporaryDirectory(prefix="nix-ops-export-") as directory:
         local = Path(directory) / "closure"

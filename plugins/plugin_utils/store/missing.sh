@@ -1,6 +1,6 @@
 # shellcheck shell=sh
-# Prints "missing PATH" for each store path on standard input that this host lacks. Given a link, first makes it a GC
-# root of the path: the path is kept from its arrival on.
+# Prints "boot_id ID", and "missing PATH" for each store path on standard input that this host lacks. Given a link, first
+# makes it a GC root of the path: the path is kept from its arrival on.
 
 main() { # [LINK PATH]
     command -v nix-store >/dev/null || {
@@ -11,5 +11,6 @@ main() { # [LINK PATH]
         mkdir -p "${1%/*}" && ln -sfn "$2" "$1" || exit 1
     fi
     lacking=$(xargs nix-store --check-validity --print-invalid) || exit
+    echo "boot_id $(cat /proc/sys/kernel/random/boot_id)"
     printf '%s\n' "$lacking" | sed -n 's/^./missing &/p'
 }
