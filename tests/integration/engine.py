@@ -222,7 +222,7 @@ class Controller:
         """End the shared connection."""
         self._drop()
         for socket in self._sockets.iterdir():
-            socket.unlink()
+            socket.unlink(missing_ok=True)
         self._sockets.rmdir()
 
     def activate(self, toplevel: str, *, on_line: LineSink = lambda _line: None, **options: Any) -> Ran:
