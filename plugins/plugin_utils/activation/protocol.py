@@ -19,7 +19,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils import nix
 from ansible_collections.nix.ops.plugins.plugin_utils.activation import reboot
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import answer, description, jobs
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Key
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Answer, Key
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Standing
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import (
     ConnectionLost,
@@ -288,12 +288,29 @@ def activate(
     except BaseException:
         on_line("this run ends; the activation goes on by itself on the machine")
         raise
+    done = _read_outcome(goal, before, ended, told, answers.unhealthy)
+    if what := _what_failed(done, ended, answers, policy):
+        raise ActivationFailed(what, done, machine)
+    if goal.action in ("switch", "test") and not policy.rollback and access.check and (amiss := access.check()):
+        done = replace(done, unhealthy=amiss)
+        raise ActivationFailed(f"it is not healthy, and rollback is never: {'; '.join(amiss)}", done, machine)
+    return done
+
+
+def _read_outcome(
+    goal: Goal, before: Standing, ended: jobs.Ended, told: Answer, unhealthy: tuple[str, ...]
+) -> Activation:
+    """Return how an activation ended, as the machine told it.
+
+    :param told: the answer of activation_outcome.sh.
+    :param unhealthy: what the last health checks found amiss.
+    """
     after = description.standing(told)
     # Asking removes the answer, so that one lost on the way does not come again.
     is_back = ended.step == "rollback" or (
         ended.state in ("removed", "killed") and after.running == before.running != goal.toplevel
     )
-    done = Activation(
+    return Activation(
         goal.toplevel,
         goal.action,
         before,
@@ -303,17 +320,11 @@ def activate(
         read_units(ended.log),
         ended.log,
         told.one("rolled_back") or ("yes" if is_back and goal.action in ("switch", "test") else "no"),
-        answers.unhealthy,
+        unhealthy,
         _read_journal(told.block),
         failed_units=told.all("own"),
         foreign_units=told.all("foreign"),
     )
-    if what := _what_failed(done, ended, answers, policy):
-        raise ActivationFailed(what, done, machine)
-    if goal.action in ("switch", "test") and not policy.rollback and access.check and (amiss := access.check()):
-        done = replace(done, unhealthy=amiss)
-        raise ActivationFailed(f"it is not healthy, and rollback is never: {'; '.join(amiss)}", done, machine)
-    return done
 
 
 def _is_same_boot(machine: Machine, goal: Goal, before: Standing, on_line: LineSink, patience: float) -> bool:

@@ -94,26 +94,7 @@ def ask(
     :raises OpsError: if an entry of the search path is not valid.
     """
     included = _include(nix_path)
-    messages: list[str] = []
-    reports: dict[tuple[str, str], None] = {}
-    failing = False
-
-    def hear(line: str) -> None:
-        nonlocal failing
-        if report := _REPORT.fullmatch(line):
-            reports[_report(report[1], str(json.loads(report[2])))] = None
-            return
-        if bounds is not None and (copied := _COPIED.fullmatch(line)):
-            reports["copied", copied[1]] = None
-            return
-        if line == _OLDER:
-            return
-        messages.append(line)
-        # The exception has the whole error, so it is not shown here as well.
-        failing = failing or line.startswith("error:")
-        if on_line is not None and not failing:
-            on_line(line)
-
+    heard = _Heard(on_line, is_bounded=bounds is not None)
     with _private_json({**given, "bounds": _scope(bounds, nix_path, env)}) as inputs:
         argv = ["nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode"]
         if flakes:
@@ -127,18 +108,53 @@ def ask(
         else:
             argv += [*_RESTRICTING, *_allowing([*own, *bounds.paths()])]
             env = {**env, "NIX_PATH": ""}
-        completed = nix.run(argv, env=env, cwd=cwd, on_stderr=hear)
+        completed = nix.run(argv, env=env, cwd=cwd, on_stderr=heard.line)
     if completed.exit_code != 0:
-        failure = NixFailure(
-            "the evaluation failed",
-            output="\n".join(messages),
-            state="no machine was touched",
-            next_step="Correct the error that Nix shows above.",
-            exit_code=completed.exit_code,
-        )
-        failure.reports = tuple(reports)
-        raise failure
-    return Asked(json.loads(completed.stdout), tuple(messages), tuple(reports))
+        raise _failure(heard, completed.exit_code)
+    return Asked(json.loads(completed.stdout), tuple(heard.messages), tuple(heard.reports))
+
+
+class _Heard:
+    """Tells apart what Nix says to people and what it reports.
+
+    :param on_line: called with each line for people, until an error begins.
+    :param is_bounded: whether Nix evaluates within bounds.
+    """
+
+    def __init__(self, on_line: LineSink | None, *, is_bounded: bool) -> None:
+        self.messages: list[str] = []
+        self.reports: dict[tuple[str, str], None] = {}
+        self._on_line = on_line
+        self._is_bounded = is_bounded
+        self._failing = False
+
+    def line(self, line: str) -> None:
+        """Hear a line of standard error."""
+        if report := _REPORT.fullmatch(line):
+            self.reports[_report(report[1], str(json.loads(report[2])))] = None
+            return
+        if self._is_bounded and (copied := _COPIED.fullmatch(line)):
+            self.reports["copied", copied[1]] = None
+            return
+        if line == _OLDER:
+            return
+        self.messages.append(line)
+        # The exception has the whole error, so it is not shown here as well.
+        self._failing = self._failing or line.startswith("error:")
+        if self._on_line is not None and not self._failing:
+            self._on_line(line)
+
+
+def _failure(heard: _Heard, exit_code: int) -> NixFailure:
+    failure = NixFailure(
+        "the evaluation failed",
+        output="\n".join(heard.messages),
+        state="no machine was touched",
+        next_step="Correct the error that Nix shows above.",
+        exit_code=exit_code,
+    )
+    failure.reports = tuple(heard.reports)
+    return failure
 
 
 def _report(kind: str, subject: str) -> tuple[str, str]:
