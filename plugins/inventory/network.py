@@ -23,6 +23,7 @@ author:
 version_added: 0.1.0
 extends_documentation_fragment:
   - ansible.builtin.constructed
+  - nix.ops.settings
 options:
   plugin:
     description: Marks a source of this plugin.
@@ -65,19 +66,6 @@ options:
     type: list
     elements: str
     default: []
-  options:
-    description:
-      - Settings of Nix, as in C(nix.conf), by name.
-      - A source may come with a repository of someone else. So it can only have settings that are harmless,
-        V(allow-import-from-derivation), V(always-allow-substitutes), V(builders-use-substitutes), V(connect-timeout),
-        V(cores), V(download-attempts), V(download-speed), V(extra-experimental-features), V(extra-substituters),
-        V(fallback), V(http-connections), V(keep-build-log), V(keep-failed), V(keep-going), V(log-lines),
-        V(max-build-log-size), V(max-call-depth), V(max-free), V(max-jobs), V(max-silent-time), V(min-free),
-        V(show-trace), V(stalled-download-timeout), V(substitute), V(substituters), V(system-features), V(tarball-ttl),
-        V(timeout) and V(warn-dirty). Other settings belong into the controller's C(nix.conf), or into the variable
-        E(NIX_CONFIG).
-    type: dict
-    default: {}
   ssh_keys:
     description:
       - Directory of the deployment's private SSH keys. The file of a key is named after its machine.

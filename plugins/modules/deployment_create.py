@@ -22,7 +22,7 @@ description:
   - The fact cache is C($XDG_STATE_HOME/nix.ops/facts/UUID), by default C(~/.local/state/nix.ops/facts/UUID). The
     directory is made for its owner alone.
   - An existing deployment of this name in the directory is left as it is.
-extends_documentation_fragment: [nix.ops.attributes]
+extends_documentation_fragment: [nix.ops.attributes, nix.ops.settings]
 attributes:
   diff_mode:
     support: full
@@ -55,19 +55,6 @@ options:
     type: list
     elements: str
     default: []
-  options:
-    description:
-      - Settings of Nix, as in C(nix.conf), by name.
-      - A source may come with a repository of someone else. So it can only have settings that are harmless,
-        V(allow-import-from-derivation), V(always-allow-substitutes), V(builders-use-substitutes), V(connect-timeout),
-        V(cores), V(download-attempts), V(download-speed), V(extra-experimental-features), V(extra-substituters),
-        V(fallback), V(http-connections), V(keep-build-log), V(keep-failed), V(keep-going), V(log-lines),
-        V(max-build-log-size), V(max-call-depth), V(max-free), V(max-jobs), V(max-silent-time), V(min-free),
-        V(show-trace), V(stalled-download-timeout), V(substitute), V(substituters), V(system-features), V(tarball-ttl),
-        V(timeout) and V(warn-dirty). Other settings belong into the controller's C(nix.conf), or into the variable
-        E(NIX_CONFIG).
-    type: dict
-    default: {}
   directory:
     description: The directory of the source. By default where Ansible was started.
     type: path

@@ -17,7 +17,7 @@ description:
   - On the first contact it waits for the machine's SSH server, makes an SSH key pair for the machine on the controller,
     and takes the release of NixOS that runs as its state version. Both are inputs of the machine's system from then on.
   - Nothing on the machine is changed.
-extends_documentation_fragment: [nix.ops.attributes]
+extends_documentation_fragment: [nix.ops.attributes, nix.ops.waits]
 options:
   deployment:
     description: Name of the deployment, C(nix_deployment) of the machine's host.
@@ -52,12 +52,6 @@ options:
     default: true
   timeout:
     description: Seconds to wait for the SSH server of a machine that is not in the fact cache yet.
-    type: int
-    default: 60
-  answer_timeout:
-    description:
-      - Seconds within which the machine has to answer one question, from the login to the last byte. Then the question
-        is ended, with the processes that were started for it, and the machine counts as unreachable.
     type: int
     default: 60
 notes:

@@ -17,7 +17,7 @@ description:
     in its store.
   - All derivations are built by one call of Nix, so that independent ones are built in parallel.
   - Nix's output is shown live.
-extends_documentation_fragment: [nix.ops.attributes]
+extends_documentation_fragment: [nix.ops.attributes, nix.ops.waits, nix.ops.waits.copy]
 attributes:
   platform:
     platforms: posix
@@ -89,23 +89,6 @@ options:
     description:
       - Seconds until a build on another host than the controller is ended.
       - For a build on the controller set C(timeout) or C(max-silent-time) of Nix in O(options).
-    type: int
-    default: 86400
-  answer_timeout:
-    description:
-      - Seconds within which the machine has to answer one question, from the login to the last byte. Then the question
-        is ended, with the processes that were started for it, and the machine counts as unreachable.
-    type: int
-    default: 60
-  stall_timeout:
-    description:
-      - Seconds without progress until a copy is ended and the machine counts as unreachable. Less than 64 KiB is no
-        progress.
-      - Needs Linux on the controller. Elsewhere O(copy_timeout) alone counts.
-    type: int
-    default: 600
-  copy_timeout:
-    description: Seconds until a copy is ended in any case.
     type: int
     default: 86400
   reconnect_timeout:

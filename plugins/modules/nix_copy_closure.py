@@ -16,7 +16,7 @@ description:
   - Only paths that the receiving store lacks are copied. If it has all of them, this takes one round trip.
   - Over C(ssh), Nix's own commands copy, with exactly the options of the host's Ansible connection. Over any other
     connection, and if become needs a password, the paths are sent as one file.
-extends_documentation_fragment: [nix.ops.attributes]
+extends_documentation_fragment: [nix.ops.attributes, nix.ops.waits, nix.ops.waits.copy]
 options:
   paths:
     description: The store paths whose closures are copied.
@@ -51,23 +51,6 @@ options:
         on.
       - Only with O(direction=to).
     type: path
-  answer_timeout:
-    description:
-      - Seconds within which the machine has to answer one question, from the login to the last byte. Then the question
-        is ended, with the processes that were started for it, and the machine counts as unreachable.
-    type: int
-    default: 60
-  stall_timeout:
-    description:
-      - Seconds without progress until a copy is ended and the machine counts as unreachable. Less than 64 KiB is no
-        progress.
-      - Needs Linux on the controller. Elsewhere O(copy_timeout) alone counts.
-    type: int
-    default: 600
-  copy_timeout:
-    description: Seconds until a copy is ended in any case.
-    type: int
-    default: 86400
 notes:
   - In check mode the host is asked which paths it lacks, and nothing is written there.
 seealso:

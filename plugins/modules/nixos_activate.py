@@ -23,7 +23,7 @@ description:
     on the machine is killed, systemd cleans up. Before the acknowledgement the machine goes back; afterwards the
     profile is set and the boot entry is written.
   - Two activations never run at the same time on one machine.
-extends_documentation_fragment: [nix.ops.attributes]
+extends_documentation_fragment: [nix.ops.attributes, nix.ops.waits]
 attributes:
   diff_mode:
     support: full
@@ -57,12 +57,6 @@ options:
     description: Activate also if the machine runs and boots the toplevel already.
     type: bool
     default: false
-  answer_timeout:
-    description:
-      - Seconds within which the machine has to answer one question, from the login to the last byte. Then the question
-        is ended, with the processes that were started for it, and the machine counts as unreachable.
-    type: int
-    default: 60
   reconnect_timeout:
     description: Seconds in a row that the machine may be out of reach before the task stops following it.
     type: int

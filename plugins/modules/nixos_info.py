@@ -15,18 +15,12 @@ description:
   - Asks a NixOS machine, in one round trip, what it runs, what it boots, which generations it has kept,
     which units have failed, and whether it needs a reboot.
   - Nothing on the machine is changed.
-extends_documentation_fragment: [nix.ops.attributes]
+extends_documentation_fragment: [nix.ops.attributes, nix.ops.waits]
 options:
   profile:
     description: The profile whose generations are listed.
     type: path
     default: /nix/var/nix/profiles/system
-  answer_timeout:
-    description:
-      - Seconds within which the machine has to answer one question, from the login to the last byte. Then the question
-        is ended, with the processes that were started for it, and the machine counts as unreachable.
-    type: int
-    default: 60
 notes:
   - The boot menu of C(systemd-boot), GRUB or extlinux can be read, often by root alone.
 seealso:

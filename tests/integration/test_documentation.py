@@ -260,8 +260,19 @@ def test_documented_options_are_the_options():
     specifications = importlib.import_module("ansible_collections.nix.ops.plugins.module_utils.argument_specs")
     for module in MODULES:
         found = importlib.import_module(f"ansible_collections.nix.ops.plugins.modules.{module}")
-        options = yaml.safe_load(found.DOCUMENTATION)["options"]
-        same_options(module, options, getattr(specifications, module.upper())["argument_spec"])
+        same_options(module, options_of(found.DOCUMENTATION), getattr(specifications, module.upper())["argument_spec"])
+
+
+def options_of(text):
+    """Return a module's documented options, with those of its fragments."""
+    documentation = yaml.safe_load(text)
+    options = dict(documentation["options"])
+    for fragment in documentation["extends_documentation_fragment"]:
+        name, _dot, part = fragment.removeprefix("nix.ops.").partition(".")
+        found = importlib.import_module(f"ansible_collections.nix.ops.plugins.doc_fragments.{name}")
+        shared = getattr(found.ModuleDocFragment, part.upper() or "DOCUMENTATION")
+        options |= yaml.safe_load(shared).get("options", {})
+    return options
 
 
 def same_options(where, documented, specified):

@@ -94,8 +94,8 @@ class Standing:
     :param boot_id: the id of this boot.
     :param reboot_parts: the parts of the booted system that differ from the profile's and that only a reboot replaces.
     :param trial: the toplevel that stays only if its first boot is acknowledged; None if no boot waits for that.
-    :param last_activation: the result of the last activation as printed there (``places.sh``); None if there is none,
-        or the user can't read it.
+    :param last_activation: the result of the last activation as ``places.sh`` describes it; None if it is missing,
+        or if the user can't read it.
     """
 
     running: str | None

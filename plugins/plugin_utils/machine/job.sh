@@ -47,7 +47,7 @@ follow() { # DIRECTORY OFFSET TENTHS
     done
     step=-
     [ "$state" != ended ] || rc=$(cat "$1/rc")
-    # It is empty if there is no room to write it.
+    # On a full file system this file stays empty.
     [ ! -s "$1/step" ] || step=$(cat "$1/step")
     bytes=$(($(size "$1/log") - $2))
     if [ "$bytes" -gt 65536 ]; then

@@ -5,16 +5,19 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from ansible_collections.nix.ops.plugins.doc_fragments.settings import ModuleDocFragment
 from ansible_collections.nix.ops.plugins.plugin_utils import nix, process
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.network import bounded, evaluation
+from ansible_collections.nix.ops.plugins.plugin_utils.network import bounded, evaluation, settings
 from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluation import (
     evaluate,
     instantiate,
@@ -711,3 +714,8 @@ def test_source_can_not_lift_the_restrictions_of_its_controller(tmp_path: Path, 
     with pytest.raises(OpsError, match=setting):
         network_of_source(str(tmp_path / "a.network.yml"), {"files": ["n.nix"], "options": {setting: "x"}})
     assert network_of_source(str(tmp_path / "a.network.yml"), {"files": ["n.nix"], "options": {"cores": 2}})
+
+
+def test_settings_that_a_source_may_have_are_documented() -> None:
+    said = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]["options"]["description"][1]
+    assert set(re.findall(r"V\(([a-z-]+)\)", said)) == settings.HARMLESS
