@@ -52,13 +52,7 @@ def evaluate(
     :param systems: whether to evaluate derivations.
     :raises OpsError: if the network does not evaluate, or has a value that is not supported.
     """
-    shown: set[str] = set()
-
-    def once(line: str) -> None:
-        if on_line is not None and line not in shown:
-            on_line(line)
-        shown.add(line)
-
+    once = _each_once(on_line)
     try:
         return _ask(network, None, EAGER if systems else 0, remembered or {}, env or {}, once, remember)
     except NixFailure:
@@ -91,7 +85,7 @@ def instantiate(
     if whole is not None and set(wanted) <= set(whole.derivations):
         answer = whole
     else:
-        answer = _ask(network, wanted, 0, known, env, on_line, True)
+        answer = _ask(network, wanted, 0, known, env, _each_once(on_line), True)
     keep_inputs(network, known)
     return {name: answer.derivations[name] for name in wanted}
 
@@ -222,18 +216,10 @@ def _ask(
     eager: int,
     remembered: Mapping[str, Remembered],
     env: Mapping[str, str],
-    on_line: LineSink | None,
+    show: LineSink,
     remember: bool,
 ) -> Evaluation:
     question = _Question(network, names, eager, remembered, env)
-    shown: set[str] = set()
-
-    def show(line: str) -> None:
-        # Another attempt says the same again.
-        if on_line is not None and line not in shown:
-            on_line(line)
-        shown.add(line)
-
     recalled = _recall(question) if remember else None
     if recalled is not None:
         for line in recalled.messages:
@@ -242,6 +228,18 @@ def _ask(
     evaluation, reads = _evaluate(question, show, remember)
     _answers[question.key()] = (evaluation, reads)
     return evaluation
+
+
+def _each_once(on_line: LineSink | None) -> LineSink:
+    """Return a sink that shows each line once: another attempt of Nix says the same again."""
+    shown: set[str] = set()
+
+    def show(line: str) -> None:
+        if on_line is not None and line not in shown:
+            on_line(line)
+        shown.add(line)
+
+    return show
 
 
 def _evaluate(question: _Question, show: LineSink, remember: bool) -> tuple[Evaluation, Reads]:
