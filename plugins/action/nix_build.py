@@ -96,13 +96,14 @@ class ActionModule(OpsAction):
         links = None if self.check or dry_run else wanted.links
         roots = links.paths() if links else []
         drv_paths = [derivation.drv_path for derivation in wanted.derivations]
+        outputs = [derivation.out_path for derivation in wanted.derivations]
         if self.transport.is_controller:
             before = links.targets() if links else []
             inherited = os.environ.get("NIX_CONFIG", "")
             how = BuildOptions(dry_run, nix.with_settings(wanted.settings, self.environment, inherited))
             if links:
                 links.make_directory()
-            built = build.realise_here(drv_paths, options=how, roots=roots, on_line=wanted.say)
+            built = build.realise_here(drv_paths, outputs=outputs, options=how, roots=roots, on_line=wanted.say)
             # A job of AWX loses its links when it ends. Making them again does not count as a change.
             relinked = awx.job_directory() is None and links is not None and before != links.targets()
             if links:
@@ -115,7 +116,7 @@ class ActionModule(OpsAction):
         return {
             "changed": bool(built.built or built.fetched or relinked),
             "derivations": [_answer(derivation) for derivation in wanted.derivations],
-            "outputs": [derivation.out_path for derivation in wanted.derivations],
+            "outputs": outputs,
             "built": list(built.built),
             "fetched": list(built.fetched),
         }

@@ -146,7 +146,11 @@ def test_several_derivations_have_numbered_links(project, packages):
     outputs = first.of("Build")["outputs"]
     assert [os.path.realpath(project.directory / link) for link in ("it", "it-2")] == outputs
     assert [Path(path).name.partition("-")[2] for path in outputs] == ["base", "tool"]
+    link = project.directory / "it-2"
+    [registered] = [root for root in Path("/nix/var/nix/gcroots/auto").iterdir() if os.readlink(root) == str(link)]
+    registered.unlink()
     assert not build(project, task).changed
+    assert str(link) in nix("nix-store", "--query", "--roots", outputs[1])
 
 
 @pytest.mark.both_pairs

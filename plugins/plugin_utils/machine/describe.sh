@@ -1,8 +1,22 @@
 # shellcheck shell=sh
 # Describes a NixOS machine as lines "key value". Changes nothing.
 
-os_release() { # FIELD
-    sed -n "s/^$1=[\"']\{0,1\}\([^\"']*\)[\"']\{0,1\}\$/\1/p" /etc/os-release 2>/dev/null
+# Print the release of NixOS. os-release(5): values are quoted or not.
+print_release() {
+    id='' version=''
+    while IFS='=' read -r key value || [ -n "$key" ]; do
+        value=${value#[\"\']}
+        value=${value%[\"\']}
+        case $key in ID) id=$value ;; VERSION_ID) version=$value ;; esac
+    done </etc/os-release
+    [ "$id" != nixos ] || echo "release $version"
+}
+
+# Print the generations of a profile, each with its time and where it leads.
+print_generations() { # PROFILE
+    # One process for all of them: a machine may have hundreds.
+    find "${1%/*}" -maxdepth 1 -type l -name "${1##*/}-*-link" -printf '%f %T@ %l\n' 2>/dev/null |
+        sed -n "s|^${1##*/}-\([0-9]\{1,\}\)-link \([0-9]\{1,\}\)[.0-9]* |generation_entry \1 \2 |p"
 }
 
 # Print the files of a toplevel's units, with those of directories such as a.service.d and b.target.wants.
@@ -31,16 +45,14 @@ main() { # PROFILE [contents] [record=UUID]
     standing "$profile"
     ! is_activating || echo "activating yes"
     echo "system_state $(systemctl is-system-running 2>/dev/null)"
-    [ ! -r /run/current-system/nixos-version ] || echo "nixos_version $(cat /run/current-system/nixos-version)"
-    # os-release(5): quoted or not.
-    [ "$(os_release ID)" != nixos ] || echo "release $(os_release VERSION_ID)"
+    if [ -r /run/current-system/nixos-version ]; then
+        # The file has no end of line.
+        read -r version </run/current-system/nixos-version || :
+        echo "nixos_version $version"
+    fi
+    [ ! -r /etc/os-release ] || print_release
     echo "nix_store $(command -v nix-store)"
-    for link in "$profile"-*-link; do
-        [ -L "$link" ] || continue
-        number=${link#"$profile"-}
-        number=${number%-link}
-        echo "generation_entry $number $(stat -c %Y "$link") $(readlink "$link")"
-    done
+    print_generations "$profile"
     print_owners
     for wanted; do
         case $wanted in

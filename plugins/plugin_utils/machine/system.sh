@@ -6,6 +6,23 @@ toplevel() { # LINK
     [ ! -e "$1" ] || readlink -f "$1"
 }
 
+# Print a line for each link with the toplevel it leads to, an empty one if it is missing. The links have no spaces.
+toplevels() { # LINK...
+    existing=''
+    for link; do
+        [ ! -e "$link" ] || existing="$existing $link"
+    done
+    # One process for all of them: a deploy asks many machines.
+    # shellcheck disable=SC2086
+    readlink -f -- $existing | {
+        for link; do
+            found=''
+            [ ! -e "$link" ] || read -r found
+            echo "$found"
+        done
+    }
+}
+
 # Print the number of the generation a profile stands at.
 generation() { # PROFILE
     link=$(readlink "$1") || return 0
@@ -51,9 +68,12 @@ boot_default() {
 
 # Print what runs and what boots, as lines "key value".
 standing() { # PROFILE
-    echo "running $(toplevel /run/current-system)"
-    echo "booted $(toplevel /run/booted-system)"
-    echo "profile $(toplevel "$1")"
+    toplevels /run/current-system /run/booted-system "$1" | {
+        for key in running booted profile; do
+            read -r found
+            echo "$key $found"
+        done
+    }
     echo "generation $(generation "$1")"
     echo "boot_default $(boot_default)"
     ! is_boot_unfinished || echo "boot_unfinished yes"
@@ -61,10 +81,18 @@ standing() { # PROFILE
     [ -z "$trial_file" ] || echo "trial $trial_toplevel"
     last=$(last_activation_file)
     [ ! -r "$last" ] || echo "last_activation $(head -c 1024 "$last" | tr -cd ' -~')"
-    echo "boot_id $(cat /proc/sys/kernel/random/boot_id)"
-    for part in kernel initrd kernel-modules systemd; do
-        echo "part $part $(toplevel "/run/booted-system/$part") $(toplevel "$1/$part")"
-    done
+    read -r boot_id </proc/sys/kernel/random/boot_id
+    echo "boot_id $boot_id"
+    set -- "$1" kernel initrd kernel-modules systemd
+    toplevels "/run/booted-system/$2" "$1/$2" "/run/booted-system/$3" "$1/$3" \
+        "/run/booted-system/$4" "$1/$4" "/run/booted-system/$5" "$1/$5" | {
+        shift
+        for part; do
+            read -r booted
+            read -r next
+            echo "part $part $booted $next"
+        done
+    }
     systemctl list-units --failed --plain --no-legend --full 2>/dev/null | while read -r unit _; do
         printf 'failed %s\n' "$unit"
     done

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from glob import escape
@@ -63,10 +63,16 @@ class BuildOptions:
 
 
 def realise_here(
-    derivations: Sequence[str], *, options: BuildOptions, roots: Sequence[str], on_line: LineSink
+    derivations: Sequence[str],
+    *,
+    outputs: Sequence[str],
+    options: BuildOptions,
+    roots: Sequence[str],
+    on_line: LineSink,
 ) -> Built:
     """Build derivations in the controller's store.
 
+    :param outputs: the output of each derivation.
     :param roots: a GC root for the output of each derivation; or empty for none.
     :raises OpsError: if a build fails; the message has the last lines of Nix.
     """
@@ -99,8 +105,10 @@ def realise_here(
     else:
         with _held(roots[0]) as link:
             realise("--indirect", "--add-root", link)
-            for derivation, root in zip(derivations, roots, strict=True):
-                _root(derivation, root, options)
+            known = _indirect_roots(options.environment)
+            for derivation, output, root in zip(derivations, outputs, roots, strict=True):
+                if not (root in known and os.path.islink(root) and os.readlink(root) == output):
+                    _root(derivation, root, options)
     return _built(progress, options)
 
 
@@ -118,6 +126,18 @@ def _held(root: str) -> Iterator[str]:
     finally:
         for left in link.parent.glob(f"{escape(link.name)}*"):
             left.unlink(missing_ok=True)
+
+
+def _indirect_roots(environment: Mapping[str, str]) -> set[str]:
+    """Return the links that Nix keeps as GC roots wherever they lead (nix-store(1), --add-root)."""
+    state = environment.get("NIX_STATE_DIR") or os.environ.get("NIX_STATE_DIR") or "/nix/var/nix"
+    found = set()
+    with suppress(OSError):
+        for entry in Path(state, "gcroots/auto").iterdir():
+            # Another process may be removing links.
+            with suppress(OSError):
+                found.add(os.readlink(entry))
+    return found
 
 
 def realise_on(
