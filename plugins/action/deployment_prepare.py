@@ -33,6 +33,8 @@ class ActionModule(OpsAction):
         cached = fact_cache.read_state(self.host, subject.uuid, has_to_keep=may_generate, on_line=say)
         timeout = options["timeout"] if cached is None else 0
         found, record = preparation.reach(self.transport.machine(), addresses, subject, timeout=timeout, on_line=say)
+        if options["remember"] and not options["take_over"]:
+            preparation.check_owner(found, self.transport.machine(), addresses, subject)
         known = preparation.join(cached, found, record, subject, on_line=say)
         key = KeyOptions(options["ssh_key"], may_generate, self.variables)
         purpose = Purpose.REMEMBER if options["remember"] else Purpose.REPORT

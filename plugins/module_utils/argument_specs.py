@@ -138,6 +138,7 @@ DEPLOYMENT_PREPARE = {
         "ssh_key": {"type": "path"},
         "provision": {"type": "bool", "default": True},
         "remember": {"type": "bool", "default": True},
+        "take_over": {"type": "bool", "default": False},
         "timeout": {"type": "int", "default": 60},
         **_ANSWER,
     },

@@ -50,6 +50,13 @@ options:
       - What the machine itself remembers becomes the fact in any case.
     type: bool
     default: true
+  take_over:
+    description:
+      - Whether the machine may belong to another deployment. By default, a machine is refused if another deployment
+        made its last activation, or if only other deployments have a record on it.
+      - With O(remember=false) no machine is refused.
+    type: bool
+    default: false
   timeout:
     description: Seconds to wait for the SSH server of a machine that is not in the fact cache yet.
     type: int

@@ -73,7 +73,16 @@ def test_the_other_deployments_of_a_machine_are_in_the_plan(machine: MachineFact
     first = Network(project, target).deployed()
     assert (first.of(INFO)["owners"], first.of(PLAN)["machines"]["target"]["other_deployments"]) == ([], [])
     uuid = first.of(INFO)["state"]["uuid"]
-    beside = Network(project, target, name="beside").deployed("--check")
+    beside = Network(project, target, name="beside")
+    for words in (["--check"], []):
+        refused = beside.deploy(*words)
+        assert refused.statuses(INFO) == {"target": "failed"}
+        message = refused.of(INFO)["msg"]
+        assert message.startswith(f"target: the machine at {target.address} belongs to the deployment {uuid}\n")
+        assert "State: nothing was touched\nNext: " in message
+        assert "-e deploy_take_over=true" in message
+    assert standing(target) == (toplevels(first)["target"],) * 3
+    beside = beside.deployed("--check", "-e", "deploy_take_over=true")
     assert beside.of(INFO)["owners"] == [uuid]
     assert beside.of(PLAN)["machines"]["target"]["other_deployments"] == [uuid]
     told = f"this machine belongs to the deployment {uuid} too"

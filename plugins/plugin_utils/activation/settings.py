@@ -119,6 +119,7 @@ SETTINGS: Mapping[str, Setting] = {
     "deploy_ssh_timeout": _seconds(60, 0),
     "deploy_stall_timeout": _seconds(600, 1),
     "deploy_strategy": _TEXT,
+    "deploy_take_over": _flag(False),
     "deploy_unreachable": _choice("warn", "fail"),
 }
 

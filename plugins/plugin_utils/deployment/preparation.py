@@ -100,6 +100,26 @@ def reach(
         return found, record
 
 
+def check_owner(found: Description, machine: Machine, addresses: Addresses | None, subject: Subject) -> None:
+    """Refuse a machine whose system another deployment has deployed.
+
+    :raises OpsError: naming that deployment.
+    """
+    others = [uuid for uuid in found.owners if uuid != subject.uuid]
+    latest = found.standing.activated_by
+    if not others or (subject.uuid in found.owners and latest in (None, subject.uuid)):
+        return
+    where = f" at {addresses.now}" if addresses else ""
+    owner = latest if latest in others else others[0]
+    raise OpsError(
+        f"the machine{where} belongs to the deployment {owner}",
+        machine=machine.name,
+        state="nothing was touched",
+        next_step=f"Correct deployment.targetHost if this is the wrong machine. If it shall be {subject.name} of"
+        f" {subject.deployment}, replace its system with -e deploy_take_over=true.",
+    )
+
+
 def join(
     cached: State | None, found: Description, record: Record | None, subject: Subject, *, on_line: LineSink
 ) -> State:

@@ -33,6 +33,7 @@ UNIT = r"[A-Za-z0-9:_.\\@-]{1,255}"
 UNIT_FILE = re.compile(f"{UNIT}(?:/{UNIT})?")
 # Where a file of /etc leads or the hash of its content, and its name.
 FILE = re.compile("[!-~]{1,4096} [ -~]{1,4096}")
+_UUID = re.compile("[0-9a-f-]{36}")
 _TEXT = Key(re.compile("[ -~]{0,1024}"))
 
 # The answer about what runs and boots (system.sh: standing).
@@ -44,7 +45,7 @@ STANDING = {
     "boot_default": Key(_TOPLEVEL, required=True),
     "boot_unfinished": Key(answer.YES),
     "trial": Key(_TOPLEVEL),
-    "boot_id": Key(re.compile("[0-9a-f-]{36}"), required=True),
+    "boot_id": Key(_UUID, required=True),
     "part": Key(re.compile(f"(?:{'|'.join(_PARTS_THAT_NEED_A_REBOOT)}) {_PART} {_PART}"), most=4, required=True),
     "failed": Key(re.compile(UNIT), most=10_000),
     "last_activation": _TEXT,
@@ -62,7 +63,7 @@ DESCRIPTION = {
     "closure": answer.STORE_PATHS,
     "unit": Key(re.compile(f"{UNIT_FILE.pattern} [!-~]{{1,4096}}"), most=100_000),
     "file": Key(FILE, most=100_000),
-    "owner": Key(re.compile("[0-9a-f-]{36}"), most=1000),
+    "owner": Key(_UUID, most=1000),
     "record": RECORD,
 }
 # The first two numbers of os-release's VERSION_ID. NixOS up to 21.05 has its whole version there.
@@ -114,6 +115,12 @@ class Standing:
     def on_trial(self) -> bool:
         """Whether the running system boots back unless somebody gets in."""
         return self.trial is not None and self.trial == self.running
+
+    @property
+    def activated_by(self) -> str | None:
+        """The UUID of the deployment whose activation was the last one; None if that is not known."""
+        uuid = (self.last_activation or "").partition(" ")[0]
+        return uuid if _UUID.fullmatch(uuid) else None
 
     def stands_at(self, toplevel: str, action: str) -> bool:
         """Whether an action of ``switch-to-configuration`` with this toplevel has nothing to do."""
