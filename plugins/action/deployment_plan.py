@@ -21,7 +21,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.deployment import rollout
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.rollout import Run
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.table import Column, table
 
-_COLUMNS = (Column("Machine"), Column("Runs"), Column("Deploy does"))
+_COLUMNS = (Column("Machine"), Column("Runs"), Column("Deployed from"), Column("Deploy does"))
 
 
 class ActionModule(OpsAction):
@@ -55,7 +55,14 @@ class ActionModule(OpsAction):
             "ansible.builtin.inventory_hostnames", loader=self._loader, templar=self._templar
         )
         matching = [str(host) for host in lookup.run([",".join(parts)], variables=self.variables)]
-        return {"machines": rollout.check(run, split_host_pattern(parts), matching)}
+        machines = rollout.check(run, split_host_pattern(parts), matching)
+        found = rollout.checkouts(run, machines)
+        return {
+            "machines": machines,
+            "checkouts": {
+                network: {"revision": one.revision, "modified": one.modified} for network, one in found.items()
+            },
+        }
 
     def _reached(self, run: Run) -> dict[str, Any]:
         reasons = rollout.check_reached(run)
@@ -89,9 +96,16 @@ class ActionModule(OpsAction):
         }
 
     def _show(self, run: Run, needs: Mapping[str, Need]) -> None:
-        if needs and not self._task.no_log:
-            rows = [[host, rollout.release(run, host), need.summary()] for host, need in needs.items()]
-            display.show(table(_COLUMNS, rows))
+        if not needs or self._task.no_log:
+            return
+        rows = [
+            [host, rollout.release(run, host), rollout.deployed_from(run, host), need.summary()]
+            for host, need in needs.items()
+        ]
+        display.show(table(_COLUMNS, rows))
+        for network, one in rollout.checkouts(run, needs).items():
+            changes = ", with changes that are not committed" if one.modified else ""
+            display.show(f"{network}: revision {one.short}{changes}")
 
     def _batch(self, run: Run) -> dict[str, Any]:
         ending = rollout.end_batch(run)

@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import asdict, replace
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import DEPLOYMENT_PREPARE
 from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
-from ansible_collections.nix.ops.plugins.plugin_utils.deployment import fact_cache, preparation
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import checkout, fact_cache, preparation
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.checkout import Checkout
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.preparation import KeyOptions, Purpose, Subject
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
 
@@ -36,6 +38,9 @@ class ActionModule(OpsAction):
         if options["remember"] and not options["take_over"]:
             preparation.check_owner(found, self.transport.machine(), addresses, subject)
         known = preparation.join(cached, found, record, subject, on_line=say)
+        where = self._checkout(options)
+        if options["remember"] and not options["older"]:
+            checkout.check(where, known.stays, subject.name)
         key = KeyOptions(options["ssh_key"], may_generate, self.variables)
         purpose = Purpose.REMEMBER if options["remember"] else Purpose.REPORT
         if self.check and options["remember"]:
@@ -49,6 +54,7 @@ class ActionModule(OpsAction):
             "changed": is_generated,
             "inputs": asdict(inputs),
             "state": states.as_json(state),
+            "checkout": {"revision": where.revision, "modified": where.modified} if where else None,
             "recorded": preparation.is_recorded(record, state),
             "address": acknowledged.address if acknowledged else None,
             "port": acknowledged.port if acknowledged else None,
@@ -56,3 +62,10 @@ class ActionModule(OpsAction):
         }
         # Ansible would cache facts of check mode too.
         return answer if self.check else {**answer, **fact_cache.facts(self.host, state, self.warn)}
+
+    def _checkout(self, options: dict[str, Any]) -> Checkout | None:
+        directory = os.path.dirname(options["network"]) if options["network"] else None
+        if directory is None or not options["remember"]:
+            return None
+        given = options["checkout"]
+        return Checkout(directory, given["revision"], given["modified"]) if given else checkout.find(directory)

@@ -27,7 +27,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.activation.protocol import
     Goal,
     Policy,
 )
-from ansible_collections.nix.ops.plugins.plugin_utils.deployment import fact_cache, outcome
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import checkout, fact_cache, outcome
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import record as records
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.outcome import Outcome
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import State
@@ -162,7 +162,8 @@ class ActionModule(OpsAction):
             answer.get("acknowledged"),
             outcome.before(done.before if done else standing, remember["uuid"]),
         )
-        update = outcome.update(cached, remember, new, now=int(time.time()), is_cached=gone is None)
+        origin = checkout.origin(self.variables)
+        update = outcome.update(cached, remember, new, origin=origin, now=int(time.time()), is_cached=gone is None)
         state = update.state
         if update.writes_record:
             self.transport.forbid_retries()
@@ -181,7 +182,8 @@ class ActionModule(OpsAction):
         latest = outcome.of_activation(done, action, remember["uuid"], now=int(time.time()))
         previous = outcome.before(done.before, remember["uuid"])
         new = Outcome(done.toplevel, action, done.after.generation, latest, previous=previous)
-        state = outcome.update(cached, remember, new, now=int(time.time()), is_cached=cached is not None).state
+        origin, is_cached = checkout.origin(self.variables), cached is not None
+        state = outcome.update(cached, remember, new, origin=origin, now=int(time.time()), is_cached=is_cached).state
         try:
             records.write(self.transport.machine(), state)
         except (ConnectionLost, OpsError) as failure:

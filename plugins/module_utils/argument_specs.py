@@ -15,6 +15,13 @@ _NIX = {
 _ANSWER = {
     "answer_timeout": {"type": "int", "default": 60},
 }
+_CHECKOUT = {
+    "type": "dict",
+    "options": {
+        "revision": {"type": "str", "required": True},
+        "modified": {"type": "bool", "default": False},
+    },
+}
 _COPY = {
     **_ANSWER,
     "stall_timeout": {"type": "int", "default": 600},
@@ -118,6 +125,7 @@ NIXOS_ACTIVATE = {
                 **_MACHINE_OF_A_DEPLOYMENT,
                 "inputs": {"type": "dict", "default": {}},
                 "recorded": {"type": "bool", "default": False},
+                "checkout": _CHECKOUT,
                 "members": {"type": "list", "elements": "str", "default": []},
             },
         },
@@ -138,6 +146,9 @@ DEPLOYMENT_PREPARE = {
         "ssh_key": {"type": "path"},
         "provision": {"type": "bool", "default": True},
         "remember": {"type": "bool", "default": True},
+        "network": {"type": "path"},
+        "checkout": _CHECKOUT,
+        "older": {"type": "bool", "default": False},
         "take_over": {"type": "bool", "default": False},
         "timeout": {"type": "int", "default": 60},
         **_ANSWER,

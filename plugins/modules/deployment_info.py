@@ -200,6 +200,18 @@ deployments:
               description: Whether the machine has gone back to what ran before.
               type: bool
               sample: false
+            revision:
+              description: The Git commit of its network; V(null) if it is not known.
+              type: str
+              sample: 3f0c1c7d5f5f0b8b0c0f3a9d6a2c8f1e4b7d9a61
+            modified:
+              description: Whether the network had changes that were not committed.
+              type: bool
+              sample: false
+            origin:
+              description: Who deployed it, and where; V(null) if it is not known.
+              type: str
+              sample: alice@controller
         failed_units:
           description: Units in the state C(failed).
           type: list

@@ -92,6 +92,12 @@ hosts:
   type: list
   elements: str
   sample: [target]
+checkouts:
+  description: The Git commit of each network that is in a Git work tree, by the path of its source.
+  returned: for the stage check
+  type: dict
+  sample:
+    /home/alice/target.network.yml: {revision: 3f0c1c7d5f5f0b8b0c0f3a9d6a2c8f1e4b7d9a61, modified: false}
 rolls_out:
   description: Whether the rollout continues after the plan. In check mode without C(--diff) it ends there.
   returned: for the stage decide

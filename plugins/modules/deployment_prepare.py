@@ -50,6 +50,27 @@ options:
       - What the machine itself remembers becomes the fact in any case.
     type: bool
     default: true
+  network:
+    description:
+      - Path of the network's source, C(nix_network) of the machine's host. If it is in a Git work tree, the machine is
+        refused if it was last deployed from a later commit, or from one that is not in the repository.
+    type: path
+  checkout:
+    description: The commit that is checked out there, if it is known. By default Git is asked.
+    type: dict
+    suboptions:
+      revision:
+        description: The commit.
+        type: str
+        required: true
+      modified:
+        description: Whether the network has changes that are not committed.
+        type: bool
+        default: false
+  older:
+    description: Whether the machine may be deployed from an older commit than it was last.
+    type: bool
+    default: false
   take_over:
     description:
       - Whether the machine may belong to another deployment. By default, a machine is refused if another deployment
@@ -99,6 +120,19 @@ state:
   description: What is remembered of the machine in this deployment, in check mode too; see RV(ansible_facts.nix_ops).
   type: dict
   returned: success
+checkout:
+  description: The Git commit of the network, for O(nix.ops.nixos_activate#module:remember); V(null) if there is none.
+  type: dict
+  returned: success
+  contains:
+    revision:
+      description: The commit.
+      type: str
+      sample: 3f0c1c7d5f5f0b8b0c0f3a9d6a2c8f1e4b7d9a61
+    modified:
+      description: Whether the network has changes that are not committed.
+      type: bool
+      sample: false
 recorded:
   description: Whether the machine's own record has all that is remembered of it.
   type: bool
@@ -141,6 +175,9 @@ ansible_facts:
               exit_code: 0
               time: 1767225600
               rolled_back: false
+              revision: 3f0c1c7d5f5f0b8b0c0f3a9d6a2c8f1e4b7d9a61
+              modified: false
+              origin: alice@controller
           acknowledged: {address: target.example.org, port: 22, time: 1767225600}
           members: [target]
 running:

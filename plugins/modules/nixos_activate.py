@@ -242,6 +242,18 @@ options:
         description: Whether the machine's record is complete, as M(nix.ops.deployment_prepare) returned it.
         type: bool
         default: false
+      checkout:
+        description: The Git commit that the toplevel was built from, as M(nix.ops.deployment_prepare) returned it.
+        type: dict
+        suboptions:
+          revision:
+            description: The commit.
+            type: str
+            required: true
+          modified:
+            description: Whether the network had changes that were not committed.
+            type: bool
+            default: false
       members:
         description: The hosts of all machines of the deployment, by which a machine is noticed that leaves the network.
         type: list
@@ -329,6 +341,9 @@ ansible_facts:
               exit_code: 0
               time: 1767225600
               rolled_back: false
+              revision: 3f0c1c7d5f5f0b8b0c0f3a9d6a2c8f1e4b7d9a61
+              modified: false
+              origin: alice@controller
           acknowledged: {address: target.example.org, port: 22, time: 1767225600}
           members: [target]
 toplevel:

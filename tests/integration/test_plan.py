@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 from integration.conftest import MachineFactory
 from integration.networks import ACTIVATE, BUILD, CHECK, COPY, INFO, OUTCOME, PLAN, Network, standing, toplevels
@@ -81,11 +82,39 @@ def test_the_other_deployments_of_a_machine_are_in_the_plan(machine: MachineFact
         assert f" belongs to the deployment {uuid}\nState: nothing was touched\nNext: " in message
         assert "-e deploy_take_over=true" in message
     assert standing(target) == (toplevels(first)["target"],) * 3
-    beside = beside.deployed("--check", "-e", "deploy_take_over=true")
-    assert beside.of(INFO)["owners"] == [uuid]
-    assert beside.of(PLAN)["machines"]["target"]["other_deployments"] == [uuid]
+    taken = beside.deployed("--check", "-e", "deploy_take_over=true")
+    assert taken.of(INFO)["owners"] == [uuid]
+    assert taken.of(PLAN)["machines"]["target"]["other_deployments"] == [uuid]
     told = f"this machine belongs to the deployment {uuid} too"
-    assert told in beside.lines("target")
+    assert told in taken.lines("target")
     again = Network(project, target).deployed("--check")
     assert (again.of(INFO)["owners"], again.of(PLAN)["machines"]["target"]["other_deployments"]) == ([uuid], [])
     assert told not in again.output
+
+
+def test_an_older_checkout_is_refused(machine: MachineFactory, project: Project) -> None:
+    target = machine("target")
+    network = Network(project, target)
+
+    def git(*words: str) -> None:
+        person = ("-c", "user.name=Alice", "-c", "user.email=alice@example.org")
+        subprocess.run(["git", *person, "-C", str(project.directory), *words], check=True, capture_output=True)
+
+    git("init", "--quiet", "--initial-branch=main")
+    git("add", ".")
+    git("commit", "--quiet", "--message=one")
+    network.define(one="uno")
+    git("commit", "--quiet", "--all", "--message=two")
+    first = network.deployed()
+    newest = first.of(INFO)["checkout"]["revision"]
+    assert f"revision {newest[:8]}\n" in first.output
+    git("switch", "--quiet", "--detach", "HEAD~1")
+    refused = network.deploy()
+    assert refused.statuses(INFO) == {"target": "failed"}
+    assert f"target: the machine was deployed from a later revision, {newest[:8]} by " in refused.of(INFO)["msg"]
+    assert standing(target) == (toplevels(first)["target"],) * 3
+    older = network.deployed("-e", "deploy_older=true")
+    assert f"| {newest[:8]} by " in older.output
+    assert standing(target) == (toplevels(older)["target"],) * 3
+    git("switch", "--quiet", "main")
+    assert toplevels(network.deployed()) == toplevels(first)

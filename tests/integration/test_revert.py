@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from functools import partial
 from typing import Any
 
 import pytest
@@ -61,6 +62,11 @@ def stand(machine: Machine) -> dict[str, Any]:
     """What a machine runs and boots."""
     facts = machine.inspect()
     return {name: facts[name] for name in ("running", "profile", "generation", "boot_default", "failed_units")}
+
+
+def stands(machine: Machine, before: dict[str, Any]) -> bool:
+    """Whether a machine runs and boots the same as before."""
+    return stand(machine) == before
 
 
 def ended(outcome: Outcome) -> dict[str, list[str]]:
@@ -162,9 +168,7 @@ def test_an_unreachable_machine_counts(machines: dict[str, Machine], network: Ne
         assert recap(outcome, "failed") == {"gamma", *back}
         # The machine itself goes back too, without the controller.
         for name, stood in before.items():
-            wait_for(
-                lambda name=name, stood=stood: stand(machines[name]) == stood, f"{name} as before: {outcome.output}", 30
-            )
+            wait_for(partial(stands, machines[name], stood), f"{name} as before: {outcome.output}", 30)
 
 
 def test_as_many_as_may_fail_stop_nobody(machines: dict[str, Machine], network: Network) -> None:

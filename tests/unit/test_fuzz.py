@@ -109,6 +109,9 @@ ACTIVATED = st.builds(
     st.none() | st.integers(0, 255),
     TIMES,
     st.booleans(),
+    st.none() | st.from_regex(r"[0-9a-f]{40}", fullmatch=True),
+    st.booleans(),
+    st.none() | st.from_regex(r"[ -~]{1,100}", fullmatch=True),
 )
 STATES = st.builds(
     State,

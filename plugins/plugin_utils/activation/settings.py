@@ -108,6 +108,7 @@ SETTINGS: Mapping[str, Setting] = {
     "deploy_health_checks": Setting("a mapping, as 'health_checks' of nix.ops.nixos_activate takes it", _checks),
     "deploy_machines": _listed(_TEXT, "a pattern of hosts, or a list of them"),
     "deploy_max_fail_percentage": _matching("a percentage from 0 to 100", _PERCENT, 100),
+    "deploy_older": _flag(False),
     "deploy_previewed": Setting("a list of toplevels", lambda value: [str(one) for one in value]),
     "deploy_provision": _flag(True),
     "deploy_reboot": _choice("never", "when_needed", "always"),

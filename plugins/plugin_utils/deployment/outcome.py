@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,11 +51,14 @@ class Update:
     writes_record: bool
 
 
-def update(state: State | None, remember: Mapping[str, Any], outcome: Outcome, *, now: int, is_cached: bool) -> Update:
+def update(
+    state: State | None, remember: Mapping[str, Any], outcome: Outcome, *, origin: str, now: int, is_cached: bool
+) -> Update:
     """Add an outcome to a state.
 
     :param state: the cached state; None if nothing is cached.
     :param remember: the option ``remember`` of nixos_activate.
+    :param origin: who runs this, and where.
     :param now: the time in seconds since 1970.
     :param is_cached: whether the fact cache could be read.
     """
@@ -64,7 +67,7 @@ def update(state: State | None, remember: Mapping[str, Any], outcome: Outcome, *
         state = replace(state, inputs=Remembered(**remember["inputs"]))
     known, state = state, states.found(state, outcome.previous)
     is_found = known != state
-    latest = outcome.latest
+    latest = outcome.latest and _stamp(outcome.latest, remember["checkout"], state.activations, origin)
     # Without the cache nobody knows who activated the toplevel that the machine is at.
     is_adopted = latest is None and is_cached and states.is_news(state, outcome.toplevel, outcome.action)
     if is_adopted:
@@ -77,6 +80,19 @@ def update(state: State | None, remember: Mapping[str, Any], outcome: Outcome, *
     is_incomplete = not remember["recorded"] and outcome.action != "dry-activate"
     is_new = is_found or is_adopted or is_incomplete
     return Update(state, is_new, is_new or latest is not None)
+
+
+def _stamp(
+    latest: Activated, checkout: Mapping[str, Any] | None, earlier: Sequence[Activated], origin: str
+) -> Activated:
+    """Add to an activation which revision of the network it is of, and who made it."""
+    if checkout:
+        return replace(latest, revision=checkout["revision"], modified=checkout["modified"], origin=origin)
+    # A machine that goes back runs what it was deployed from before.
+    same = next((one for one in earlier if one.toplevel == latest.toplevel and one.revision), None)
+    if same:
+        return replace(latest, revision=same.revision, modified=same.modified, origin=same.origin)
+    return replace(latest, origin=origin)
 
 
 def of_activation(done: Activation, action: str, uuid: str, *, now: int) -> Activated:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +14,8 @@ from typing import Any
 
 from ansible_collections.nix.ops.plugins.plugin_utils.activation import difference, plan, settings
 from ansible_collections.nix.ops.plugins.plugin_utils.activation.plan import Ending, Found, Need, Wish
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import checkout
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.checkout import Checkout
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
 
@@ -146,6 +149,13 @@ def check(run: Run, pattern: Sequence[str], matching: Sequence[str]) -> list[str
     return machines
 
 
+def checkouts(run: Run, hosts: Iterable[str]) -> dict[str, Checkout]:
+    """Return the Git work trees of the networks of these hosts, by network; without those that are in none."""
+    networks = dict.fromkeys(str(run.of(host)["nix_network"]) for host in hosts)
+    found = {network: checkout.find(os.path.dirname(network)) for network in networks}
+    return {network: one for network, one in found.items() if one}
+
+
 def check_approved(run: Run) -> None:
     """Refuse extra variables that would change what an earlier job has previewed, if there was one.
 
@@ -258,6 +268,13 @@ def failed_units(run: Run, needs: Mapping[str, Need]) -> dict[str, list[str]]:
 def release(run: Run, host: str) -> str:
     """Return which NixOS a host ran when it was asked; empty if that is not known."""
     return str(run.result(host, _PREPARED).get("nixos_version") or "")
+
+
+def deployed_from(run: Run, host: str) -> str:
+    """Return from which revision and by whom a machine was deployed last; empty if that is not known."""
+    activations = (run.result(host, _PREPARED).get("state") or {}).get("activations") or ()
+    stays: Mapping[str, Any] = next((one for one in activations if not one["rolled_back"]), {})
+    return checkout.describe(stays.get("revision"), bool(stays.get("modified")), stays.get("origin"))
 
 
 def other_deployments(run: Run, host: str) -> list[str]:

@@ -36,6 +36,11 @@ _WORD = re.compile(r"[A-Za-z0-9_.-]{1,255}")
 _ACTION = re.compile("|".join(ACTIONS))
 _LARGEST = 2**53
 
+# A commit of Git, and who deployed it.
+REVISION = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
+LONGEST_ORIGIN = 100
+_ORIGIN = re.compile(f"[ -~]{{1,{LONGEST_ORIGIN}}}")
+
 # The latest valid time, in seconds since 1970 (the year 4147). Python has no dates after the year 9999.
 LATEST = 2**36
 
@@ -60,6 +65,9 @@ class Activated:
     :param exit_code: None if it was killed or its end is unknown.
     :param time: its time in seconds since 1970, by the machine's clock.
     :param rolled_back: whether the machine is at the earlier system again, or still.
+    :param revision: the Git commit of its network; None if it is not known.
+    :param modified: whether the network had changes that were not committed.
+    :param origin: who deployed it, and where; None if it is not known.
     """
 
     toplevel: str
@@ -68,6 +76,9 @@ class Activated:
     exit_code: int | None
     time: int
     rolled_back: bool = False
+    revision: str | None = None
+    modified: bool = False
+    origin: str | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +115,11 @@ class State:
     activations: tuple[Activated, ...] = ()
     acknowledged: Acknowledged | None = None
     members: tuple[str, ...] = ()
+
+    @property
+    def stays(self) -> Activated | None:
+        """The latest activation that the machine has not gone back from."""
+        return next((one for one in self.activations if not one.rolled_back), None)
 
     @property
     def deployed(self) -> Activated | None:
@@ -254,6 +270,9 @@ def _activated(value: Mapping[str, Any]) -> Activated:
         exit_code=_optional_number(value, "exit_code"),
         time=_time(value),
         rolled_back=_flag(value, "rolled_back"),
+        revision=_optional_text(value, "revision", REVISION),
+        modified="modified" in value and _flag(value, "modified"),
+        origin=_optional_text(value, "origin", _ORIGIN),
     )
 
 

@@ -31,18 +31,24 @@ REMEMBER = {
     "inputs": {"state_version": "24.05", "ssh_public_key": None},
     "members": ["target", "other"],
     "recorded": True,
+    "checkout": {"revision": "a" * 40, "modified": True},
 }
 STATE = State(UUID, "example", "target", Remembered("24.05"), 1, (Activated(OLD, "switch", 1, 0, 10),))
 
 
 def updated(outcome, state=STATE, *, is_cached=True, **remember):
-    return update(state, REMEMBER | remember, outcome, now=99, is_cached=is_cached)
+    return update(state, REMEMBER | remember, outcome, origin="alice@laptop", now=99, is_cached=is_cached)
+
+
+def of_checkout(one):
+    """An activation as it is remembered."""
+    return replace(one, revision="a" * 40, modified=True, origin="alice@laptop")
 
 
 def test_an_activation_is_added():
     latest = Activated(NEW, "switch", 2, 0, 50)
     found = updated(Outcome(NEW, "switch", 2, latest, {"address": "target.example.org", "port": 22}))
-    assert found.state.activations == (latest, *STATE.activations)
+    assert found.state.activations == (of_checkout(latest), *STATE.activations)
     assert found.state.acknowledged == Acknowledged("target.example.org", 22, 99)
     assert found.state.members == ("target", "other")
     # The result of the activation tells by itself whether it has changed anything.
@@ -53,7 +59,7 @@ def test_an_earlier_activation_that_no_run_has_recorded_is_added_before():
     lost = Activated(NEW, "switch", None, 0, 40, rolled_back=True)
     latest = Activated(NEW, "switch", 2, 0, 50)
     found = updated(Outcome(NEW, "switch", 2, latest, previous=lost))
-    assert found.state.activations == (latest, lost, *STATE.activations)
+    assert found.state.activations == (of_checkout(latest), lost, *STATE.activations)
     found = updated(Outcome(OLD, "switch", 1, previous=lost))
     assert found.state.activations == (lost, *STATE.activations)
     assert (found.changed, found.writes_record) == (True, True)
@@ -92,6 +98,15 @@ def test_an_activation_that_failed_says_whether_the_machine_is_where_it_was():
     assert not of_activation(ended("boot", after=boots, exit_code=1), "boot", UUID, now=99).rolled_back
 
 
+def test_a_machine_that_goes_back_runs_an_earlier_revision():
+    earlier = replace(STATE.activations[0], revision="b" * 40, origin="bob@desk")
+    latest = Activated(OLD, "switch", 1, 0, 50)
+    found = updated(Outcome(OLD, "switch", 1, latest), replace(STATE, activations=(earlier,)), checkout=None)
+    assert found.state.activations[0] == replace(latest, revision="b" * 40, origin="bob@desk")
+    found = updated(Outcome(NEW, "switch", 1, Activated(NEW, "switch", 1, 0, 50)), checkout=None)
+    assert (found.state.activations[0].revision, found.state.activations[0].origin) == (None, "alice@laptop")
+
+
 def test_nothing_new_is_not_written():
     found = updated(Outcome(OLD, "switch", 1))
     assert found.state == STATE
@@ -118,7 +133,8 @@ def test_a_record_that_is_incomplete_is_written(action, writes):
 
 def test_the_first_state_of_a_machine():
     found = updated(Outcome(OLD, "switch", 1, Activated(OLD, "switch", 1, 0, 10)), None)
-    assert found.state == replace(STATE, revision=0, members=("target", "other"))
+    activations = tuple(map(of_checkout, STATE.activations))
+    assert found.state == replace(STATE, revision=0, activations=activations, members=("target", "other"))
 
 
 def test_inputs_that_were_not_told_are_kept():
