@@ -21,7 +21,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.deployment import configur
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.discovery import Deployment
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Network
-from ansible_collections.nix.ops.plugins.plugin_utils.network.source import SOURCE_SUFFIX
+from ansible_collections.nix.ops.plugins.plugin_utils.network.source import SOURCE_SUFFIX, is_searched, rebase_flake
 
 _COMMENT = "# A deployment of nix.ops; deploy it with: ansible-playbook -i {source} nix.ops.deploy\n"
 _HIDDEN = "(hidden)"
@@ -104,14 +104,14 @@ def config(directory: str, start: str, uuid: str, given: Mapping[str, Any]) -> d
         prefix, equals, place = given.rpartition("=")
         return given if _REMOTE.match(place) or os.path.isabs(place) else f"{prefix}{equals}{path(place)}"
 
-    def flake(given: str) -> str:
-        return os.path.join(".", path(given)) if given.startswith(".") else given
+    def flake_path(given: str) -> str:
+        return given if os.path.isabs(given) or given[0] == "~" else os.path.join(".", path(given))
 
     wanted = {
         "name": given["deployment"],
         "uuid": given["uuid"] or uuid,
-        "files": [path(file) for file in given["networks"] or ()],
-        "flake": flake(given["flake"]) if given["flake"] else None,
+        "files": [file if is_searched(file) else path(file) for file in given["networks"] or ()],
+        "flake": rebase_flake(given["flake"], flake_path) if given["flake"] else None,
         "arguments": given["arguments"],
         "nix_path": [entry(path) for path in given["nix_path"]],
         "options": given["options"],

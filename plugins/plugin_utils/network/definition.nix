@@ -22,8 +22,19 @@ let
   # Whether the network itself sets the option: its own default has priority 1500.
   isSet = option: (option.highestPrio or 1500) < 1500;
 
+  # Our own module sets the port by mkDefault, so that machines can read each other's.
+  isPortSet = (options.deployment.targetPort.highestPrio or 1500) < 1000;
+
   # Without context: the machine's closure has what a command refers to, this answer must not.
   text = builtins.unsafeDiscardStringContext;
+
+  # Options of NixOps 1.7, and their defaults.
+  unsupported = {
+    encryptedLinksTo = [ ];
+    storeKeysOnMachine = false;
+    autoLuks = { };
+    autoRaid0 = { };
+  };
 
   checks = said "healthChecks" { };
   kinds = [
@@ -59,7 +70,12 @@ in
 {
   targetEnv = said "targetEnv" "none";
   targetHost = said "targetHost" config.networking.hostName;
-  targetPort = said "targetPort" (builtins.head config.services.openssh.ports);
+  # The default of an option that the network leaves alone would hide the port of ssh's own configuration.
+  targetPort =
+    if isPortSet || isSet (options.services.openssh.ports or { }) then
+      said "targetPort" (builtins.head config.services.openssh.ports)
+    else
+      null;
   targetUser =
     if isSet (options.deployment.targetUser or { }) then said "targetUser" null else null;
   sshOptions = said "sshOptions" [ ];
@@ -79,6 +95,9 @@ in
       keys = said "keys" { };
     in
     if builtins.isAttrs keys then builtins.attrNames keys else keys;
+  unsupported = builtins.filter (option: said option unsupported.${option} != unsupported.${option}) (
+    builtins.attrNames unsupported
+  );
   inherit healthChecks;
   nixosRelease = system.nixos.release or system.nixosRelease;
 }

@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# A flake's nixosConfigurations as machines.
-{
+# The machines of a flake: those of nixopsConfigurations.default, as in NixOps 2, or else its nixosConfigurations.
+given@{
   flake,
   name,
   uuid,
@@ -22,7 +22,7 @@ let
         builtins.concatStringsSep ", " (builtins.attrNames arguments)
       }"
     else
-      outputs.nixosConfigurations or (throw "the flake '${flake}' has no nixosConfigurations");
+      outputs.nixosConfigurations or (throw "the flake '${flake}' has neither nixosConfigurations nor nixopsConfigurations.default");
 
   # Another tool's declaration of deployment.* is kept. If a machine sets these options and nothing declares
   # them, reading its options throws.
@@ -50,10 +50,21 @@ let
       configuration;
 
   machines = builtins.mapAttrs extend configurations;
+
+  description = (import (outputs + "/flake.nix")).description or "Unnamed flake";
 in
-{
-  inherit machines;
-  network = {
-    description = (import (outputs + "/flake.nix")).description or "Unnamed flake";
-  };
-}
+if outputs ? nixopsConfigurations.default then
+  loader.import ./network.nix (
+    given
+    // {
+      ofFlake = outputs.nixopsConfigurations.default;
+      inherit description;
+    }
+  )
+else
+  {
+    inherit machines;
+    network = {
+      inherit description;
+    };
+  }

@@ -12,14 +12,14 @@ from typing import Any, NoReturn
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 
-_MACHINE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
+_MACHINE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 _HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]*")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]*\$?")
 # The forms of remembered inputs.
 STATE_VERSION = re.compile(r"[0-9]{2}\.[0-9]{2}")
 PUBLIC_KEY = re.compile(r"[a-z0-9@.-]+ [A-Za-z0-9+/=]{40,2000}( [ -~]*)?")
 
-_DEPLOYMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_DEPLOYMENT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 # Names with a special meaning for Ansible.
 _RESERVED = frozenset({"all", "ungrouped", "localhost", "omit"})
@@ -52,7 +52,7 @@ class Network:
         if not _DEPLOYMENT_NAME.fullmatch(self.name):
             raise OpsError(
                 f"{self.name!r} is not a valid name of a deployment",
-                next_step="Use letters, digits, '_', '-' and '.', beginning with a letter or '_'.",
+                next_step="Use letters, digits, '_', '-' and '.', beginning with a letter, a digit or '_'.",
             )
         if bool(self.files) == bool(self.flake):
             raise OpsError(f"deployment {self.name} needs either files or a flake")
@@ -87,6 +87,7 @@ class Derivation:
 class Definition:
     """What the network says about one machine, except its system.
 
+    :param target_port: None if the network does not set it, so that ssh's own configuration counts.
     :param target_user: None if the network does not set it.
     :param always_activate: whether the network sets deployment.alwaysActivate; its default does not count.
     :param health_checks: deployment.healthChecks as JSON values, named as in the host variable
@@ -96,7 +97,7 @@ class Definition:
     name: str
     target_env: str
     target_host: str
-    target_port: int
+    target_port: int | None
     target_user: str | None
     ssh_options: tuple[str, ...]
     privilege_escalation_command: tuple[str, ...]
@@ -157,7 +158,7 @@ def check_name(name: str, what: str = "name of a machine") -> None:
     if not _MACHINE_NAME.fullmatch(name) or name.lower() in _RESERVED:
         raise OpsError(
             f"{name!r} is not a valid {what}: Ansible or a shell could misread it",
-            next_step="Use letters, digits, '_', '-' and '.', beginning with a letter or '_'.",
+            next_step="Use letters, digits, '_', '-' and '.', beginning with a letter, a digit or '_'.",
         )
 
 
@@ -183,7 +184,7 @@ def _definition(name: str, answer: Mapping[str, Any]) -> Definition:
         name=name,
         target_env=read.text("targetEnv"),
         target_host=read.text("targetHost"),
-        target_port=read.number("targetPort"),
+        target_port=None if answer["targetPort"] is None else read.number("targetPort"),
         target_user=None if answer["targetUser"] is None else read.text("targetUser"),
         ssh_options=read.texts("sshOptions"),
         privilege_escalation_command=read.texts("privilegeEscalationCommand"),
@@ -194,7 +195,7 @@ def _definition(name: str, answer: Mapping[str, Any]) -> Definition:
         nixos_release=answer["nixosRelease"],
         health_checks=_health_checks(answer["healthChecks"]),
     )
-    _check(definition, read.texts("keys"))
+    _check(definition, read.texts("keys"), answer["unsupported"])
     return definition
 
 
@@ -246,7 +247,7 @@ def _health_checks(answer: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {**answer, "http": http}
 
 
-def _check(definition: Definition, keys: Sequence[str]) -> None:
+def _check(definition: Definition, keys: Sequence[str], unsupported: Sequence[str]) -> None:
     def refuse(option: str, why: str, next_step: str) -> None:
         raise OpsError(f"deployment.{option} {why}", machine=definition.name, next_step=next_step)
 
@@ -262,7 +263,7 @@ def _check(definition: Definition, keys: Sequence[str]) -> None:
             f"is {definition.target_host!r}, which is not a host name or address",
             "Set it to the name or address by which the controller reaches the machine.",
         )
-    if not 0 < definition.target_port < 65536:
+    if definition.target_port is not None and not 0 < definition.target_port < 65536:
         refuse(
             "targetPort", f"is {definition.target_port}, which is not a TCP port", "Set it to the SSH server's port."
         )
@@ -284,3 +285,5 @@ def _check(definition: Definition, keys: Sequence[str]) -> None:
             f"({', '.join(keys)}) is not supported yet",
             "Remove deployment.keys from the network.",
         )
+    for option in unsupported:
+        refuse(option, "is not supported, only its default", f"Remove deployment.{option} from the network.")

@@ -2,15 +2,18 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# Evaluates network files to machines. Files are merged attribute by attribute, and each definition of a machine becomes
-# one of its modules.
+# Evaluates network files, or the network of a flake, to machines. Files are merged attribute by attribute, and each
+# definition of a machine becomes one of its modules.
 {
   files,
+  flake,
   arguments,
   name,
   uuid,
   remembered,
   loader,
+  ofFlake ? null,
+  description ? "Unnamed NixOps network",
   ...
 }:
 
@@ -21,20 +24,26 @@ let
   read = file: call (import file) // { _file = file; };
   key = file: { key = toString file; };
 
+  flakes = if ofFlake == null then [ ] else [ (call ofFlake // { _file = "<${flake}>"; }) ];
+
   closure = map (node: node.key) (
     builtins.genericClosure {
-      startSet = map key files;
+      startSet = map key (files ++ builtins.concatMap (network: network.require or [ ]) flakes);
       operator = node: map key ((read node.key).require or [ ]);
     }
   );
 
   networks =
-    if arguments != { } && !builtins.any (file: builtins.isFunction (import file)) closure then
+    if
+      arguments != { }
+      && !builtins.isFunction ofFlake
+      && !builtins.any (file: builtins.isFunction (import file)) closure
+    then
       throw "the network takes no arguments, but was given: ${
         builtins.concatStringsSep ", " (builtins.attrNames arguments)
       }"
     else
-      map read closure;
+      flakes ++ map read closure;
 
   attributes = builtins.foldl' (all: network: all // network) { } networks;
 
@@ -50,16 +59,19 @@ let
 
   settings = builtins.catAttrs "network" networks;
 
-  # A path or a package set, since both are common.
-  nixpkgs =
-    let
-      chosen = builtins.head (builtins.catAttrs "nixpkgs" settings ++ [ <nixpkgs> ]);
-    in
-    chosen.path or chosen;
+  # The input of a flake, which NixOps requires, or a path or a package set, since both are common.
+  chosen = builtins.head (
+    builtins.catAttrs "nixpkgs" (flakes ++ settings)
+    ++ [ (if ofFlake == null then <nixpkgs> else throw "the flake's network has no attribute nixpkgs") ]
+  );
+  nixpkgs = chosen.path or chosen.outPath or chosen;
 
   importNixpkgs = loader.importFrom nixpkgs;
 
   lib = importNixpkgs (nixpkgs + "/lib");
+
+  # That of a flake knows the revision of nixpkgs.
+  evalConfig = chosen.lib.nixosSystem or (importNixpkgs (nixpkgs + "/nixos/lib/eval-config.nix"));
 
   packages = importNixpkgs nixpkgs {
     inherit system;
@@ -98,7 +110,7 @@ let
 
   evaluated = machine: {
     name = machine;
-    value = importNixpkgs (nixpkgs + "/nixos/lib/eval-config.nix") {
+    value = evalConfig {
       inherit system;
       modules = modulesOf machine ++ modulesOf "defaults" ++ [ (stuff machine) ];
     };
@@ -124,6 +136,6 @@ in
       merged = builtins.foldl' (all: some: all // some) { } settings;
     in
     {
-      description = merged.description or "Unnamed NixOps network";
+      description = merged.description or description;
     };
 }

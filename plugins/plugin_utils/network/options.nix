@@ -188,6 +188,27 @@ in
       default = { };
       description = "Keys to send to the machine.";
     };
+    # Of NixOps 1.7. Other values than these defaults are refused.
+    encryptedLinksTo = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+      description = "Not supported.";
+    };
+    storeKeysOnMachine = mkOption {
+      type = types.bool;
+      default = false;
+      description = "Not supported.";
+    };
+    autoLuks = mkOption {
+      type = types.attrs;
+      default = { };
+      description = "Not supported.";
+    };
+    autoRaid0 = mkOption {
+      type = types.attrs;
+      default = { };
+      description = "Not supported.";
+    };
     healthChecks = {
       units = mkOption {
         type = types.listOf (types.strMatching "[a-zA-Z0-9:_.\\@][a-zA-Z0-9:_.\\@-]*");

@@ -16,10 +16,16 @@ import yaml
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Network
-from ansible_collections.nix.ops.plugins.plugin_utils.network.settings import check_harmless
+from ansible_collections.nix.ops.plugins.plugin_utils.network.settings import check_harmless, search_path
 
 SOURCE_SUFFIX = ".network.yml"
 FILE_SUFFIX = ".nix"
+
+# A file of the Nix search path.
+_SEARCHED = re.compile(r"<([^<>]+)>")
+
+# A flake in a directory: its scheme, its path and its parameters.
+_DIRECTORY_FLAKE = re.compile(r"(path:|git\+file:)?([^#?]*)(.*)", re.DOTALL)
 
 # The namespace of UUIDs that are derived from a name: the same name has the same UUID everywhere.
 _DEPLOYMENTS = uuid.UUID("0f3a51c0-6a4e-5d0f-9c55-7d2a2f0f9d3b")
@@ -96,13 +102,14 @@ def network_of_source(path: str, config: Mapping[str, Any]) -> Network:
     path = _absolute("", path)
     directory = os.path.dirname(path)
     name = str(config.get("name") or os.path.basename(path).removesuffix(SOURCE_SUFFIX))
+    nix_path = tuple(_entry(directory, str(entry)) for entry in _list(path, config, "nix_path"))
     return Network(
         name=name,
         uuid=_checked_uuid(path, config["uuid"]) if config.get("uuid") else _uuid_of(name),
-        files=tuple(_absolute(directory, str(file)) for file in _list(path, config, "files")),
+        files=tuple(_file(directory, str(file), nix_path) for file in _list(path, config, "files")),
         flake=_flake(directory, str(config["flake"])) if config.get("flake") else None,
         arguments=_plain(_mapping(path, config, "arguments")),
-        nix_path=tuple(_entry(directory, str(entry)) for entry in _list(path, config, "nix_path")),
+        nix_path=nix_path,
         options=_settings(path, _mapping(path, config, "options")),
         ssh_keys=_absolute(directory, str(config["ssh_keys"])) if config.get("ssh_keys") else None,
     )
@@ -181,12 +188,54 @@ def _absolute(directory: str, path: str) -> str:
     return os.path.normpath(Path(directory, Path(path).expanduser()).absolute())
 
 
+def is_searched(file: str) -> bool:
+    """Return whether a network file is one of the Nix search path, such as ``<production/network.nix>``."""
+    return _SEARCHED.fullmatch(file) is not None
+
+
+def _file(directory: str, file: str, nix_path: Sequence[str]) -> str:
+    """Return the absolute path of a network file.
+
+    :param nix_path: entries of the search path that come before NIX_PATH.
+    :raises OpsError: if a file of the search path is not found.
+    """
+    searched = _SEARCHED.fullmatch(file)
+    if searched is None:
+        return _absolute(directory, file)
+    for entry in search_path(nix_path, os.environ):
+        prefix, place = entry["prefix"], entry["path"]
+        if prefix and searched[1] != prefix and not searched[1].startswith(f"{prefix}/"):
+            continue
+        path = os.path.join(place, searched[1].removeprefix(prefix).lstrip("/"))
+        if Path(path).exists():
+            return _absolute("", path)
+    entry = searched[1].partition("/")[0]
+    raise OpsError(
+        f"{file} is not in the Nix search path",
+        state="nothing was evaluated",
+        next_step=f"Name the place of {entry!r} by 'nix_path' of the source, as in {entry}=./DIRECTORY.",
+    )
+
+
+def rebase_flake(reference: str, rebase: Callable[[str], str]) -> str:
+    """Change the path in a flake reference, if it has one. Other references stay as they are.
+
+    :param rebase: returns the path to write instead.
+    """
+    found = _DIRECTORY_FLAKE.fullmatch(reference)
+    scheme, path, parameters = found.groups() if found else (None, "", "")
+    if not path or (scheme is None and not path.startswith((".", "~", "/"))):
+        return reference
+    # An authority, as in git+file:///srv/flake, is empty.
+    path = path[2:] if path.startswith("///") else path
+    return f"{scheme or ''}{rebase(path)}{parameters}"
+
+
 def _flake(directory: str, reference: str) -> str:
-    """Make a relative path absolute. Other references stay as they are."""
+    """Make the path in a flake reference absolute. Nix can't read a flake behind a symbolic link."""
     if reference.startswith("-"):
         raise OpsError(f"{reference!r} is not a valid flake reference")
-    relative = reference.startswith((".", "~"))
-    return _absolute(directory, reference) if relative else reference
+    return rebase_flake(reference, lambda path: os.path.realpath(_absolute(directory, path)))
 
 
 def _entry(directory: str, entry: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -379,7 +380,7 @@ def test_what_is_not_honoured_is_refused_by_name(tmp_path: Path, module: str, sa
 @pytest.mark.parametrize(
     "name",
     [
-        *("all", "localhost", "ungrouped", "Ungrouped", "a b", "-a", "1a", "a,b", "a[1:3]", "a[1]", "$(x)", "a/b", "é"),
+        *("all", "localhost", "ungrouped", "Ungrouped", "a b", "-a", "a,b", "a[1:3]", "a[1]", "$(x)", "a/b", "é"),
         *("a;b", "a{{b}}", "a:b", "!a", ".."),
     ],
 )
@@ -652,8 +653,8 @@ def other_tool(directory: Path, machines: str) -> Evaluation:
 def test_null_and_nothing_in_the_options_of_another_tool_are_not_set(tmp_path: Path) -> None:
     found = other_tool(tmp_path, 'laptop = { }; web = { deployment.targetHost = "192.0.2.1"; };').definitions
     assert [(one.target_host, one.target_port, one.target_user, one.tags) for one in found.values()] == [
-        ("own-name", 22, None, ()),
-        ("192.0.2.1", 22, None, ()),
+        ("own-name", None, None, ()),
+        ("192.0.2.1", None, None, ()),
     ]
 
 
@@ -719,3 +720,127 @@ def test_source_can_not_lift_the_restrictions_of_its_controller(tmp_path: Path, 
 def test_settings_that_a_source_may_have_are_documented() -> None:
     said = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]["options"]["description"][1]
     assert set(re.findall(r"V\(([a-z-]+)\)", said)) == settings.HARMLESS
+
+
+# The form of a flake for NixOps 2.
+FOR_NIXOPS = """{
+  description = "for NixOps";
+  inputs.nixpkgs.url = "path:@nixpkgs@";
+  outputs = { self, nixpkgs }: {
+    nixopsConfigurations.default = {
+      inherit nixpkgs;
+      network.storage.legacy = { };
+      require = [ ./more.nix ];
+      defaults.deployment.owners = [ "ops@example.org" ];
+      web = { name, nodes, lib, ... }: { deployment.tags = [ name lib.trivial.release ] ++ lib.attrNames nodes; };
+    };
+    nixosConfigurations.laptop = throw "not a machine of the network";
+  };
+}"""
+
+
+def nixops_flake(directory: Path, text: str = FOR_NIXOPS) -> Network:
+    nixpkgs = NIX_PATH[0].removeprefix("nixpkgs=")
+    (directory / "flake.nix").write_text(text.replace("@nixpkgs@", nixpkgs), encoding="utf-8")
+    write(directory, more='{ db.deployment.targetHost = "192.0.2.2"; }')
+    argv = ["nix", "--extra-experimental-features", "nix-command flakes", "flake", "lock", str(directory)]
+    assert nix.run(argv).exit_code == 0
+    return Network("example", "u", flake=str(directory))
+
+
+def test_flake_for_nixops_2_is_a_network(tmp_path: Path) -> None:
+    answer = evaluate(nixops_flake(tmp_path), systems=False)
+    found = answer.definitions
+    assert (answer.description, set(found)) == ("for NixOps", {"web", "db"})
+    assert found["web"].tags == ("web", "24.05", "db", "web")
+    assert (found["db"].target_host, found["db"].owners) == ("192.0.2.2", ("ops@example.org",))
+    assert set(evaluate(nixops_flake(tmp_path)).derivations) == {"web", "db"}
+
+
+def test_flake_for_nixops_2_may_take_arguments(tmp_path: Path) -> None:
+    flake = nixops_flake(tmp_path, FOR_NIXOPS.replace("default = {", "default = { tag }: {").replace("name lib", "tag lib"))
+    assert evaluate(replace(flake, arguments={"tag": "x"})).definitions["web"].tags[0] == "x"
+
+
+def test_flake_for_nixops_2_without_nixpkgs_is_named(tmp_path: Path) -> None:
+    flake = nixops_flake(tmp_path, FOR_NIXOPS.replace("inherit nixpkgs;", ""))
+    with pytest.raises(OpsError, match="the flake's network has no attribute nixpkgs"):
+        evaluate(flake)
+
+
+@pytest.mark.parametrize("name", ["01-web", "1", "7up"])
+def test_name_may_begin_with_a_digit(tmp_path: Path, name: str) -> None:
+    (file,) = write(tmp_path, n=f'{{ "{name}" = {{ }}; }}')
+    assert set(evaluate(replace(network(file), name="02-prod")).derivations) == {name}
+
+
+def test_port_that_the_network_leaves_open_is_that_of_ssh(tmp_path: Path) -> None:
+    (file,) = write(
+        tmp_path,
+        n="""{
+          open = { };
+          target.deployment.targetPort = 2222;
+          server.services.openssh.ports = [ 22 ];
+          reads = { nodes, lib, ... }: { deployment.tags = [ (toString nodes.open.config.deployment.targetPort) ]; };
+        }""",
+    )
+    found = evaluate(network(file), systems=False).definitions
+    assert {name: one.target_port for name, one in found.items()} == {
+        "open": None,
+        "target": 2222,
+        "server": 22,
+        "reads": None,
+    }
+    assert found["reads"].tags == ("22",)
+
+
+UNSUPPORTED = {
+    "encryptedLinksTo": ("[ ]", '[ "b" ]'),
+    "storeKeysOnMachine": ("false", "true"),
+    "autoLuks": ("{ }", '{ secretdisk.device = "/dev/xvdf"; }'),
+    "autoRaid0": ("{ }", '{ bigdisk.devices = [ "/dev/xvdg" ]; }'),
+}
+
+
+@pytest.mark.parametrize("option", UNSUPPORTED)
+def test_option_of_nixops_1_7_may_have_its_default_alone(tmp_path: Path, option: str) -> None:
+    default, other = UNSUPPORTED[option]
+    (file,) = write(tmp_path, n=f"{{ a.deployment.{option} = {default}; }}")
+    assert set(evaluate(network(file)).derivations) == {"a"}
+    (file,) = write(tmp_path, n=f"{{ a.deployment.{option} = {other}; }}")
+    with pytest.raises(OpsError, match=f"deployment.{option} is not supported, only its default"):
+        evaluate(network(file))
+
+
+def of_source(directory: Path, **options: Any) -> Network:
+    return network_of_source(str(directory / "x.network.yml"), options)
+
+
+def test_network_file_of_the_search_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "site").mkdir()
+    (file,) = write(tmp_path / "site", net="{ a = { }; }")
+    nixpkgs = [*NIX_PATH, "cfg=./site"]
+    found = of_source(tmp_path, files=["<cfg/net.nix>"], nix_path=nixpkgs)
+    assert found.files == (file,)
+    assert set(evaluate(found).derivations) == {"a"}
+    monkeypatch.setenv("NIX_PATH", f"other={tmp_path}:{tmp_path}")
+    assert of_source(tmp_path, files=["<site/net.nix>"]).files == (file,)
+    assert of_source(tmp_path, files=["<other/site/net.nix>"]).files == (file,)
+    with pytest.raises(OpsError, match="<absent/net.nix> is not in the Nix search path") as caught:
+        of_source(tmp_path, files=["<absent/net.nix>"])
+    assert "absent=./DIRECTORY" in str(caught.value)
+
+
+@pytest.mark.parametrize("reference", ["./flake", "./link", "path:flake", "path:./link", "path:@dir@/link", "@dir@/link"])
+def test_flake_may_be_behind_a_link_or_relative(tmp_path: Path, reference: str) -> None:
+    (tmp_path / "flake").mkdir()
+    (tmp_path / "link").symlink_to("flake")
+    expected = nixops_flake(tmp_path / "flake")
+    found = of_source(tmp_path, flake=reference.replace("@dir@", str(tmp_path)))
+    assert (found.flake or "").removeprefix("path:") == expected.flake
+    assert set(evaluate(found, systems=False).definitions) == {"web", "db"}
+
+
+@pytest.mark.parametrize("reference", ["nixpkgs", "github:a/b?dir=c", "git+ssh://x/y", "flake:x", "git+file:///srv/x?ref=y"])
+def test_other_flake_references_stay_as_they_are(tmp_path: Path, reference: str) -> None:
+    assert of_source(tmp_path, flake=reference).flake == reference.replace("///", "/")
