@@ -15,6 +15,9 @@ description:
     before C(ansible.builtin.ini).
     In a directory of sources only files that end in C(.network.yml) count.
   - Every machine is in the groups C(nixos), C(deployment_NAME), and C(tag_TAG) for each of its C(deployment.tags).
+    Two names that Ansible would give the same group, such as V(prod-eu) and V(prod.eu), are refused.
+  - Another source can put the hosts into groups of its own, also before this one is read. A host that two networks
+    define is refused.
   - The connection comes from C(deployment.targetHost), C(deployment.targetPort), C(deployment.targetUser),
     C(deployment.sshOptions) and C(deployment.privilegeEscalationCommand).
   - A network that does not evaluate ends the run with Nix's own message. It is never an empty inventory.
@@ -100,7 +103,10 @@ notes:
     the machine's closure. All users of the inventory can read the checks, so don't put a secret into them.
   - C(ansible_user) is a variable of the host if the network itself sets C(deployment.targetUser). Otherwise a variable
     of the group C(deployment_NAME) sets it to V(root), so that any C(group_vars) or C(host_vars) can name another user,
-    with C(ansible_become) beside it.
+    with C(ansible_become) beside it. If ssh's own configuration names a user for the host, that is C(nix_ssh_user), and
+    the group's variable has it instead of V(root).
+  - C(ansible_port) is set if the network sets C(deployment.targetPort) or C(services.openssh.ports). Otherwise the port
+    is that of ssh's own configuration, or 22.
   - C(nix_ssh_key) is the path of the private key with which the deployment logs in to the machine, even if the key does
     not exist yet. It is not set if the network sets C(deployment.provisionSSHKey) to false.
   - If the private key exists when the source is read, C(nix_ssh_options) has the options by which ssh offers it. ssh
@@ -161,6 +167,7 @@ flake: .
 """
 
 import shlex
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -174,6 +181,7 @@ from ansible.utils.path import unfrackpath
 from ansible_collections.nix.ops.plugins.plugin_utils import nix
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import ssh_keys
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.ssh_user import configured_users
 from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluation import evaluate, keep_inputs, last_inputs
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Definition, Evaluation, Network, check_name
 from ansible_collections.nix.ops.plugins.plugin_utils.network.source import (
@@ -188,6 +196,8 @@ _PARSER_ERROR = 4
 
 # NixOps' defaults. They are variables of a group, so that the user's own variables win.
 _GROUP_VARIABLES = {"ansible_user": "root"}
+
+_USER = trust_as_template("{{ nix_ssh_user | default('root') }}")
 
 # Offers the keys of the machines that have one, in addition to the user's own options.
 _OFFERING = trust_as_template("{{ nix_ssh_common_args }} {{ nix_ssh_options | default('') }}")
@@ -254,18 +264,19 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
     def _populate(self, network: Network, source: str, cache: bool) -> None:
         evaluation = self._evaluation(network, cache and self.get_option("remember"))
         hosts: dict[str, tuple[str, ...]] = {}
-        keyed = False
+        found: set[str] = set()
+        users = _users_of_ssh(evaluation.definitions.values())
         for definition in evaluation.definitions.values():
-            variables = _variables(definition, network, source)
+            variables = _variables(definition, network, source, users.get(definition.name))
             variables.update(self._key_variables(definition, network, source))
-            keyed = keyed or "nix_ssh_options" in variables
+            found |= variables.keys()
             host = self._host_name(definition, variables)
             self._claim(host, definition)
             self.inventory.add_host(host)
             for name, value in variables.items():
                 self.inventory.set_variable(host, name, _trusted(value))
             hosts[host] = definition.tags
-        self._group(hosts, network, keyed)
+        self._group(hosts, network, found)
         for host in hosts:
             self._construct(host)
 
@@ -306,14 +317,32 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         return host
 
     def _claim(self, host: str, definition: Definition) -> None:
-        if host in self.inventory.hosts:
-            source = self.inventory.get_host(host).vars.get("inventory_file")
+        # A host that another source only puts into a group is the same host.
+        source = self.inventory.hosts[host].vars.get("nix_network") if host in self.inventory.hosts else None
+        if source is not None:
             raise OpsError(
                 f"the host name {host!r} of machine {definition.name!r} is already taken, by {source}",
                 next_step="Give the hosts of the sources different names, for example with the option 'hostname'.",
             )
 
-    def _group(self, hosts: dict[str, tuple[str, ...]], network: Network, keyed: bool) -> None:
+    def _check_groups(self, network: Network, tags: Iterable[str]) -> None:
+        """Refuse names that Ansible would give the same group: one could be deployed for the other."""
+        deployments, others = {network.name}, set(tags)
+        for host in self.inventory.hosts.values():
+            deployments.add(host.vars.get("nix_deployment", network.name))
+            others.update(host.vars.get("nix_tags", ()))
+        for prefix, what, names in (("deployment_", "deployments", deployments), ("tag_", "tags", others)):
+            groups: dict[str, str] = {}
+            for name in sorted(map(str, names)):
+                group = _group_name(prefix + name)
+                if (other := groups.setdefault(group, name)) != name:
+                    raise OpsError(
+                        f"the {what} {other!r} and {name!r} would be the same group, {group}",
+                        next_step="Rename one of them: in a group's name, all but letters and digits is '_'.",
+                    )
+
+    def _group(self, hosts: dict[str, tuple[str, ...]], network: Network, found: Container[str]) -> None:
+        self._check_groups(network, (tag for tags in hosts.values() for tag in tags))
         for host, tags in hosts.items():
             for group in ("nixos", _deployment_group(network), *(_group_name(f"tag_{tag}") for tag in tags)):
                 if group in self.inventory.hosts:
@@ -326,7 +355,9 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         if hosts:
             # Priority 0, so that groups of other sources win, whatever their names.
             variables = {**_GROUP_VARIABLES, "ansible_group_priority": 0}
-            if keyed:
+            if "nix_ssh_user" in found:
+                variables["ansible_user"] = _USER
+            if "nix_ssh_options" in found:
                 variables |= {"nix_ssh_common_args": _common_args(), "ansible_ssh_common_args": _OFFERING}
             for name, value in variables.items():
                 self.inventory.set_variable(_deployment_group(network), name, _trusted(value))
@@ -348,9 +379,14 @@ def _is_given_itself(path: str) -> bool:
 
 def _common_args() -> str:
     """Return the ssh options that the user has set for all hosts. A variable would hide them."""
+    return _of_connection("ssh_common_args")
+
+
+def _of_connection(option: str) -> str:
+    """Return an option of Ansible's ssh connection, as it is set for all hosts."""
     # Loading the plugin declares its options.
     connection_loader.get("ssh", class_only=True)
-    value = constants.config.get_config_value("ssh_common_args", plugin_type="connection", plugin_name="ssh")
+    value = constants.config.get_config_value(option, plugin_type="connection", plugin_name="ssh")
     return str(value or "")
 
 
@@ -362,16 +398,27 @@ def _group_name(name: str) -> str:
     return str(to_safe_group_name(name, force=True, silent=True))
 
 
-def _variables(definition: Definition, network: Network, source: str) -> dict[str, Any]:
+def _users_of_ssh(definitions: Iterable[Definition]) -> dict[str, str]:
+    """Return the users that ssh's own configuration has for machines whose network names none."""
+    asked = {one.name: one for one in definitions if one.target_user is None}
+    settings = [_of_connection("ssh_args"), _common_args()]
+    words = [word for value in settings for word in shlex.split(value)]
+    arguments = {one.target_host: [*words, *one.ssh_options] for one in asked.values()}
+    users = configured_users(arguments, arguments)
+    return {name: users[one.target_host] for name, one in asked.items() if one.target_host in users}
+
+
+def _variables(definition: Definition, network: Network, source: str, ssh_user: str | None) -> dict[str, Any]:
     variables: dict[str, Any] = {
         "ansible_host": definition.target_host,
-        "ansible_port": definition.target_port,
         "nix_machine": definition.name,
         "nix_deployment": network.name,
         "nix_deployment_uuid": network.uuid,
         "nix_network": source,
         "nix_tags": list(definition.tags),
     }
+    if definition.target_port is not None:
+        variables["ansible_port"] = definition.target_port
     if definition.ssh_options:
         variables["ansible_ssh_common_args"] = shlex.join(definition.ssh_options)
     if definition.always_activate:
@@ -380,8 +427,10 @@ def _variables(definition: Definition, network: Network, source: str) -> dict[st
         variables["nix_health_checks"] = dict(definition.health_checks)
     if definition.target_user is not None:
         variables["ansible_user"] = definition.target_user
-        if definition.target_user != "root":
-            variables.update(_become(definition.privilege_escalation_command))
+    elif ssh_user is not None:
+        variables["nix_ssh_user"] = ssh_user
+    if (definition.target_user or ssh_user or "root") != "root":
+        variables.update(_become(definition.privilege_escalation_command))
     return variables
 
 

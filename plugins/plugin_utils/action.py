@@ -19,7 +19,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils import display, waiting
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import fact_cache, vaulted_keys
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import Endpoint
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import SSH_PORT, Endpoint
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine, Wait
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.transport import HostTransport
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
@@ -149,7 +149,8 @@ def _acknowledged(variables: Mapping[str, Any]) -> Endpoint | None:
         # An action that uses the state reports the error.
         return None
     known = state.acknowledged if state else None
-    return Endpoint(known.address, known.port) if known else None
+    # The port of ssh's own configuration is recorded as ssh's default.
+    return Endpoint(known.address, None if known.port == SSH_PORT else known.port) if known else None
 
 
 def _unreachable(host: str, lost: ConnectionLost, missing_secret: str | None) -> OpsError:

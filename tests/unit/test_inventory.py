@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 import shlex
 import shutil
 import subprocess
@@ -665,3 +666,72 @@ def test_any_command_becomes_root_word_by_word(project: Project) -> None:
 def test_what_is_no_network_is_not_read(tmp_path: Path, name: str) -> None:
     with pytest.raises(OpsError):
         read_source(str(tmp_path / name), DataLoader().load_from_file)
+
+
+def test_source_that_only_groups_hosts_may_come_first(project: Project) -> None:
+    (project.directory / "inventory").mkdir()
+    (project.directory / "inventory" / "01-groups.ini").write_text("[app]\nweb\ndb\n[app:vars]\nansible_user=me\n")
+    project.source("files: [../target.nix, ../config.nix]\n", "inventory/02-example.network.yml")
+    listed = project.listed("inventory")
+    assert listed["app"]["hosts"] == ["web", "db"]
+    hosts = listed["_meta"]["hostvars"]
+    assert {name: host["ansible_user"] for name, host in hosts.items()} == {"web": "deploy", "db": "me"}
+    assert (hosts["web"]["ansible_host"], hosts["db"]["nix_machine"]) == ("10.0.0.1", "db")
+
+
+@pytest.mark.parametrize(
+    ("sources", "said"),
+    [
+        ({"prod-eu": "a", "prod.eu": "b"}, "the deployments 'prod-eu' and 'prod.eu' would be the same group"),
+        ({"one": "tagged"}, "the tags 'a b' and 'a-b' would be the same group, tag_a_b"),
+        ({"one": "b", "two": "other"}, "the tags 'x-y' and 'x.y' would be the same group, tag_x_y"),
+    ],
+)
+def test_names_that_would_share_a_group_are_refused(project: Project, sources: dict[str, str], said: str) -> None:
+    write(
+        project.directory,
+        a="{ a = { }; }",
+        b='{ b.deployment.tags = [ "x-y" ]; }',
+        other='{ o.deployment.tags = [ "x.y" ]; }',
+        tagged='{ t.deployment.tags = [ "a b" "a-b" ]; }',
+    )
+    given = [project.source(f"files: [{file}.nix]\n", f"{name}.network.yml") for name, file in sources.items()]
+    assert said in project.refused(*given)
+
+
+def test_port_and_user_that_the_network_leaves_open_are_those_of_ssh(project: Project) -> None:
+    write(
+        project.directory,
+        n="""{
+          a.deployment.targetHost = "edge";
+          b.deployment = { targetHost = "edge"; targetUser = "root"; targetPort = 22; };
+          c.deployment.targetHost = "elsewhere";
+          d.deployment = { targetHost = "rooted"; };
+        }""",
+    )
+    (project.directory / "more").write_text("Host edge\n  User deploy\n  Port 2299\nMatch host rooted\n  user=root\n")
+    (project.directory / "config").write_text(f"Include {project.directory}/more\n")
+    env = {"ANSIBLE_SSH_ARGS": f"-F {project.directory}/config"}
+    done = project.run("ansible-inventory", "--list", f"-i{project.source('files: [n.nix]' + chr(10))}", **env)
+    hosts = json.loads(done.stdout)["_meta"]["hostvars"]
+    names = ("nix_ssh_user", "ansible_port", "ansible_become")
+    assert {name: tuple(host.get(one) for one in names) for name, host in hosts.items()} == {
+        "a": ("deploy", None, True),
+        "b": (None, 22, None),
+        "c": (None, None, None),
+        "d": ("root", None, None),
+    }
+    shown = project.run(
+        "ansible", "all", "-iexample.network.yml", "-m", "debug", "-a", "var=ansible_user", **env
+    ).stdout
+    assert sorted(re.findall(r'^(\w) .*\n    "ansible_user": "(\w+)"', shown, re.MULTILINE)) == [
+        ("a", "deploy"),
+        ("b", "root"),
+        ("c", "root"),
+        ("d", "root"),
+    ]
+    # The user's own variables win.
+    (project.directory / "group_vars").mkdir()
+    (project.directory / "group_vars" / "all.yml").write_text("ansible_user: me\n")
+    done = project.run("ansible-inventory", "--host", "a", "-iexample.network.yml", **env)
+    assert json.loads(done.stdout)["ansible_user"] == "me"

@@ -23,6 +23,7 @@ from typing import Any
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 
 _SSH = ("ssh", "ansible.builtin.ssh")
+SSH_PORT = 22
 
 # For ssh the first value of an option counts.
 _OF_ITS_OWN = "-o ControlMaster=no -o ControlPath=none"
@@ -52,7 +53,7 @@ class Endpoint:
             raise OpsError(f"{self.port} is not a valid port", next_step="Correct 'port'.")
 
     def __str__(self) -> str:
-        return f"{self.address} port {self.port or 22}"
+        return f"{self.address} port {self.port or SSH_PORT}"
 
 
 def is_ssh(connection: Any) -> bool:
@@ -80,7 +81,7 @@ class Addresses:
         self._connection = connection
         self.told = told
         self._addresses = deque([told])
-        if known is not None and (known.address, known.port) != (told.address, told.port or 22):
+        if known is not None and str(known) != str(told):
             self._addresses.appendleft(known)
             _lead(connection, known)
 

@@ -209,11 +209,11 @@ def _file(directory: str, file: str, nix_path: Sequence[str]) -> str:
         path = os.path.join(place, searched[1].removeprefix(prefix).lstrip("/"))
         if Path(path).exists():
             return _absolute("", path)
-    entry = searched[1].partition("/")[0]
+    name = searched[1].partition("/")[0]
     raise OpsError(
         f"{file} is not in the Nix search path",
         state="nothing was evaluated",
-        next_step=f"Name the place of {entry!r} by 'nix_path' of the source, as in {entry}=./DIRECTORY.",
+        next_step=f"Name the place of {name!r} by 'nix_path' of the source, as in {name}=./DIRECTORY.",
     )
 
 

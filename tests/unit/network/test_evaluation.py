@@ -758,7 +758,9 @@ def test_flake_for_nixops_2_is_a_network(tmp_path: Path) -> None:
 
 
 def test_flake_for_nixops_2_may_take_arguments(tmp_path: Path) -> None:
-    flake = nixops_flake(tmp_path, FOR_NIXOPS.replace("default = {", "default = { tag }: {").replace("name lib", "tag lib"))
+    flake = nixops_flake(
+        tmp_path, FOR_NIXOPS.replace("default = {", "default = { tag }: {").replace("name lib", "tag lib")
+    )
     assert evaluate(replace(flake, arguments={"tag": "x"})).definitions["web"].tags[0] == "x"
 
 
@@ -831,7 +833,9 @@ def test_network_file_of_the_search_path(tmp_path: Path, monkeypatch: pytest.Mon
     assert "absent=./DIRECTORY" in str(caught.value)
 
 
-@pytest.mark.parametrize("reference", ["./flake", "./link", "path:flake", "path:./link", "path:@dir@/link", "@dir@/link"])
+@pytest.mark.parametrize(
+    "reference", ["./flake", "./link", "path:flake", "path:./link", "path:@dir@/link", "@dir@/link"]
+)
 def test_flake_may_be_behind_a_link_or_relative(tmp_path: Path, reference: str) -> None:
     (tmp_path / "flake").mkdir()
     (tmp_path / "link").symlink_to("flake")
@@ -841,6 +845,8 @@ def test_flake_may_be_behind_a_link_or_relative(tmp_path: Path, reference: str) 
     assert set(evaluate(found, systems=False).definitions) == {"web", "db"}
 
 
-@pytest.mark.parametrize("reference", ["nixpkgs", "github:a/b?dir=c", "git+ssh://x/y", "flake:x", "git+file:///srv/x?ref=y"])
+@pytest.mark.parametrize(
+    "reference", ["nixpkgs", "github:a/b?dir=c", "git+ssh://x/y", "flake:x", "git+file:///srv/x?ref=y"]
+)
 def test_other_flake_references_stay_as_they_are(tmp_path: Path, reference: str) -> None:
     assert of_source(tmp_path, flake=reference).flake == reference.replace("///", "/")

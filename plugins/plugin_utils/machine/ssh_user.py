@@ -1,0 +1,105 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Finds the user that ssh's own configuration has for a host."""
+
+from __future__ import annotations
+
+import glob
+import os
+import pwd
+import re
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+_SYSTEM = "/etc/ssh/ssh_config"
+_USER = "~/.ssh/config"
+
+# ssh_config(5). A `Match` may run a program, and needs none here if no user is set.
+_SETS_USER = re.compile(r"^\s*user[\s=]", re.IGNORECASE | re.MULTILINE)
+_INCLUDES = re.compile(r"^\s*include[\s=]+(.+?)\s*$", re.IGNORECASE | re.MULTILINE)
+
+# The user of a host for which no other is set. `ssh -G` does not tell the local user's name from a configured one.
+_NOBODY = "nix.ops-nobody"
+
+# Seconds for reading a configuration: a `Match exec` could hang.
+_WITHIN = 10.0
+_AT_ONCE = 8
+
+
+def configured_users(addresses: Iterable[str], arguments: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Return the users of those hosts for which ssh's configuration or arguments set one.
+
+    :param addresses: host names and addresses as ssh gets them.
+    :param arguments: the words that ssh gets for each address.
+    """
+    asked = [address for address in addresses if _may_set_user(arguments[address])]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        users = pool.map(partial(_ask, arguments), asked)
+        return {address: user for address, user in zip(asked, users, strict=True) if user}
+
+
+def _ask(arguments: Mapping[str, Sequence[str]], address: str) -> str | None:
+    files, words = _split(arguments[address])
+    text = "".join(f'Include "{file}"\n' for file in files) + f"Host *\nUser {_NOBODY}\n"
+    try:
+        done = subprocess.run(
+            ["ssh", "-G", "-F", "/dev/stdin", *words, "--", address],
+            input=text.encode(errors="surrogateescape"),
+            capture_output=True,
+            check=False,
+            timeout=_WITHIN,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(rb"^user (\S+)$", done.stdout, re.MULTILINE)
+    user = os.fsdecode(found[1]) if found else _NOBODY
+    return None if user == _NOBODY else user
+
+
+def _may_set_user(words: Sequence[str]) -> bool:
+    """Return whether any configuration sets a user: asking ssh takes 7 ms a host."""
+    files, rest = _split(words)
+    return bool(re.search(r"-l|user", " ".join(rest), re.IGNORECASE)) or any(
+        _SETS_USER.search(text) for text in _texts(files)
+    )
+
+
+def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the configuration files that ssh reads, and its other words."""
+    given, rest = None, []
+    left = iter(words)
+    for word in left:
+        if word == "-F":
+            given = next(left, None)
+        elif word.startswith("-F"):
+            given = word[2:]
+        else:
+            rest.append(word)
+    files = [_USER, _SYSTEM] if given is None else [given] if given != "none" else []
+    return files, rest
+
+
+def _texts(files: Iterable[str]) -> Iterable[str]:
+    # Not $HOME: ssh does not use it.
+    home = pwd.getpwuid(os.getuid()).pw_dir
+    left = list(files)
+    seen: set[str] = set()
+    while left:
+        name = left.pop()
+        path = os.path.join(home, name[2:]) if name.startswith("~/") else os.path.abspath(name)
+        if path in seen:
+            continue
+        seen.add(path)
+        try:
+            text = Path(path).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        yield text
+        beside = os.path.dirname(path) if path.startswith("/etc/ssh/") else os.path.join(home, ".ssh")
+        for pattern in " ".join(_INCLUDES.findall(text)).replace('"', "").split():
+            place = pattern if pattern.startswith("~/") else os.path.join(beside, pattern)
+            left += glob.glob(place.replace("~", home, 1) if place.startswith("~/") else place)
