@@ -23,6 +23,7 @@ class ActionModule(OpsAction):
         paths = options["paths"]
         if options["gc_root"] and options["direction"] == "from":
             raise OpsError("'gc_root' is a link on the host, and nothing goes there", next_step="Leave it out.")
+        self.transport.expect(options["expected"])
         transport = self.copy_transport(self.transport.machine(), options)
         if self.check:
             would = copy.would_push if options["direction"] == "to" else copy.would_pull

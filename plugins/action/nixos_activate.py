@@ -52,6 +52,7 @@ class ActionModule(OpsAction):
         goal = Goal(options["toplevel"], options["action"], options["profile"], options["generation"])
         goal.check()
         checks = health.read(options["health_checks"] or {})
+        self.transport.expect(options["expected"] or options["found"])
         self.transport.set_destination(options["address"], options["port"])
         if options["remember"] and not self.check:
             fact_cache.check(options["remember"]["uuid"])

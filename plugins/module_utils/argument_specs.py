@@ -61,6 +61,7 @@ NIX_COPY_CLOSURE = {
         "compress": {"type": "bool", "default": False},
         "sign_key_file": {"type": "path"},
         "gc_root": {"type": "path"},
+        "expected": {"type": "dict", "default": {}},
         **_COPY,
     },
 }
@@ -119,6 +120,7 @@ NIXOS_ACTIVATE = {
         "port": {"type": "int"},
         "replace_unknown": {"type": "bool", "default": True},
         "found": {"type": "dict", "default": {}},
+        "expected": {"type": "dict", "default": {}},
         "remember": {
             "type": "dict",
             "options": {
@@ -186,6 +188,7 @@ DEPLOYMENT_INFO = {
     "argument_spec": {
         "networks": {"type": "list", "elements": "path"},
         "found": {"type": "dict", "default": {}},
+        "expected": {"type": "dict", "default": {}},
         "fail_on": {
             "type": "list",
             "elements": "str",

@@ -221,6 +221,10 @@ boot_id:
   description: See RV(nix.ops.nixos_info#module:boot_id).
   type: str
   returned: success
+machine_id:
+  description: See RV(nix.ops.nixos_info#module:machine_id).
+  type: str
+  returned: success
 has_nix:
   description: See RV(nix.ops.nixos_info#module:has_nix).
   type: bool

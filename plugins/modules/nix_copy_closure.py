@@ -51,6 +51,13 @@ options:
         on.
       - Only with O(direction=to).
     type: path
+  expected:
+    description:
+      - The result of M(nix.ops.deployment_prepare) or M(nix.ops.nixos_info) for the machine.
+      - With it, the task fails if another machine answers now, before anything is run there. A machine that was
+        rebooted meanwhile is the same one if it has a RV(nix.ops.nixos_info#module:machine_id).
+    type: dict
+    default: {}
 notes:
   - In check mode the host is asked which paths it lacks, and nothing is written there.
 seealso:

@@ -210,6 +210,13 @@ options:
       - With it, the machine is not asked again if it runs and boots the toplevel already.
     type: dict
     default: {}
+  expected:
+    description:
+      - The result of M(nix.ops.deployment_prepare) or M(nix.ops.nixos_info) for the machine.
+      - With it, the task fails if another machine answers now, before anything is run there. A machine that was
+        rebooted meanwhile is the same one if it has a RV(nix.ops.nixos_info#module:machine_id).
+    type: dict
+    default: {}
   remember:
     description:
       - The machine's deployment. The activation is added to what is remembered of the machine, and

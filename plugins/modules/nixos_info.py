@@ -91,6 +91,12 @@ boot_id:
   type: str
   returned: success
   sample: 2e7bd76b-6b5c-4b0b-8ff7-0ad38ac39e5b
+machine_id:
+  description: What tells the machine from others, also after a reboot. It gets it with its first activation. Root
+    alone can read it.
+  type: str
+  returned: success
+  sample: 1e9d3a62-56f5-4b6e-a5f5-5a3c8f3a1b6d
 has_nix:
   description: Whether C(nix-store) is on the PATH.
   type: bool

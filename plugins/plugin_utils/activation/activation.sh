@@ -53,6 +53,8 @@ main() { # ID ACTION TOPLEVEL PROFILE HOLDER
     fi
 
     umask 077
+    # Before anything that could reboot the machine. Without an id, it counts as another machine afterwards.
+    make_identity || :
     if ! mkdir "$directory" || ! cat >"$directory/job" ||
         ! echo "$unit" >"$directory/unit" || ! echo "$action $new" >"$directory/what" ||
         ! standing "$profile" >"$directory/before" || ! touch "$directory/log" || ! reserve "$directory"; then

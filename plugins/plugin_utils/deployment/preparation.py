@@ -95,6 +95,7 @@ def reach(
             # The old address may be another machine's by now.
             on_line(f"what answers at {addresses.now} has no record of this deployment; trying {addresses.told}")
             addresses.settle()
+            machine.identity.forget()
             continue
         _check_record(record, machine, addresses, subject, on_line)
         return found, record

@@ -166,6 +166,7 @@ class Description:
     :param owners: the UUIDs of the deployments that have a record on the machine, as far as its user can read them.
     :param record: the machine's own record as printed there; None if it is missing or not asked for.
     :param activating: whether an activation is at work.
+    :param machine_id: what tells the machine from others after a reboot; None if it has none or the user can't read it.
     """
 
     standing: Standing
@@ -181,6 +182,7 @@ class Description:
     owners: tuple[str, ...]
     record: str | None
     activating: bool
+    machine_id: str | None = None
 
 
 def standing(answer: Answer) -> Standing:
@@ -242,6 +244,7 @@ def describe(
         owners=told.all("owner"),
         record=told.one("record"),
         activating="activating" in told,
+        machine_id=machine.identity.machine_id or None,
     )
 
 
@@ -254,6 +257,7 @@ def as_json(found: Description) -> dict[str, Any]:
         "system_state": found.system_state,
         "has_nix": found.has_nix,
         "activating": found.activating,
+        "machine_id": found.machine_id,
         "owners": list(found.owners),
         "generations": [asdict(generation) for generation in found.generations],
         "reboot_needed": bool(found.standing.reboot_parts),

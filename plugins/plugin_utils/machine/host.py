@@ -39,9 +39,15 @@ class Wait:
 Execute = Callable[[str, bytes, Wait], Completed]
 
 _ROOMS = Path(__file__).parents[1]
-_BEFORE_EVERY_SCRIPT = ("machine/places", "machine/kept", "machine/system")
-# What stands before the answer. The start-up files of a shell may print something before it.
-_ANSWER = "nix.ops answers\n"
+_BEFORE_EVERY_SCRIPT = ("machine/places", "machine/kept", "machine/system", "machine/answers")
+# What stands before an answer (answers.sh), with the ids of the boot and of the machine, and after it, with its exit code.
+# The start-up files of a shell may print something before and after it.
+_BEGINS = re.compile(r"nix\.ops answers ([0-9a-f-]{36}) ((?:[0-9a-f-]{36})?)\n")
+_ENDS = re.compile(r"nix\.ops ends ([0-9]{1,3})\n")
+_NOT_RUN_NEXT = (
+    "Let the SSH user run commands there: no forced command, a login shell that runs /bin/sh, and neither -n nor"
+    " StdinNull among ssh's options."
+)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -57,6 +63,43 @@ class ConnectionLost(Exception):
         super().__init__(what)
         self.state = state
         self.next_step = next_step
+
+
+class AnotherMachine(OpsError):
+    """Another machine answers than the one that answered before. Nothing was run on it."""
+
+    def __init__(self, machine: str) -> None:
+        super().__init__(
+            "another machine answers there than the one that was asked before, or it was rebooted meanwhile",
+            machine=machine,
+            state="nothing was run on what answers",
+            next_step="Compare where the address leads to (deployment.targetHost, ssh's configuration, a jump host, a"
+            " forwarded port), then run the same again.",
+        )
+
+
+@dataclass
+class Identity:
+    """What tells a machine from others. The first one that answers is the right one.
+
+    :param boot_id: the id of its boot; empty if it is not known yet.
+    :param machine_id: the id that its first activation gave it; empty if it has none, or it is not known.
+    """
+
+    boot_id: str = ""
+    machine_id: str = ""
+
+    def is_of(self, boot_id: str, machine_id: str) -> bool:
+        """Return whether the machine with these ids is this one, perhaps after a reboot."""
+        return boot_id == self.boot_id or not self.boot_id or (machine_id == self.machine_id != "")
+
+    def learn(self, boot_id: str, machine_id: str) -> None:
+        """Expect the machine with these ids from now on."""
+        self.boot_id, self.machine_id = boot_id, machine_id or self.machine_id
+
+    def forget(self) -> None:
+        """Expect any machine."""
+        self.boot_id = self.machine_id = ""
 
 
 class PasswordRefused(OpsError):
@@ -123,7 +166,13 @@ def export(environment: Mapping[str, str]) -> str:
     return assign(environment) + "".join(f"export {name}\n" for name in environment)
 
 
-def compose(text: str, words: tuple[str, ...], environment: Mapping[str, str], data: str) -> bytes:
+def compose(
+    text: str,
+    words: tuple[str, ...],
+    environment: Mapping[str, str],
+    data: str,
+    expected: Identity | None = None,
+) -> bytes:
     """Write what the host's shell reads.
 
     The environment comes before the parts that every script has, so that it can't replace their variables.
@@ -132,8 +181,10 @@ def compose(text: str, words: tuple[str, ...], environment: Mapping[str, str], d
     :param words: the positional parameters of ``main``.
     :param environment: exported variables.
     :param data: the standard input of ``main``; a last line without an end gets one.
+    :param expected: the machine that it is for. Another one runs nothing of ``main``.
     :raises OpsError: if the name of a variable is not valid or a value has a NUL.
     """
+    expected = expected or Identity()
     end_of_data = f"DATA-{secrets.token_hex(16)}"
     if _without_nul(data) and not data.endswith("\n"):
         data += "\n"
@@ -144,9 +195,12 @@ def compose(text: str, words: tuple[str, ...], environment: Mapping[str, str], d
             *map(script, _BEFORE_EVERY_SCRIPT),
             text,
             " ".join(["set --", *map(quote, words)]),
-            f"printf %s {quote(_ANSWER)}",
-            f"main \"$@\" <<'{end_of_data}'",
+            # In a subshell, since main may exit.
+            f"(begin_answer {quote(expected.boot_id)} {quote(expected.machine_id)} && main \"$@\") <<'{end_of_data}'",
             f"{data}{end_of_data}",
+            "set -- $?",
+            'echo "nix.ops ends $1"',
+            'exit "$1"',
             "",
         ]
     ).encode("utf-8", errors="surrogateescape")
@@ -165,11 +219,15 @@ class Machine:
     :param execute: runs a command line behind the host's connection, with become if that is set; raises
         :class:`ConnectionLost` if the connection ends.
     :param environment: environment variables of every script.
+    :param identity: tells the host from others, for all that reach it.
     """
 
-    def __init__(self, name: str, execute: Execute, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, execute: Execute, environment: Mapping[str, str], identity: Identity | None = None
+    ) -> None:
         self.name = name
         self.environment = dict(environment)
+        self.identity = identity or Identity()
         self._execute = execute
 
     def run(
@@ -183,18 +241,32 @@ class Machine:
         :param within: seconds until a connection that does not answer counts as lost; None for the default.
         :param awaits: what is waited for, for messages.
         :raises ConnectionLost: if the connection ends before the script does.
+        :raises AnotherMachine: if the connection leads to another host than before.
+        :raises OpsError: if the script has not run to its end.
         """
-        done = self._execute("/bin/sh -s", compose(script(name), words, self.environment, data), Wait(awaits, within))
-        before, mark, text = done.stdout.partition(_ANSWER)
-        if done.exit_code == 0 and not mark:
+        text = compose(script(name), words, self.environment, data, self.identity)
+        return self._read(self._execute("/bin/sh -s", text, Wait(awaits, within)))
+
+    def _read(self, done: Completed) -> Completed:
+        """Return the script's own output and exit code, without what the host's shell says before and after it."""
+        begin = _BEGINS.search(done.stdout)
+        if begin is None:
+            code = f" (exit code {done.exit_code})" if done.exit_code else ""
             raise OpsError(
-                "the machine did not run the script that it was sent",
+                f"the machine did not run the script that it was sent{code}",
                 machine=self.name,
                 output=done.stderr or done.stdout,
                 state="the running system is untouched",
-                next_step="Let the SSH user run commands there: no forced command, a login shell that runs /bin/sh.",
+                next_step=_NOT_RUN_NEXT,
+                exit_code=done.exit_code or None,
             )
-        return replace(done, stdout=text if mark else before)
+        if not self.identity.is_of(begin[1], begin[2]):
+            raise AnotherMachine(self.name)
+        *_others, end = [None, *_ENDS.finditer(done.stdout, begin.end())]
+        if end is None:
+            raise answer.invalid(self.name, "its end is missing")
+        self.identity.learn(begin[1], begin[2])
+        return replace(done, exit_code=int(end[1]), stdout=done.stdout[begin.end() : end.start()])
 
     def ask(
         self,

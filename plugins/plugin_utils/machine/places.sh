@@ -4,6 +4,8 @@
 
 # Must outlive a reboot. It is on the store's file system, as /var/lib may be emptied at boot. For root alone.
 nix_ops_kept=/nix/var/nix/nix-ops
+# The machine's id, which tells it from others after a reboot.
+nix_ops_identity=/nix/var/nix/nix-ops/identity
 # A directory for each deployment, named by its UUID, with a file for each revision. The newest revision counts.
 nix_ops_records=/nix/var/nix/nix-ops/records
 # The result of the last activation: "UUID TOPLEVEL ACTION EXIT-CODE TIME ROLLED-BACK". UUID is the deployment's, or -.

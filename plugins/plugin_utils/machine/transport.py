@@ -22,6 +22,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine import connection 
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import Addresses, Endpoint
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import (
     ConnectionLost,
+    Identity,
     Machine,
     PasswordRefused,
     Wait,
@@ -30,8 +31,8 @@ from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed, 
 from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Overdue
 
 # Gives up a dead link after 15 seconds of silence. Values that the user has set come first on ssh's command line and
-# win.
-_KEEP_ALIVE = "-o ServerAliveInterval=5 -o ServerAliveCountMax=3"
+# win, except for a terminal (RequestTTY, -tt): it would echo scripts instead of ending them.
+_OWN_OPTIONS = "-o ServerAliveInterval=5 -o ServerAliveCountMax=3 -T"
 
 _LOCAL = ("local", "ansible.builtin.local")
 # What Ansible's connections say of a wrong password of become.
@@ -81,6 +82,8 @@ class HostTransport:
         self._may_retry = True
         self._refusal: str | None = None
         self._was_stuck = False
+        self._slowness = 1
+        self._identity = Identity()
         self.name = name
 
     @property
@@ -113,8 +116,8 @@ class HostTransport:
         if configured is None:
             return None
         extra = self.connection.get_option("ssh_extra_args") or ""
-        if _KEEP_ALIVE not in extra:
-            self.connection.set_option("ssh_extra_args", f"{extra} {_KEEP_ALIVE}".strip())
+        if _OWN_OPTIONS not in extra:
+            self.connection.set_option("ssh_extra_args", f"{extra} {_OWN_OPTIONS}".strip())
         if self._destination is None:
             return Addresses(self.connection, configured, self._known)
         return Addresses(self.connection, self._destination, self._known or configured)
@@ -135,6 +138,13 @@ class HostTransport:
         destination.check()
         self._destination = destination
 
+    def expect(self, found: Mapping[str, Any]) -> None:
+        """Refuse another host than the one that an earlier task has described.
+
+        :param found: a description's ``boot_id`` and ``machine_id``.
+        """
+        self._identity.learn(str(found.get("boot_id") or ""), str(found.get("machine_id") or ""))
+
     def machine(self, environment: Mapping[str, str] | None = None, *, sudoable: bool = True) -> Machine:
         """Return the host, for running scripts on it.
 
@@ -142,13 +152,13 @@ class HostTransport:
         :param sudoable: whether become counts; without it scripts run as the connection's own user.
         """
         execute = partial(self._execute, self.addresses, sudoable=sudoable)
-        return Machine(self.name, execute, self.environment if environment is None else environment)
+        return Machine(self.name, execute, self.environment if environment is None else environment, self._identity)
 
     @contextmanager
     def over_new_connection(self) -> Iterator[Machine]:
         """Give the host over new connections to the configured address, for proving that the controller gets in."""
         with self.addresses.fresh() if self.addresses else nullcontext():
-            yield Machine(self.name, self._execute_once, {})
+            yield Machine(self.name, self._execute_once, {}, self._identity)
 
     def forbid_retries(self) -> None:
         """From here on, do not run a lost command again at another address: it may have changed something."""
@@ -216,8 +226,9 @@ class HostTransport:
         :raises ConnectionLost: if the connection or the wait ends before the function does.
         """
         try:
-            return waiting.bounded(run, wait.what, wait.seconds or self._within, say=self._say, stall=stall)
+            return waiting.bounded(run, wait.what, self._limit(wait), say=self._say, stall=stall)
         except Overdue as late:
+            self._slowness *= 2
             self._abandon()
             raise ConnectionLost(str(late), next_step=_PRINTS if late.too_large else _NEXT) from late
         except AnsibleAuthenticationFailure as failure:
@@ -231,6 +242,16 @@ class HostTransport:
                 raise self._refuse(error) from error
             # Mostly errors of become.
             raise OpsError(str(error), machine=self.name) from error
+
+    def _limit(self, wait: Wait) -> float:
+        """Return the seconds that a wait may last.
+
+        A login can take longer than the short limits of those waits that are tried again. After each that is overdue,
+        they may last twice as long, up to the time that the user grants to an answer.
+        """
+        if wait.seconds is None:
+            return self._within
+        return max(wait.seconds, min(wait.seconds * self._slowness, self._within))
 
     def _refuse(self, error: AnsibleError) -> PasswordRefused:
         self._refusal = str(error)

@@ -43,6 +43,10 @@ _PROVE_NEXT = (
     "Compare where ssh leads to now: its configuration, the machine's address, and connections that are still open"
     " (ssh -O exit). Then run the same again."
 )
+_SILENCE_NEXT = (
+    "Let the start-up files of the user's shell there (such as ~/.bashrc) print nothing unless a person is logged in:"
+    " [ -t 1 ] && echo ..."
+)
 _TELL_BOOT = "cat /proc/sys/kernel/random/boot_id"
 _BOOT = {"boot_id": Key(re.compile("[0-9a-f-]{36}"), required=True)}
 _WHAT = "the copy of the closure"
@@ -203,13 +207,20 @@ def _prove_machine(transport: Transport, route: SshRoute, boot_id: str) -> None:
         raise ConnectionLost(f"the ssh of Nix does not reach the machine: {late}", next_step=_PROVE_NEXT) from late
     if done.exit_code != 0:
         raise ConnectionLost(f"the ssh of Nix does not reach the machine: {done.stderr.strip()}", next_step=_PROVE_NEXT)
-    # A shell may say something first.
     if boot_id not in done.stdout.split():
         raise OpsError(
             "the ssh of Nix reaches another machine than Ansible's connection does",
             machine=transport.machine.name,
             state="nothing was copied",
             next_step=_PROVE_NEXT,
+        )
+    if done.stdout.strip() != boot_id:
+        raise OpsError(
+            "something is printed before the commands that ssh runs, and Nix would take it for the machine's answer",
+            machine=transport.machine.name,
+            output=done.stdout.replace(boot_id, "").strip(),
+            state="nothing was copied",
+            next_step=_SILENCE_NEXT,
         )
 
 

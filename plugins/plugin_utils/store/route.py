@@ -105,12 +105,14 @@ def of_connection(connection: Any, become: bool) -> SshRoute | None:
     if escalation is None:
         return None
     real, *options = connections.command(connection)
-    # ssh uses the first value of an option. A master connection would hold Nix's pipes open.
-    first = ["-o", "ControlMaster=no", "-o", "BatchMode=yes"]
+    # ssh uses the first value of an option. A master connection would hold Nix's pipes open. What a local command prints,
+    # Nix would take for the machine's answer.
+    first = ["-o", "ControlMaster=no", "-o", "BatchMode=yes", "-o", "PermitLocalCommand=no"]
     host = str(connection.get_option("host"))
     if host.startswith("-"):
         raise OpsError(f"{host!r} could be read as an option of ssh", next_step="Correct 'ansible_host'.")
-    command = (real, *first, *options, host)
+    # Last, so that it wins: a terminal would spoil Nix's protocol.
+    command = (real, *first, *options, "-T", host)
     for word in (*command, *escalation):
         if "\n" in word:
             raise OpsError(f"{word!r} has a line break", next_step="Correct the connection's variables.")

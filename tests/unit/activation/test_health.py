@@ -19,6 +19,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.activation import health
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine, Wait
 from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed
+from answers import answered
 
 
 def http(url: str, **more: object) -> dict[str, object]:
@@ -83,7 +84,7 @@ def machine(*answers: str) -> Machine:
         answer = left.pop(0) if len(left) > 1 else left[0]
         if answer == "lost":
             raise ConnectionLost("the connection is gone")
-        return Completed((command,), 0, f"nix.ops answers\n{answer}", "")
+        return Completed((command,), 0, answered(answer), "")
 
     return Machine("target", execute, {})
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 
 import pytest
@@ -13,14 +14,18 @@ import pytest
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import YES, Key
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import (
+    AnotherMachine,
     ConnectionLost,
+    Identity,
     Machine,
     compose,
     export,
     place,
     quote,
+    script,
 )
 from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed
+from answers import BOOT_ID, answered
 
 SHELLS = [["dash"], ["bash", "--posix"], ["busybox", "sh"]]
 
@@ -43,7 +48,7 @@ def shell(request):
 def run(shell, words=(), environment=None, data=""):
     text = compose(SHOW, words, environment or {}, data)
     done = subprocess.run([*shell, "-s"], input=text, capture_output=True, check=False)
-    done.stdout = done.stdout.removeprefix(b"nix.ops answers\n")
+    done.stdout = re.sub(rb"\Anix\.ops answers [0-9a-f-]{36} .*\n|nix\.ops ends [0-9]+\n\Z", b"", done.stdout)
     return done
 
 
@@ -112,29 +117,102 @@ def test_a_value_with_nul_is_never_quoted(write):
 def test_the_environment_does_not_replace_a_place(shell):
     text = compose('main() { echo "$nix_ops_records"; }', (), {"nix_ops_records": "/tmp"}, "")
     said = subprocess.run([*shell, "-s"], input=text, capture_output=True, check=True)
-    assert said.stdout.decode().splitlines()[-1] == place("records") == "/nix/var/nix/nix-ops/records"
+    assert said.stdout.decode().splitlines()[-2] == place("records") == "/nix/var/nix/nix-ops/records"
 
 
-def answering(stdout, exit_code=0):
-    """A machine that answers this to everything."""
-    return Machine("host", lambda *_words: Completed(("/bin/sh",), exit_code, stdout, ""), {})
+def answering(*answers, exit_code=0):
+    """A machine that gives these answers, one after the other."""
+    left = list(answers)
+    return Machine("host", lambda *_words: Completed(("/bin/sh",), exit_code, left.pop(0), "refused"), {})
 
 
-def test_a_shell_that_did_not_run_the_script_is_no_answer():
+WRITTEN = {"written": Key(YES)}
+
+
+@pytest.mark.parametrize("exit_code", [0, 1, 127])
+def test_a_shell_that_did_not_run_the_script_is_no_answer(exit_code):
     with pytest.raises(OpsError, match="did not run the script") as refused:
-        answering("Welcome to this appliance!\n").ask("machine/describe", "/nix/var/nix/profiles/system")
-    assert "Welcome to this appliance!" in str(refused.value)
+        answering("Welcome to this appliance!\n", exit_code=exit_code).run("machine/describe")
+    assert "refused" in str(refused.value)
+    assert "StdinNull" in str(refused.value)
 
 
-def test_what_a_login_prints_before_the_answer_is_left_out():
-    machine = answering("relinked yes\nnix.ops answers\nwritten yes\n")
-    assert "relinked" not in machine.ask("deployment/record", schema={"written": Key(YES)})
+@pytest.mark.parametrize("cut", ["", "nix.ops ends", "nix.ops ends 0", "nix.ops ends x\n"])
+def test_an_answer_without_its_end_is_none(cut):
+    whole = answered("written yes\n")
+    with pytest.raises(OpsError, match="its end is missing"):
+        answering(whole[: whole.index("nix.ops ends")] + cut).ask("deployment/record", schema=WRITTEN)
+
+
+def test_what_a_login_prints_around_the_answer_is_left_out():
+    machine = answering("relinked yes\n" + answered("written yes\n") + "Goodbye!\n")
+    assert machine.ask("deployment/record", schema=WRITTEN).all("written") == ("yes",)
+
+
+def test_the_last_end_counts():
+    told = answering(answered("log 16\nnix.ops ends 4\n\n")).ask("machine/job", block="log")
+    assert told.block == "nix.ops ends 4\n\n"
+
+
+def test_the_exit_code_is_the_script_s_even_if_the_connection_loses_it():
+    assert answering(answered("", 3)).run("machine/boot").exit_code == 3
+
+
+OTHER_BOOT, ONE, OTHER = (f"{number}e7bd76b-6b5c-4b0b-8ff7-0ad38ac39e5b" for number in (1, 3, 4))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_same"),
+    [
+        (("", BOOT_ID), ("", BOOT_ID), True),
+        (("", BOOT_ID), (ONE, BOOT_ID), True),
+        ((ONE, BOOT_ID), (ONE, OTHER_BOOT), True),
+        (("", BOOT_ID), ("", OTHER_BOOT), False),
+        (("", BOOT_ID), (ONE, OTHER_BOOT), False),
+        ((ONE, BOOT_ID), ("", OTHER_BOOT), False),
+        ((ONE, BOOT_ID), (OTHER, OTHER_BOOT), False),
+    ],
+)
+def test_another_machine_that_answers_is_told_from_a_reboot(first, second, is_same):
+    answers = [answered("", machine_id=machine_id, boot_id=boot_id) for machine_id, boot_id in (first, second)]
+    machine = answering(*answers)
+    machine.run("machine/boot")
+    if is_same:
+        machine.run("machine/boot")
+        return
+    with pytest.raises(AnotherMachine):
+        machine.run("machine/boot")
+
+
+def test_another_machine_runs_nothing_of_the_script(shell):
+    text = compose("main() { echo ran; }", (), {}, "", Identity(OTHER_BOOT))
+    done = subprocess.run([*shell, "-s"], input=text, capture_output=True, check=False)
+    assert b"ran" not in done.stdout
+    assert re.fullmatch(rb"nix\.ops answers [0-9a-f-]{36} .*\nnix\.ops ends 1\n", done.stdout)
+
+
+@pytest.mark.parametrize("kept", [ONE, "", "$(id)", f"{ONE}x", "\x1b[31m"])
+def test_a_machine_s_id_outlives_a_reboot(shell, tmp_path, kept):
+    functions = script("machine/answers") + f"nix_ops_identity={quote(str(tmp_path / 'kept' / 'identity'))}\n"
+
+    def run(text):
+        asked = subprocess.run([*shell, "-c", functions + text], capture_output=True, check=False, text=True)
+        return asked.returncode, (asked.stdout.split() or [""])[-1]
+
+    if kept:
+        (tmp_path / "kept").mkdir()
+        (tmp_path / "kept" / "identity").write_text(f"{kept}\n")
+    run("make_identity; make_identity")
+    code, told = run(f"begin_answer {OTHER_BOOT} {ONE}")
+    assert (code, told if kept == ONE else "") == (0 if kept == ONE else 1, kept if kept == ONE else "")
+    if not kept:
+        assert run(f"begin_answer {OTHER_BOOT} {told}")[0] == 0
 
 
 def test_the_directories_of_nixos_are_on_the_path(shell):
     text = compose('main() { echo "$PATH"; }', (), {}, "")
     said = subprocess.run([*shell, "-s"], input=text, env={"PATH": "/usr/bin:/bin"}, capture_output=True, check=True)
-    assert said.stdout.decode().splitlines()[-1].split(":") == [
+    assert said.stdout.decode().splitlines()[-2].split(":") == [
         "/usr/bin",
         "/bin",
         "/run/wrappers/bin",

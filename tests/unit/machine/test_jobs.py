@@ -16,6 +16,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import jobs
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine, PasswordRefused
 from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed, run
+from answers import answered
 
 
 def execute(command, stdin, _wait):
@@ -83,7 +84,7 @@ def test_a_refused_password_ends_the_asking():
 
 def test_a_longer_piece_of_the_log_than_was_asked_for_is_refused():
     text = "x" * 65537
-    done = Completed(("sh",), 0, f"nix.ops answers\njob running - -\nlog {len(text)}\n{text}", "")
+    done = Completed(("sh",), 0, answered(f"job running - -\nlog {len(text)}\n{text}"), "")
     with pytest.raises(OpsError, match="its log has 65537 bytes"):
         jobs.look(Machine("host", lambda *_words: done, {}), "/run/job", 0)
 

@@ -14,10 +14,18 @@ import pytest
 from ansible.errors import AnsibleAuthenticationFailure, AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.nix.ops.plugins.plugin_utils import waiting
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import connection as connections
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import Endpoint
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, PasswordRefused
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import (
+    AnotherMachine,
+    ConnectionLost,
+    PasswordRefused,
+)
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.transport import HostTransport
+from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Overdue
+from answers import BOOT_ID, answered
 
 KNOWN, TOLD = Endpoint("192.0.2.1", 22), Endpoint("192.0.2.2", 2222)
 USED = {
@@ -95,7 +103,7 @@ class Action:
         failure = answer if isinstance(answer, Exception) else None
         if failure is not None:
             raise failure
-        return {"rc": 0, "stdout": "nix.ops answers\n", "stderr": "", **answer}
+        return {"rc": 0, "stdout": answered(""), "stderr": "", **answer}
 
     @property
     def hosts(self):
@@ -124,6 +132,41 @@ def test_the_known_address_is_tried_first():
     assert action.hosts == [KNOWN.address, TOLD.address]
     # A dead link is noticed.
     assert "ServerAliveInterval" in action._connection.options["ssh_extra_args"]
+
+
+def test_no_terminal_is_asked_for_whatever_the_user_s_options_say():
+    action = Action(Connection(), [{}])
+    action._connection.options["ssh_extra_args"] = "-tt"
+    HostTransport(action, "target").machine().run("machine/describe")
+    assert action._connection.options["ssh_extra_args"].split()[-1] == "-T"
+
+
+def test_a_slow_login_gets_more_time_up_to_the_limit_of_an_answer(monkeypatch):
+    limits = []
+
+    def bounded(run, what, seconds, **_how):
+        limits.append(seconds)
+        if seconds < 40:
+            raise Overdue(what, "no answer")
+        return run()
+
+    monkeypatch.setattr(waiting, "bounded", bounded)
+    monkeypatch.setattr(connections, "drop", lambda _connection: False)
+    machine = HostTransport(Action(Connection(), [{}, {}]), "target", within=45).machine()
+    for _attempts in range(2):
+        with pytest.raises(ConnectionLost):
+            machine.run("machine/boot", within=15)
+    machine.run("machine/boot", within=15)
+    # It stays slow, and the limit of a wait is never made shorter.
+    machine.run("machine/boot", within=90)
+    assert limits == [15, 30, 45, 90]
+
+
+def test_another_machine_than_an_earlier_task_has_described_is_refused():
+    transport = HostTransport(Action(Connection(), [{}]), "target")
+    transport.expect({"boot_id": BOOT_ID.replace("2", "3"), "machine_id": None})
+    with pytest.raises(AnotherMachine):
+        transport.machine().run("machine/boot")
 
 
 def test_each_address_is_tried_once():

@@ -24,8 +24,14 @@ def prove(*ssh: str) -> None:
     copy._prove_machine(cast(Any, transport), SshRoute(ssh, ()), BOOT)
 
 
-def test_the_same_machine_may_greet() -> None:
-    prove("/bin/sh", "-c", f"echo welcome; echo {BOOT}")
+def test_the_machine_that_was_prepared_is_accepted() -> None:
+    prove("/bin/sh", "-c", f"echo {BOOT}")
+
+
+def test_machine_that_prints_before_a_command_is_refused_with_the_remedy() -> None:
+    with pytest.raises(OpsError, match="something is printed before the commands") as refused:
+        prove("/bin/sh", "-c", f"echo welcome; echo {BOOT}")
+    assert (refused.value.output, "bashrc" in str(refused.value)) == ("welcome", True)
 
 
 @pytest.mark.parametrize("said", ["", "welcome", BOOT.replace("3", "4"), f"x{BOOT}"])
