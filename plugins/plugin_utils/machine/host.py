@@ -40,7 +40,7 @@ Execute = Callable[[str, bytes, Wait], Completed]
 
 _ROOMS = Path(__file__).parents[1]
 _BEFORE_EVERY_SCRIPT = ("machine/places", "machine/kept", "machine/system", "machine/answers")
-# What stands before an answer (answers.sh), with the ids of the boot and of the machine, and after it, with its exit code.
+# What stands before an answer, with the ids of boot and machine (answers.sh), and after it, with its exit code.
 # The start-up files of a shell may print something before and after it.
 _BEGINS = re.compile(r"nix\.ops answers ([0-9a-f-]{36}) ((?:[0-9a-f-]{36})?)\n")
 _ENDS = re.compile(r"nix\.ops ends ([0-9]{1,3})\n")
