@@ -63,6 +63,9 @@ class ActionModule(OpsAction):
         nix.explain_search_path(error, "Name its place by 'nix_path', of the task or the source: nix_path: [{entry}].")
         return super().describe_failure(error)
 
+    def _builds_here(self, options: Mapping[str, Any]) -> bool:
+        return bool(options["on_controller"]) or self.transport.is_controller
+
     def _network(self, options: dict[str, Any]) -> dict[str, Any]:
         files = [os.path.abspath(os.path.join(self._loader.get_basedir(), file)) for file in options["network"]]
         network = _network(files, options, self._loader)
@@ -84,7 +87,7 @@ class ActionModule(OpsAction):
         links = None
         if options["out_link"]:
             links = Links(Path(options["out_link"]), None, list(found))
-        elif self.transport.is_controller:
+        elif self._builds_here(options):
             links = toplevels.links(network, files[0], list(found))
         result = self._realise(_Wanted(list(found.values()), links, network.options, say), options)
         return {**result, "machines": {name: _answer(derivation) for name, derivation in found.items()}}
@@ -92,12 +95,12 @@ class ActionModule(OpsAction):
     def _realise(self, wanted: _Wanted, options: dict[str, Any]) -> dict[str, Any]:
         # In check mode the controller builds, since a preview needs the result: that only adds to its store. Another
         # host is asked what it would do.
-        dry_run = options["dry_run"] or (self.check and not self.transport.is_controller)
+        dry_run = options["dry_run"] or (self.check and not self._builds_here(options))
         links = None if self.check or dry_run else wanted.links
         roots = links.paths() if links else []
         drv_paths = [derivation.drv_path for derivation in wanted.derivations]
         outputs = [derivation.out_path for derivation in wanted.derivations]
-        if self.transport.is_controller:
+        if self._builds_here(options):
             before = links.targets() if links else []
             inherited = os.environ.get("NIX_CONFIG", "")
             how = BuildOptions(dry_run, nix.with_settings(wanted.settings, self.environment, inherited))

@@ -20,7 +20,9 @@ description:
     define is refused.
   - The connection comes from C(deployment.targetHost), C(deployment.targetPort), C(deployment.targetUser),
     C(deployment.sshOptions) and C(deployment.privilegeEscalationCommand).
-  - A network that does not evaluate ends the run with Nix's own message. It is never an empty inventory.
+  - A network that does not evaluate ends the run with Nix's own message. It is never an empty inventory. Only
+    C(nix.ops.list), C(nix.ops.info) and C(ansible HOST -m MODULE) go on, with the definitions that were good last, and
+    say so.
 author:
   - nix.ops contributors (@nix-ops)
 version_added: 0.1.0
@@ -166,6 +168,8 @@ name: fleet
 flake: .
 """
 
+import os
+import re
 import shlex
 from collections.abc import Container, Iterable
 from pathlib import Path
@@ -182,7 +186,12 @@ from ansible_collections.nix.ops.plugins.plugin_utils import nix
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import ssh_keys
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.ssh_user import configured_users
-from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluation import evaluate, keep_inputs, last_inputs
+from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluation import (
+    evaluate,
+    keep_inputs,
+    last_good,
+    last_inputs,
+)
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Definition, Evaluation, Network, check_name
 from ansible_collections.nix.ops.plugins.plugin_utils.network.source import (
     FILE_SUFFIX,
@@ -193,6 +202,14 @@ from ansible_collections.nix.ops.plugins.plugin_utils.network.source import (
 
 # The exit code of ansible-core for input that it can't parse.
 _PARSER_ERROR = 4
+
+# Playbooks that deploy nothing.
+_REPORTS = ("nix.ops.list", "nix.ops.info")
+_PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
+_REPORT_FILES = [str(_PLAYBOOKS / f"{name.rpartition('.')[2]}.yml") for name in _REPORTS]
+
+# Patterns that mean all machines of a network.
+_WHOLE = re.compile(r"[*?~!&]|(?:^|[,:])(?:all|ungrouped|nixos|deployment_|tag_)")
 
 # NixOps' defaults. They are variables of a group, so that the user's own variables win.
 _GROUP_VARIABLES = {"ansible_user": "root"}
@@ -225,26 +242,53 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
 
         ansible-core turns an inventory plugin's exception into a warning, lets other plugins
         misread the file and goes on with the hosts that are left. Nothing may be deployed
-        then, so an error ends the run here.
+        then, so an error ends the run here. Only a run that can't deploy goes on, with the
+        definitions that were good last.
         """
         super().parse(inventory, loader, path)
         # Return silently so that the ini plugin does not parse it.
         if path.endswith(FILE_SUFFIX) and not _is_given_itself(path):
             return
+        network = evaluation = None
         try:
             network = self._network(path)
-            self._populate(network, str(Path(path).absolute()), cache)
+            evaluation = self._evaluation(network, cache and self.get_option("remember"))
+        except Exception as error:
+            evaluation = self._last_good(network)
+            if not _deploys_nothing() or (evaluation is None and not _is_of_others()):
+                self._end_run(path, error)
+            self._tell(path, error)
+        if network is None or evaluation is None:
+            self.display.error("The machines of this network are missing in this run.")
+            return
+        try:
+            self._populate(network, str(Path(path).absolute()), evaluation)
         except Exception as error:
             self._end_run(path, error)
 
+    def _last_good(self, network: Network | None) -> Evaluation | None:
+        last = last_good(network) if network is not None else None
+        if network is None or last is None:
+            return None
+        if _deploys_nothing():
+            self.display.error(
+                f"This run uses the definitions of {network.name} from {last}, the last that could be evaluated."
+                " Nothing can be deployed until the following error is corrected.",
+                wrap_text=False,
+            )
+        return last.evaluation
+
     def _end_run(self, path: str, error: Exception) -> NoReturn:
+        self._tell(path, error)
+        raise SystemExit(_PARSER_ERROR) from error
+
+    def _tell(self, path: str, error: Exception) -> None:
         if isinstance(error, OpsError):
             place = f"Name its place in {path}: nix_path: [{{entry}}]"
             if path.endswith(FILE_SUFFIX):
                 place = "Name its place in NIX_PATH={entry}, or create a source with nix.ops.create -e nix_path={entry}"
             nix.explain_search_path(error, place)
         self.display.error(f"The network {path} can't be read: {error}", wrap_text=False)
-        raise SystemExit(_PARSER_ERROR) from error
 
     def _network(self, path: str) -> Network:
         if path.endswith(FILE_SUFFIX):
@@ -261,8 +305,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
     def _constructed_options() -> tuple[str, ...]:
         return ("strict", "compose", "groups", "keyed_groups", "use_extra_vars", "leading_separator")
 
-    def _populate(self, network: Network, source: str, cache: bool) -> None:
-        evaluation = self._evaluation(network, cache and self.get_option("remember"))
+    def _populate(self, network: Network, source: str, evaluation: Evaluation) -> None:
         hosts: dict[str, tuple[str, ...]] = {}
         found: set[str] = set()
         users = _users_of_ssh(evaluation.definitions.values())
@@ -375,6 +418,26 @@ def _is_given_itself(path: str) -> bool:
     sources = context.CLIARGS.get("inventory") or constants.DEFAULT_HOST_LIST or ()
     given = [unfrackpath(source, follow=False) for source in sources if "," not in source]
     return path in given or not any(Path(one).is_dir() and path.startswith(one + "/") for one in given)
+
+
+def _is_of_others() -> bool:
+    """Return whether this run may be about machines of other sources alone, and names no group of networks."""
+    sources = context.CLIARGS.get("inventory") or constants.DEFAULT_HOST_LIST or ()
+    if len(sources) < 2 and not any(Path(source).is_dir() for source in sources):
+        return False
+    pattern = context.CLIARGS.get("args") if context.CLIARGS.get("module_name") else ""
+    return not _WHOLE.search(str(pattern))
+
+
+def _deploys_nothing() -> bool:
+    """Return whether this run is a module alone, or only playbooks that list and report."""
+    if context.CLIARGS.get("module_name"):
+        return True
+    # ansible-inventory has another kind of arguments: what it lists can be deployed later, by AWX.
+    if "start_at_task" not in context.CLIARGS:
+        return False
+    playbooks = [str(one) for one in context.CLIARGS.get("args") or ()]
+    return bool(playbooks) and all(one in _REPORTS or os.path.realpath(one) in _REPORT_FILES for one in playbooks)
 
 
 def _common_args() -> str:

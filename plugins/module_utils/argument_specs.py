@@ -43,6 +43,7 @@ NIX_BUILD = {
         "nix_path": {"type": "list", "elements": "str", "default": []},
         "out_link": {"type": "path"},
         "dry_run": {"type": "bool", "default": False},
+        "on_controller": {"type": "bool", "default": False},
         "reconnect_timeout": {"type": "int", "default": 300},
         "build_timeout": {"type": "int", "default": 86400},
         **_COPY,

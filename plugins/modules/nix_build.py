@@ -85,6 +85,13 @@ options:
     description: Only return what would be built and fetched.
     type: bool
     default: false
+  on_controller:
+    description:
+      - Whether to build on the controller as the user of this run, whatever the task's connection and become are.
+      - Variables such as C(ansible_connection) and C(ansible_become) win over the keywords of a task. If they are set
+        for all hosts or by C(-e), they hold for a task that is delegated to localhost, too.
+    type: bool
+    default: false
   build_timeout:
     description:
       - Seconds until a build on another host than the controller is ended.

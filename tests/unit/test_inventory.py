@@ -735,3 +735,70 @@ def test_port_and_user_that_the_network_leaves_open_are_those_of_ssh(project: Pr
     (project.directory / "group_vars" / "all.yml").write_text("ansible_user: me\n")
     done = project.run("ansible-inventory", "--host", "a", "-iexample.network.yml", **env)
     assert json.loads(done.stdout)["ansible_user"] == "me"
+
+
+@pytest.mark.parametrize("by", ["extra variables", "group_vars"])
+def test_connection_variables_of_all_hosts_do_not_reach_the_build_on_the_controller(project: Project, by: str) -> None:
+    write(project.directory, n="{ a = { }; }")
+    source = project.source("files: [n.nix]\n")
+    plays = [{"hosts": "a", "gather_facts": False, "tasks": [{"import_role": {"name": "nix.ops.build"}}]}]
+    (project.directory / "build.yml").write_text(json.dumps(plays))
+    variables = {"ansible_connection": "ssh", "ansible_become": True, "ansible_user": "me", "ansible_port": 1}
+    if by == "group_vars":
+        (project.directory / "group_vars").mkdir()
+        (project.directory / "group_vars" / "all.yml").write_text(json.dumps(variables))
+    given = ("-e", json.dumps(variables)) if by == "extra variables" else ()
+    done = project.run("ansible-playbook", "-i", source, "build.yml", *given, ANSIBLE_SSH_EXECUTABLE="/bin/false")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (link,) = (project.directory / "state" / "nix.ops" / "toplevels").glob("*/a")
+    assert os.readlink(link).startswith("/nix/store/")
+
+
+RAW = ("ansible", "web,other", "-m", "debug", "-a", "msg={{ ansible_host }}")
+
+
+def test_network_that_no_longer_evaluates_stops_no_report(project: Project) -> None:
+    write(project.directory, other='{ other.deployment.targetHost = "192.0.2.9"; }')
+    broken, other = project.source(EXAMPLE), project.source("files: [other.nix]\n", "other.network.yml")
+    sources = ("-i", broken, "-i", other)
+    project.hosts(broken)
+    (project.directory / "config.nix").write_text("{ web = ; }")
+    env = {"ANSIBLE_CACHE_PLUGIN": "memory"}
+
+    done = project.run(*RAW, *sources, **env)
+    assert done.returncode == 0, done.stderr
+    assert '"msg": "10.0.0.1"' in done.stdout and '"msg": "192.0.2.9"' in done.stdout
+    assert "syntax error" in done.stderr
+    assert "This run uses the definitions of example from 20" in done.stderr
+
+    done = project.run("ansible-playbook", "nix.ops.list", *sources, **env)
+    assert done.returncode == 0, done.stderr
+    assert "| other " in done.stdout and "| example " in done.stdout
+    assert "syntax error" in done.stderr
+    info = ("ansible-playbook", "nix.ops.info", *sources, "-e", "info_ask=false")
+    done = project.run(*info, **env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^\| web +\| does not evaluate \| none \| 10\.0\.0\.1:2222", done.stdout, re.MULTILINE)
+    assert re.search(r"^\| other +\| +New", done.stdout, re.MULTILINE)
+    assert "The network does not evaluate. Its definitions are those of 20" in done.stdout
+    done = project.run(*info, "-e", "info_fail_on=unevaluated", **env)
+    assert done.returncode == 2
+    assert "example: web is unevaluated." in done.stdout + done.stderr
+
+    for deploy in (("ansible-playbook", "nix.ops.deploy"), ("ansible-playbook", "nix.ops.list", "nix.ops.deploy")):
+        done = project.run(*deploy, *sources, **env)
+        assert (done.returncode, "syntax error" in done.stderr) == (4, True)
+        assert "This run uses" not in done.stderr
+    assert "syntax error" in project.refused(broken, other)
+
+
+@pytest.mark.parametrize("wrong", ["files: [config.nix]\n", "files: [\n"])
+def test_network_that_never_evaluated_stops_no_report_of_the_others(project: Project, wrong: str) -> None:
+    write(project.directory, other='{ other.deployment.targetHost = "192.0.2.9"; }', config="{ web = ; }")
+    sources = ("-i", project.source(wrong), "-i", project.source("files: [other.nix]\n", "other.network.yml"))
+    done = project.run(*RAW, *sources)
+    assert (done.returncode, '"msg": "192.0.2.9"' in done.stdout) == (0, True), done.stderr
+    assert "The machines of this network are missing in this run." in done.stderr
+    done = project.run("ansible-playbook", "nix.ops.list", *sources, ANSIBLE_CACHE_PLUGIN="memory")
+    assert (done.returncode, "| other " in done.stdout, "| example " in done.stdout) == (0, True, True)
+    assert project.run(*RAW, "-i", "example.network.yml").returncode == 4

@@ -97,26 +97,28 @@ def report(
     :param found: the result of ``nix.ops.deployment_prepare`` for each host that was asked.
     :param on_line: called with each line that Nix says.
     :param warn: shows a warning, for example of a system that does not evaluate.
-    :raises OpsError: if the source can't be read, or the network does not evaluate.
+    :raises OpsError: if the source can't be read, or the network does not evaluate and never did.
     """
     if deployment.network is None:
         raise OpsError(f"{deployment.path} can't be read", output=deployment.problem)
     network = deployment.network
     # The names are needed to look up the remembered inputs, which the second evaluation gets.
-    names = evaluation.evaluate(network, env=env).definitions
-    known = {name: _state(deployment, deployment.host(name), found, warn) for name in names}
+    first, stale = _evaluate(network, env, warn)
+    known = {name: _state(deployment, deployment.host(name), found, warn) for name in first.definitions}
     remembered = {
         name: inputs for name, state in known.items() if (inputs := _inputs(found.get(deployment.host(name)), state))
     }
-    evaluated = evaluation.evaluate(network, remembered=remembered, env=env, on_line=on_line)
-    wanted = _wanted(network, evaluated, remembered, env, warn)
+    evaluated, wanted = first, {}
+    if not stale:
+        evaluated = evaluation.evaluate(network, remembered=remembered, env=env, on_line=on_line)
+        wanted = _wanted(network, evaluated, remembered, env, warn)
     machines = [
         _machine(deployment, definition, known[name], wanted.get(name), found.get(deployment.host(name), {}))
         for name, definition in evaluated.definitions.items()
     ]
     gone, notes = _gone(deployment, known, warn)
     in_order = tuple(sorted([*machines, *gone], key=lambda one: _in_order(one.name)))
-    return Report(network, deployment.path, evaluated.description, in_order, (*notes, *_remarks(in_order)))
+    return Report(network, deployment.path, evaluated.description, in_order, (*stale, *notes, *_remarks(in_order)))
 
 
 def wrong(report: Report, reasons: Sequence[str], asked: Collection[str]) -> list[str]:
@@ -211,6 +213,20 @@ def _wanted(
         except OpsError as error:
             warn(f"{name}: {error}")
     return wanted
+
+
+def _evaluate(network: Network, env: Mapping[str, str], warn: LineSink) -> tuple[Evaluation, list[str]]:
+    """Return a network's definitions, or the last good ones with a note that says so."""
+    try:
+        return evaluation.evaluate(network, env=env), []
+    except OpsError as error:
+        last = evaluation.last_good(network)
+        if last is None:
+            raise
+        warn(f"{network.name}: {error}")
+        return last.evaluation, [
+            f"The network does not evaluate. Its definitions are those of {last}, the last good ones."
+        ]
 
 
 def _machine(

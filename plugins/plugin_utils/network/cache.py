@@ -110,6 +110,24 @@ def store_bounds(network: Any, bounds: Bounds) -> None:
         _write(_directory("bounds"), _name_of(network), kept)
 
 
+def load_definitions(network: Any) -> tuple[int, Mapping[str, Any]] | None:
+    """Return the definitions with which a network last evaluated.
+
+    :param network: JSON values that identify the network.
+    :returns: the time in seconds since 1970, and the answer of Nix, unchecked; None if nothing is kept.
+    """
+    try:
+        kept = json.loads((_directory("definitions") / _name_of(network)).read_text(encoding="utf-8"))
+        return int(kept["time"]), dict(kept["answer"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def store_definitions(network: Any, answer: Mapping[str, Any], *, now: int) -> None:
+    """Keep definitions for :func:`load_definitions`. Does nothing if the directory can't be written."""
+    _write(_directory("definitions"), _name_of(network), {"time": now, "answer": answer})
+
+
 def load_inputs(network: Any) -> dict[str, dict[str, Any]] | None:
     """Return the inputs with which a network's machines were last evaluated.
 

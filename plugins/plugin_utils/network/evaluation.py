@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,32 @@ def instantiate(
     return {name: answer.derivations[name] for name in wanted}
 
 
+@dataclass(frozen=True)
+class LastGood:
+    """The definitions with which a network last evaluated. Nothing is built by them.
+
+    :param time: when that was, in seconds since 1970.
+    """
+
+    evaluation: Evaluation
+    time: int
+
+    def __str__(self) -> str:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(self.time))
+
+
+def last_good(network: Network) -> LastGood | None:
+    """Return the definitions with which a network last evaluated; None if they are not kept."""
+    kept = disk.load_definitions(_deployment(network))
+    if kept is None:
+        return None
+    try:
+        return LastGood(evaluation_of({**kept[1], "derivations": {}}, ()), kept[0])
+    except (OpsError, KeyError, TypeError, AttributeError):
+        # Another version of the collection has kept them.
+        return None
+
+
 def last_inputs(network: Network) -> dict[str, Remembered] | None:
     """Return the remembered inputs with which a network's machines were last instantiated; None if never.
 
@@ -114,6 +141,10 @@ def _inputs(kept: Mapping[str, Any]) -> Remembered:
         return value if isinstance(value, str) and pattern.fullmatch(value) else None
 
     return Remembered(known("stateVersion", STATE_VERSION), known("sshPublicKey", PUBLIC_KEY))
+
+
+def _deployment(network: Network) -> list[Any]:
+    return [network.name, network.uuid]
 
 
 def _identity(network: Network) -> list[Any]:
@@ -272,7 +303,11 @@ def _evaluate(question: _Question, show: LineSink, remember: bool) -> tuple[Eval
         disk.store_bounds(identity, outcome.bounds)
         if remember:
             disk.store(key, outcome.kept)
-    return evaluation_of(asked.answer, asked.messages), reads
+    evaluation = evaluation_of(asked.answer, asked.messages)
+    if question.names is None:
+        kept = {kind: asked.answer[kind] for kind in ("network", "definitions")}
+        disk.store_definitions(_deployment(network), kept, now=int(time.time()))
+    return evaluation, reads
 
 
 def _first_bounds(question: _Question) -> Bounds | None:
