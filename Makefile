@@ -8,7 +8,7 @@ TESTS ?=
 BENCH ?=
 DEFECTS ?=
 
-.PHONY: help setup test everything lint sanity unit integration fuzz older faults defects fleet fleet-down demo demo-clean bench changelog clean
+.PHONY: help setup test everything lint sanity unit integration fuzz chaos older faults defects fleet fleet-down demo demo-clean bench changelog clean
 
 help: ## Say what there is to make
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -37,6 +37,9 @@ integration: setup ## The tests against live machines, with this Debian's pair
 
 fuzz: setup ## Try many more examples of what machines, files and Nix may say
 	@NIX_OPS_FUZZ=5000 tests/tools/pytest.sh tests/unit/test_fuzz.py $(TESTS)
+
+chaos: setup ## Try every misbehaviour of a machine in every call, and the faults that take long (an hour)
+	@NIX_OPS_CHAOS=yes tests/tools/pytest.sh --numprocesses=1 tests/integration $(TESTS)
 
 older: setup ## Record how this version leaves machines and projects, for the tests of later ones
 	@tests/tools/pytest.sh --numprocesses=0 tests/older/record.py $(TESTS)

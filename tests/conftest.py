@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.faults import FaultsPage
+from integration.faults import CHAOS, FaultsPage
 
 INTEGRATION = Path(__file__).parent / "integration"
 UNIT = Path(__file__).parent / "unit"
@@ -45,11 +45,15 @@ class SkippedLiveTests:
                 terminalreporter.line(name)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the unit tests for both pairs."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the unit tests for both pairs, and leave out the tests of `make chaos`, or all others."""
     for item in items:
         if item.path.is_relative_to(UNIT):
             item.add_marker(pytest.mark.both_pairs)
+    is_chaos = bool(os.environ.get(CHAOS))
+    others = [item for item in items if (item.get_closest_marker("chaos") is not None) != is_chaos]
+    items[:] = [item for item in items if item not in others]
+    config.hook.pytest_deselected(items=others)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -18,7 +18,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.nix.ops.plugins.plugin_utils import display, waiting
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import fact_cache, vaulted_keys
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
-from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, indent
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import SSH_PORT, Endpoint
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine, Wait
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.transport import HostTransport
@@ -89,7 +89,7 @@ class OpsAction(ActionBase):  # type: ignore[misc]
 
     def warn(self, text: str) -> None:
         """Show a warning."""
-        self._display.warning(display.plain(text))
+        self._display.warning(display.plain(indent(text)))
 
     def live(self, name: str | None = None) -> LineSink:
         """Return a sink that shows lines at once, or nothing with no_log.

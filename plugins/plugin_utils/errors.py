@@ -39,11 +39,11 @@ class OpsError(Exception):
         self.exit_code = exit_code
 
     def __str__(self) -> str:
-        lines = [f"{self.machine}: {self.what}" if self.machine else self.what]
-        if self.output:
-            lines.append(_end(self.output.rstrip()))
+        text = "\n".join([self.what, *([_end(self.output.rstrip())] if self.output else [])])
+        # A machine could end a line and write one that looks like another machine's, or like the state.
+        lines = [f"{self.machine}: {indent(text)}" if self.machine else text]
         if self.state:
-            lines.append(f"State: {self.state}")
+            lines.append(f"State: {indent(self.state)}")
         if self.next_step:
             lines.append(f"Next: {self.next_step}")
         return "\n".join(lines)
@@ -53,6 +53,11 @@ def _end(output: str) -> str:
     """Return the end of an output that would be too long for a message."""
     left_out = len(output) - _SHOWN
     return output if left_out <= 0 else f"({left_out} earlier characters are left out)\n{output[-_SHOWN:]}"
+
+
+def indent(text: str) -> str:
+    """Indent all lines but the first."""
+    return text.replace("\n", "\n  ")
 
 
 def first_line(text: object) -> str:

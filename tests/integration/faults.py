@@ -23,6 +23,9 @@ ROW = "fault"
 # Set by `make faults`: the page is written, and only the tests are run that tell a row of it.
 WRITE = "NIX_OPS_WRITE_FAULTS"
 
+# Set by `make chaos`: only the tests are run that are marked so. All others take less time.
+CHAOS = "NIX_OPS_CHAOS"
+
 _HEAD = """# What a deploy survives
 
 Each row is a fault. The tests cause it on a live machine during a deploy, and then inspect the machine without its

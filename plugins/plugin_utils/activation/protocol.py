@@ -70,6 +70,8 @@ _REFUSALS = {
 _PARTS_OF_JOB = ("machine/places", "machine/kept", "activation/shared", "activation/failed_units")
 _JOB = "activation/activation_job"
 
+_NOT_KNOWN = "it is not known whether the activation began; if it did, it goes on by itself"
+
 # The exit code of a script that could not write an answer (acknowledge.sh).
 _NOT_WRITTEN = 73
 
@@ -276,7 +278,6 @@ def activate(
             on_line(f"the files of the activation, {directory}, were removed; waiting for it to end...")
             _await_end(machine, goal, policy, access, on_line, patience)
             ended = replace(ended, state="removed")
-        told = jobs.patiently(outcome, machine.name, on_line=on_line, patience=patience)
     except PasswordRefused as refused:
         back = (
             "without an acknowledgement it goes back to what ran before" if policy.rollback else "it does not go back"
@@ -288,6 +289,7 @@ def activate(
     except BaseException:
         on_line("this run ends; the activation goes on by itself on the machine")
         raise
+    told = _ask_outcome(outcome, machine, ended, on_line, patience)
     done = _read_outcome(goal, before, ended, told, answers.unhealthy)
     if what := _what_failed(done, ended, answers, policy):
         raise ActivationFailed(what, done, machine)
@@ -295,6 +297,17 @@ def activate(
         done = replace(done, unhealthy=amiss)
         raise ActivationFailed(f"it is not healthy, and rollback is never: {'; '.join(amiss)}", done, machine)
     return done
+
+
+def _ask_outcome(
+    ask: Callable[[], Answer], machine: Machine, ended: jobs.Ended, on_line: LineSink, patience: float
+) -> Answer:
+    try:
+        return jobs.patiently(ask, machine.name, on_line=on_line, patience=patience)
+    except OpsError as lost:
+        how = f"with exit code {ended.exit_code}" if ended.exit_code is not None else "without a result"
+        lost.state = f"the activation has ended {how}; it is not known what runs and what boots"
+        raise
 
 
 def _read_outcome(
@@ -416,32 +429,33 @@ def _start(
     job = compose_job(goal, policy, machine.environment, access.check_seconds, deployment)
     try:
         done = machine.run("activation/activation", *words, data=job, awaits="the start of the activation")
-    except ConnectionLost as lost:
-        state = "it is not known whether the activation began; if it did, it goes on by itself"
-        raise ConnectionLost(str(lost), state, lost.next_step) from lost
-    reason = "start"
-    if done.exit_code == 0:
-        told = answer.read(done.stdout, _REFUSED if done.stdout.startswith("refused ") else _BEGUN, machine.name)
-        reason = told.one("refused") or reason
-        if joined := told.one("joined"):
-            on_line("the same activation is at work already; following it to its end")
-            return description.standing(told), joined
-        if started := told.one("started"):
-            return description.standing(told), started
+        schema = _REFUSED if done.stdout.startswith("refused ") else _BEGUN
+        told = answer.read(done.stdout, schema, machine.name) if done.exit_code == 0 else Answer()
+    except PasswordRefused:
+        raise
+    except (ConnectionLost, OpsError) as lost:
+        lost.state = _NOT_KNOWN
+        raise
+    if joined := told.one("joined"):
+        on_line("the same activation is at work already; following it to its end")
+        return description.standing(told), joined
+    if started := told.one("started"):
+        return description.standing(told), started
+    reason = told.one("refused")
     said = done.stderr.strip() or done.stdout.strip()
     if reason == "busy":
         raise OpsError(
             "another activation is at work on the machine",
             machine=machine.name,
-            state=f"{said}; this run has changed nothing there",
+            state=f"{first_line(said)}; this run has changed nothing there",
             next_step=_REFUSALS[reason],
         )
     raise OpsError(
         "the activation could not be started",
         machine=machine.name,
         output=said,
-        state="nothing was activated",
-        next_step=_REFUSALS.get(reason, "Read the lines above, then run the same again."),
+        state="nothing was activated" if reason else _NOT_KNOWN,
+        next_step=_REFUSALS.get(reason or "start", "Read the lines above, then run the same again."),
         exit_code=done.exit_code,
     )
 
@@ -540,6 +554,8 @@ def _what_failed(done: Activation, ended: jobs.Ended, answers: _Acknowledgements
         return f"the activation left no result: it was killed, or /run on the machine is full{back}"
     if ended.exit_code is None:
         return f"the activation was killed{back}"
+    if ended.exit_code in (0, 4) and ended.step == "reboot":
+        return "nobody told the machine in time to reboot, so it was not rebooted"
     if ended.exit_code == 0:
         if done.rolled_back == "no":
             return None
@@ -582,7 +598,7 @@ class ActivationFailed(OpsError):
             next_step = (
                 "Free room there (df -h /run; df -i /run), and let nothing remove files of it. Then run the same again."
             )
-        elif activation.exit_code is None:
+        elif activation.exit_code is None or activation.step == "reboot":
             next_step = "Run the same again."
         elif activation.step in ("profile", "boot") and activation.exit_code == 124:
             next_step = (

@@ -253,7 +253,7 @@ class Machine:
         if begin is None:
             code = f" (exit code {done.exit_code})" if done.exit_code else ""
             raise OpsError(
-                f"the machine did not run the script that it was sent{code}",
+                f"the machine did not answer the script that it was sent{code}",
                 machine=self.name,
                 output=done.stderr or done.stdout,
                 state="the running system is untouched",
@@ -290,6 +290,8 @@ class Machine:
                 f"a script on the machine ended with exit code {done.exit_code}",
                 machine=self.name,
                 output=done.stderr or done.stdout,
+                state="nothing of its answer was used",
+                next_step="Correct what the lines above name, then run the same again.",
                 exit_code=done.exit_code,
             )
         return answer.read(done.stdout, schema or {}, self.name, block=block)

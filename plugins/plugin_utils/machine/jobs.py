@@ -176,8 +176,9 @@ def patiently(ask: Callable[[], _Answer], name: str, *, on_line: LineSink, patie
             now = time.monotonic()
             lost_since = now if lost_since is None else lost_since
             if now - lost_since > patience:
+                what = "not answered" if isinstance(lost, ConnectionLost) else "given no valid answer"
                 raise OpsError(
-                    f"the machine has not answered for {patience:.0f} seconds",
+                    f"the machine has {what} for {patience:.0f} seconds",
                     machine=name,
                     state="the job there goes on by itself; its result is not known",
                     next_step="Look at the machine's console. Once it can be reached, run the same again.",

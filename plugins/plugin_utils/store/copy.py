@@ -413,7 +413,7 @@ def _pull_file(transport: Transport, paths: Sequence[str], on_line: LineSink) ->
     finally:
         transport.visitor.tidy("store/temporary", "remove", remote)
     if done.exit_code != 0:
-        raise _failure(done, None, "the closure could not be imported into the controller's store")
+        raise _failure(done, transport.machine.name, "the closure could not be imported into the controller's store")
     return Copied(tuple(lacking), nix.sizes(lacking, env=transport.environment))
 
 

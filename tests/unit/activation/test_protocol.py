@@ -8,9 +8,18 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import SYSTEM_PROFILE
-from ansible_collections.nix.ops.plugins.plugin_utils.activation.protocol import Goal, Policy, Units, read_units
+from ansible_collections.nix.ops.plugins.plugin_utils.activation import protocol
+from ansible_collections.nix.ops.plugins.plugin_utils.activation.protocol import (
+    Access,
+    Goal,
+    Policy,
+    Units,
+    read_units,
+)
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Standing
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed
 
 OLD, NEW = "/nix/store/" + "0" * 32 + "-nixos-system-old", "/nix/store/" + "1" * 32 + "-nixos-system-new"
 
@@ -93,3 +102,55 @@ def test_times_that_are_none_are_refused(times):
     switch, confirm, reboot, boot = times
     with pytest.raises(OpsError, match="has to be at least 1"):
         Policy(True, switch, confirm, "rollback", "never", reboot, boot).check()
+
+
+# A key without a value ends in a space.
+BEFORE = "".join(f"{key} \n" for key in ("running", "booted", "profile", "generation", "boot_default"))
+BEFORE += "boot_id 00000000-0000-0000-0000-000000000000\npart kernel  \n"
+
+
+def machine(*answers):
+    """Return a machine that gives these answers, and then loses its connections."""
+    left = list(answers)
+
+    def execute(_command, _stdin, _wait):
+        if not left:
+            raise ConnectionLost("no route to host")
+        code, said = left.pop(0)
+        return Completed(("sh",), code, f"nix.ops answers\n{said}" if said is not None else "", "")
+
+    return Machine("target", execute, {})
+
+
+def activate(target):
+    protocol.activate(
+        target,
+        Goal(NEW, "switch", SYSTEM_PROFILE),
+        Policy(True, 60, 60, "rollback"),
+        Access(lambda _directory, _word: None, lambda _word: "keep", None, 0),
+        holder="a test",
+        on_line=lambda _line: None,
+        patience=0,
+    )
+
+
+@pytest.mark.parametrize("answer", [(0, "started nowhere\n"), (0, None), (0, ""), (1, ""), (137, None)])
+def test_without_a_valid_answer_it_is_not_known_whether_an_activation_began(answer):
+    with pytest.raises(OpsError) as failure:
+        activate(machine(answer))
+    assert failure.value.state == "it is not known whether the activation began; if it did, it goes on by itself"
+
+
+def test_a_refusal_tells_that_nothing_was_activated():
+    with pytest.raises(OpsError) as failure:
+        activate(machine((0, "refused root\n")))
+    assert failure.value.state == "nothing was activated"
+
+
+def test_an_activation_whose_outcome_is_not_told_has_ended():
+    started = f"{BEFORE}started /run/nix-ops-0123456789abcdef\n"
+    with pytest.raises(OpsError, match="has not answered") as failure:
+        activate(machine((0, started), (0, "job ended 2 rollback\nlog 0\n")))
+    assert failure.value.state == (
+        "the activation has ended with exit code 2; it is not known what runs and what boots"
+    )

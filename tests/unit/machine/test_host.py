@@ -131,7 +131,7 @@ WRITTEN = {"written": Key(YES)}
 
 @pytest.mark.parametrize("exit_code", [0, 1, 127])
 def test_a_shell_that_did_not_run_the_script_is_no_answer(exit_code):
-    with pytest.raises(OpsError, match="did not run the script") as refused:
+    with pytest.raises(OpsError, match="did not answer the script") as refused:
         answering("Welcome to this appliance!\n", exit_code=exit_code).run("machine/describe")
     assert "refused" in str(refused.value)
     assert "StdinNull" in str(refused.value)
