@@ -35,6 +35,8 @@ systemctl list-units --failed --plain --no-legend | cut -d' ' -f1 | say_all fail
 		# Each generation of a profile has such a root as well.
 		/nix/var/nix/gcroots/auto/*:/nix/var/nix/profiles/*) ;;
 		/nix/var/nix/gcroots/profiles:* | /nix/var/nix/gcroots/*-system:/run/*-system) ;;
+		# Each deployment has a root of its own.
+		*/nix-ops/copied-????????-????-????-????-????????????:*) printf '%s\n' "${root%-*-*-*-*-*}" ;;
 		*) printf '%s\n' "$root" ;;
 		esac
 	done

@@ -30,6 +30,10 @@ nix_ops_old_trial_failed=/var/lib/nix-ops/trial-failed
 nix_ops_activations=/run/nix-ops
 nix_ops_boot_decision=/run/nix-ops-boot-decision
 
+# Keep what each deployment copied last from being collected; the name ends in the deployment's UUID. Version 0.1.0 has
+# one for all deployments.
+nix_ops_root_copied=/nix/var/nix/gcroots/nix-ops/copied-
+nix_ops_old_root_copied=/nix/var/nix/gcroots/nix-ops/copied
 # Keep the system to return to from being collected.
 nix_ops_root_before=/nix/var/nix/gcroots/nix-ops/before
 nix_ops_root_trial=/nix/var/nix/gcroots/nix-ops/trial

@@ -8,6 +8,13 @@ main() { # [LINK PATH]
         exit 127
     }
     if [ $# -eq 2 ]; then
+        case $1 in
+            "$nix_ops_root_copied"*)
+                # Another deployment may need it, unless that has been activated.
+                [ "$(readlink -f "$nix_ops_old_root_copied")" = "$(readlink -f /run/current-system)" ] &&
+                    rm -f "$nix_ops_old_root_copied"
+                ;;
+        esac
         mkdir -p "${1%/*}" && ln -sfn "$2" "$1" || exit 1
     fi
     lacking=$(xargs nix-store --check-validity --print-invalid) || exit
