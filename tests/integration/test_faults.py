@@ -379,6 +379,8 @@ def test_another_switch_at_work_on_the_machine(target, systems, controller, befo
     assert ran.activation.exit_code == 11
     assert f"State: it runs {before['running']}, boots {before['boot_default']}" in ran.failed
     assert "Next: Wait for the other switch to end" in ran.failed
+    # Nothing had changed, so nothing went back.
+    assert "gone back" not in ran.failed and ran.activation.rolled_back == "no"
     assert stands(target.inspect()) == stands(before)
 
 

@@ -180,7 +180,7 @@ in_time() { # COMMAND...
 # system directly and start systemd's default target. If that fails too, reboot into the old system.
 roll_back() { # EXIT-CODE
     # The switch refused to start, or could not be run.
-    case $1 in 1 | 100 | 126 | 127) ! is_back || finish "$1" ;; esac
+    case $1 in 1 | 11 | 100 | 126 | 127) ! is_back || finish "$1" ;; esac
     [ "$1" = 0 ] || print_journals >"$job_directory/journal"
     at rollback
     echo "going back to $job_old"

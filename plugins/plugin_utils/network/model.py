@@ -19,7 +19,10 @@ _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]*\$?")
 STATE_VERSION = re.compile(r"[0-9]{2}\.[0-9]{2}")
 PUBLIC_KEY = re.compile(r"[a-z0-9@.-]+ [A-Za-z0-9+/=]{40,2000}( [ -~]*)?")
 
-_DEPLOYMENT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+# Names become names of files, of which Linux allows 255 bytes.
+_LONGEST_NAME = 200
+
+_DEPLOYMENT_NAME = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.-]{{0,{_LONGEST_NAME - 1}}}")
 
 # Names with a special meaning for Ansible.
 _RESERVED = frozenset({"all", "ungrouped", "localhost", "omit"})
@@ -52,7 +55,8 @@ class Network:
         if not _DEPLOYMENT_NAME.fullmatch(self.name):
             raise OpsError(
                 f"{self.name!r} is not a valid name of a deployment",
-                next_step="Use letters, digits, '_', '-' and '.', beginning with a letter, a digit or '_'.",
+                next_step=f"Use at most {_LONGEST_NAME} letters, digits, '_', '-' and '.', beginning with a letter, a"
+                " digit or '_'.",
             )
         if bool(self.files) == bool(self.flake):
             raise OpsError(f"deployment {self.name} needs either files or a flake")
@@ -155,6 +159,11 @@ def check_name(name: str, what: str = "name of a machine") -> None:
     :param what: what the name is for, in the message.
     :raises OpsError: if it is such a name.
     """
+    if len(name) > _LONGEST_NAME:
+        raise OpsError(
+            f"{name[:40]}... is not a valid {what}: it has {len(name)} characters",
+            next_step=f"Use at most {_LONGEST_NAME} characters.",
+        )
     if not _MACHINE_NAME.fullmatch(name) or name.lower() in _RESERVED:
         raise OpsError(
             f"{name!r} is not a valid {what}: Ansible or a shell could misread it",

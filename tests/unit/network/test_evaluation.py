@@ -391,6 +391,12 @@ def test_name_that_could_be_misread_is_refused(tmp_path: Path, name: str) -> Non
     assert str(error.value.next_step).startswith("Use letters")
 
 
+def test_name_that_is_too_long_for_a_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OpsError, match="is not a valid name of a machine: it has 300 characters") as error:
+        evaluate(network(*write(tmp_path, n=f"{{ {'a' * 300} = {{ }}; }}")))
+    assert error.value.next_step == "Use at most 200 characters."
+
+
 def test_declared_resource_is_refused_and_none_accepted(tmp_path: Path) -> None:
     with pytest.raises(OpsError, match=r"resources\.sshKeyPairs"):
         evaluate(network(*write(tmp_path, n="{ machine = { }; resources.sshKeyPairs.pair = { }; }")))
