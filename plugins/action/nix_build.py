@@ -50,11 +50,22 @@ class ActionModule(OpsAction):
 
     def perform(self, options: dict[str, Any]) -> dict[str, Any]:
         """Evaluate on the controller, build on the task's host."""
-        if options["network"]:
-            return self._network(options)
+        build_once = self._network if options["network"] else self._plain
+        self._derivations: Sequence[Derivation] = ()
+        try:
+            return build_once(options)
+        except OpsError:
+            if all(Path(one.drv_path).exists() for one in self._derivations):
+                raise
+            # Nix keeps derivations only while it evaluates or builds.
+            self.live()("a garbage collection has removed derivations before they were built; evaluating once more...")
+            return build_once(options)
+
+    def _plain(self, options: dict[str, Any]) -> dict[str, Any]:
         derivations = evaluation.instantiate_expression(
             _expression(options), env=self.environment, on_line=self.live(), cwd=self._loader.get_basedir()
         )
+        self._derivations = derivations
         links = _numbered(options["out_link"], len(derivations)) if options["out_link"] else None
         return self._realise(_Wanted(derivations, links, options["options"], self.live()), options)
 
@@ -78,6 +89,7 @@ class ActionModule(OpsAction):
                 evaluation.evaluate(network, remembered=remembered, env=self.environment, on_line=say).definitions
             )
         found = evaluation.instantiate(network, names, remembered=remembered, env=self.environment, on_line=say)
+        self._derivations = list(found.values())
         keys = private.private_keys(network.ssh_keys or _default_keys(network))
         # What is built was checked before it was built.
         unbuilt = [one.drv_path for one in found.values() if not Path(one.out_path).exists()]
@@ -89,7 +101,7 @@ class ActionModule(OpsAction):
             links = Links(Path(options["out_link"]), None, list(found))
         elif self._builds_here(options):
             links = toplevels.links(network, files[0], list(found))
-        result = self._realise(_Wanted(list(found.values()), links, network.options, say), options)
+        result = self._realise(_Wanted(self._derivations, links, network.options, say), options)
         return {**result, "machines": {name: _answer(derivation) for name, derivation in found.items()}}
 
     def _realise(self, wanted: _Wanted, options: dict[str, Any]) -> dict[str, Any]:

@@ -243,6 +243,24 @@ def test_dry_run_and_check_mode(project, packages):
 
 
 @pytest.mark.both_pairs
+@pytest.mark.parametrize(
+    "what",
+    [
+        "network: [network.nix]\narguments: {hello: SALT}",
+        "file: packages.nix\nattribute: base\narguments: {salt: SALT}",
+    ],
+)
+def test_derivations_that_are_collected_before_the_build(project, packages, what):
+    project.write("network.nix", NETWORK)
+    program = project.write("bin/nix-store", (Path(__file__).with_name("collected.sh")).read_text())
+    program.chmod(0o755)
+    project.environment["PATH"] = f"{program.parent}:{project.variables()['PATH']}"
+    outcome = build(project, what.replace("SALT", packages))
+    assert outcome.exit_code == 0, outcome.output
+    assert "a garbage collection has removed derivations before they were built" in outcome.output
+    assert all(Path(path).exists() for path in outcome.of("Build")["outputs"])
+
+
 def test_fetched_from_a_binary_cache(project, packages):
     tool = build_package(project, "tool", packages)
     base = build_package(project, "base", packages)

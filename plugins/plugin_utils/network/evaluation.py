@@ -228,17 +228,22 @@ def _recall(question: _Question) -> Evaluation | None:
     environment = question.environment()
     if key in _answers:
         evaluation, reads = _answers[key]
-        if reads.hold(environment):
+        if reads.hold(environment) and _exist(evaluation):
             return evaluation
         del _answers[key]
     kept = disk.load(key)
     if kept is None or kept.answer is None or kept.reads is None or not kept.is_answer(environment):
         return None
     evaluation = evaluation_of(kept.answer, kept.messages)
-    if not all(Path(derivation.drv_path).exists() for derivation in evaluation.derivations.values()):
+    if not _exist(evaluation):
         return None
     _answers[key] = (evaluation, kept.reads)
     return evaluation
+
+
+def _exist(evaluation: Evaluation) -> bool:
+    """Return whether no garbage collection has removed the derivations of an evaluation."""
+    return all(Path(derivation.drv_path).exists() for derivation in evaluation.derivations.values())
 
 
 def _ask(
