@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIXOS_ACTIVATE
+from ansible_collections.nix.ops.plugins.plugin_utils import display
 from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
 from ansible_collections.nix.ops.plugins.plugin_utils.activation import (
     acknowledgement,
@@ -35,6 +36,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Description, Standing
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost
+from ansible_collections.nix.ops.plugins.plugin_utils.signals import told_if_killed
 
 _END = {
     "test": "test activation finished; the machine still boots what it booted before",
@@ -75,7 +77,8 @@ class ActionModule(OpsAction):
         done = None
         if decided.goal:
             try:
-                done = self._activate(decided.goal, decided, standing, access, options)
+                with told_if_killed(display.plain(str(_killed(self.transport.name, options)))):
+                    done = self._activate(decided.goal, decided, standing, access, options)
             except ActivationFailed as failed:
                 if options["remember"] and goal.action != "dry-activate":
                     self._remember_failure(options["remember"], goal.action, failed.activation)
@@ -199,3 +202,13 @@ class ActionModule(OpsAction):
         if isinstance(error, ActivationFailed):
             found |= result.as_json(error.activation)
         return found
+
+
+def _killed(machine: str, options: Mapping[str, Any]) -> OpsError:
+    back = "; without an acknowledgement the machine goes back" if options["rollback"] == "auto" else ""
+    return OpsError(
+        "the process of this run that activates a system there was killed",
+        machine=machine,
+        state=f"if the activation has begun, it goes on by itself{back}",
+        next_step="Run the same again. It tells how the activation ended.",
+    )

@@ -1,15 +1,17 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ends a worker of ansible-playbook in order when the run is interrupted or killed."""
+"""Ends a worker of ansible-playbook in order when the run is interrupted or killed; tells if the worker is killed."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -50,3 +52,26 @@ def _watch_parent(parent: int, is_over: threading.Event) -> None:
             # The main thread has to get it: a signal interrupts a blocking call only there.
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
             return
+
+
+@contextmanager
+def told_if_killed(text: str) -> Iterator[None]:
+    """Have another process tell the user if this worker is killed. Ansible then ends without a word about the machine.
+
+    Only on Linux: a worker has no output of its own, and its parent's is found in /proc.
+
+    :param text: what the user is told.
+    """
+    witness = None
+    with suppress(OSError):
+        output = os.open(f"/proc/{os.getppid()}/fd/2", os.O_WRONLY | os.O_APPEND)
+        argv = ["/bin/sh", str(Path(__file__).with_name("witness.sh")), text]
+        # In a session of its own, since a whole group of processes may be killed.
+        witness = subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=output, start_new_session=True)
+        os.close(output)
+    try:
+        yield
+    finally:
+        if witness:
+            with suppress(OSError):
+                witness.communicate(b"over\n")

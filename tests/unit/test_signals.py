@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -23,6 +24,16 @@ try:
         signal.pause()
 except SystemExit as ended:
     print("cleaned up", ended.code, flush=True)
+"""
+
+# Has another process tell if it is killed. Its own output is nowhere.
+TELLING = """
+import signal, sys
+from ansible_collections.nix.ops.plugins.plugin_utils.signals import told_if_killed
+
+with told_if_killed("it was killed"):
+    print("begun", flush=True)
+    sys.stdin.readline()
 """
 
 # Dies while its child goes on.
@@ -73,3 +84,37 @@ def test_handlers_are_put_back():
     with end_in_order():
         assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] != before
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def tell(*, kill):
+    """Run a worker that is killed, or not; return what its parent's output got."""
+    reader, writer = os.pipe()
+    # The output of this process is what the worker's parent has.
+    before = os.dup(2)
+    os.dup2(writer, 2)
+    try:
+        worker = subprocess.Popen(
+            [sys.executable, "-c", TELLING],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert worker.stdout.readline() == "begun\n"
+        if kill:
+            worker.kill()
+        worker.communicate("\n")
+        os.close(writer)
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+    with os.fdopen(reader) as output:
+        return output.read()
+
+
+def test_a_killed_worker_is_told():
+    assert tell(kill=True) == "it was killed\n"
+
+
+def test_a_worker_that_ends_is_not_told():
+    assert tell(kill=False) == ""
