@@ -47,11 +47,12 @@ class ActionModule(OpsAction):
     """The action behind ``nix.ops.nix_build``."""
 
     SPECIFICATION = NIX_BUILD
+    # What was evaluated last.
+    _derivations: Sequence[Derivation] = ()
 
     def perform(self, options: dict[str, Any]) -> dict[str, Any]:
         """Evaluate on the controller, build on the task's host."""
         build_once = self._network if options["network"] else self._plain
-        self._derivations: Sequence[Derivation] = ()
         try:
             return build_once(options)
         except OpsError:

@@ -93,13 +93,7 @@ def tell(*, kill):
     before = os.dup(2)
     os.dup2(writer, 2)
     try:
-        worker = subprocess.Popen(
-            [sys.executable, "-c", TELLING],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        worker = start(TELLING)
         assert worker.stdout.readline() == "begun\n"
         if kill:
             worker.kill()
