@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.plugin_utils import nix
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.network import bounded, evaluator, flakes, private, settings
 from ansible_collections.nix.ops.plugins.plugin_utils.network import cache as disk
 from ansible_collections.nix.ops.plugins.plugin_utils.network.bounds import Bounds, bounds_of
