@@ -105,8 +105,8 @@ def of_connection(connection: Any, become: bool) -> SshRoute | None:
     if escalation is None:
         return None
     real, *options = connections.command(connection)
-    # ssh uses the first value of an option. A master connection would hold Nix's pipes open. Nix would take the output of a
-    # local command for the machine's answer.
+    # ssh uses the first value of an option. A master connection would hold Nix's pipes open, and Nix would take the
+    # output of a local command for the machine's answer.
     first = ["-o", "ControlMaster=no", "-o", "BatchMode=yes", "-o", "PermitLocalCommand=no"]
     host = str(connection.get_option("host"))
     if host.startswith("-"):
