@@ -183,6 +183,7 @@ DEFINITION = {
     "owners": [],
     "tags": [],
     "keys": [],
+    "unsupported": [],
     "nixosRelease": "24.05",
     "healthChecks": None,
 }

@@ -204,7 +204,7 @@ def _definition(name: str, answer: Mapping[str, Any]) -> Definition:
         nixos_release=answer["nixosRelease"],
         health_checks=_health_checks(answer["healthChecks"]),
     )
-    _check(definition, read.texts("keys"), answer["unsupported"])
+    _check(definition, read.texts("keys"), read.texts("unsupported"))
     return definition
 
 

@@ -20,6 +20,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Standing
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
 from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed
+from answers import answered
 
 OLD, NEW = "/nix/store/" + "0" * 32 + "-nixos-system-old", "/nix/store/" + "1" * 32 + "-nixos-system-new"
 
@@ -117,7 +118,7 @@ def machine(*answers):
         if not left:
             raise ConnectionLost("no route to host")
         code, said = left.pop(0)
-        return Completed(("sh",), code, f"nix.ops answers\n{said}" if said is not None else "", "")
+        return Completed(("sh",), code, "" if said is None else answered(said, code), "")
 
     return Machine("target", execute, {})
 
