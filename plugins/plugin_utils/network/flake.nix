@@ -24,18 +24,20 @@ let
     else
       outputs.nixosConfigurations or (throw "the flake '${flake}' has neither nixosConfigurations nor nixopsConfigurations.default");
 
-  # Another tool's declaration of deployment.* is kept. If a machine sets these options and nothing declares
+  # Another tool's declaration of deployment.* is kept, unlike a copy of ours (nixos-module.nix). If a machine sets these options and nothing declares
   # them, reading its options throws.
-  declares =
+  isOthers =
     configuration:
     let
-      looked = builtins.tryEval (configuration.options ? deployment);
+      looked = builtins.tryEval (
+        configuration.options ? deployment && !(configuration.options.deployment ? declaredBy)
+      );
     in
     looked.success && looked.value;
 
   extend =
     machine: configuration:
-    if configuration ? extendModules && !declares configuration then
+    if configuration ? extendModules && !isOthers configuration then
       configuration.extendModules {
         modules = [
           ./options.nix

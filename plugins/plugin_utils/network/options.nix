@@ -111,7 +111,17 @@ let
   };
 in
 {
+  # Users may import another copy of this file (nixos-module.nix). Modules with the same key are loaded once.
+  key = "nix.ops.options";
+
   options.deployment = {
+    declaredBy = mkOption {
+      type = types.str;
+      default = "nix.ops";
+      internal = true;
+      readOnly = true;
+      description = "Tells these options from another tool's.";
+    };
     name = mkOption {
       type = types.str;
       description = "Name of the deployment, set by the deployment.";

@@ -856,3 +856,54 @@ def test_flake_may_be_behind_a_link_or_relative(tmp_path: Path, reference: str) 
 )
 def test_other_flake_references_stay_as_they_are(tmp_path: Path, reference: str) -> None:
     assert of_source(tmp_path, flake=reference).flake == reference.replace("///", "/")
+
+
+ROOT = NETWORKS.parent.parent
+WITH_MODULE = """{
+  inputs.nixpkgs.url = "path:@nixpkgs@";
+  inputs.nix-ops.url = "path:@ops@";
+  outputs = { self, nixpkgs, nix-ops }: {
+    nixosConfigurations.a = nixpkgs.lib.nixosSystem {
+      system = "x86_64-linux";
+      modules = [
+        nix-ops.nixosModules.default
+        { deployment.targetHost = "192.0.2.1"; deployment.tags = [ "x" ]; networking.hostName = "a"; }
+      ];
+    };
+  };
+}"""
+
+
+def copy_of_module(directory: Path) -> Path:
+    """What a flake's input has: a copy of the module elsewhere."""
+    for name in ("flake.nix", "nixos-module.nix", "plugins/plugin_utils/network/options.nix"):
+        file = directory / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes((ROOT / name).read_bytes())
+    return directory
+
+
+def test_module_declares_the_options_to_nix_itself_and_to_a_deploy(tmp_path: Path) -> None:
+    flake = tmp_path / "project"
+    flake.mkdir()
+    module = copy_of_module(tmp_path / "ops")
+    found = nixops_flake(flake, WITH_MODULE.replace("@ops@", str(module)))
+    alone = ["nix", "--extra-experimental-features", "nix-command flakes", "eval", "--json"]
+    told = nix.run([*alone, f"{flake}#nixosConfigurations.a.config.deployment.tags"])
+    assert (told.exit_code, told.stdout.strip()) == (0, '["x"]'), told.stderr
+    # What nixos-rebuild builds.
+    told = nix.run([*alone, f"{flake}#nixosConfigurations.a.config.system.build.toplevel.drvPath"])
+    assert told.exit_code == 0, told.stderr
+    answer = evaluate(found)
+    assert (answer.definitions["a"].target_host, answer.definitions["a"].tags) == ("192.0.2.1", ("x",))
+    asked = nix.run(["nix-store", "--query", "--requisites", answer.derivations["a"].drv_path], env={})
+    assert "nix-ops-boot-guard" in asked.stdout
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_network_may_import_the_module(tmp_path: Path, copied: bool) -> None:
+    module = (copy_of_module(tmp_path / "ops") if copied else ROOT) / "nixos-module.nix"
+    (file,) = write(tmp_path, n=f'{{ a = {{ imports = [ {module} ]; deployment.tags = [ "x" ]; }}; b = {{ }}; }}')
+    answer = evaluate(network(file))
+    assert answer.definitions["a"].tags == ("x",)
+    assert set(answer.derivations) == {"a", "b"}
