@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIX_BUILD
 from ansible_collections.nix.ops.plugins.plugin_utils import awx, nix
 from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
-from ansible_collections.nix.ops.plugins.plugin_utils.deployment import places, toplevels
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import fact_cache, places, toplevels
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.toplevels import Links
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Machine
@@ -91,6 +92,8 @@ class ActionModule(OpsAction):
             )
         found = evaluation.instantiate(network, names, remembered=remembered, env=self.environment, on_line=say)
         self._derivations = list(found.values())
+        if hint := fact_cache.hint(network.uuid, partial(evaluation.copies, network)):
+            self.warn(hint)
         keys = private.private_keys(network.ssh_keys or _default_keys(network))
         # What is built was checked before it was built.
         unbuilt = [one.drv_path for one in found.values() if not Path(one.out_path).exists()]

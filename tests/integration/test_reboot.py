@@ -116,7 +116,7 @@ def rebooted(target: Machine, before: dict[str, Any], new: str) -> None:
     assert after["boot_id"] != before["boot_id"]
     assert (after["booted"], *standing(target)) == (new,) * 4
     assert (left_over(after), after["failed_units"]) == ([], [])
-    assert kept(target) == ["last-activation"]
+    assert kept(target) == ["identity", "last-activation"]
 
 
 def as_before(target: Machine, before: dict[str, Any]) -> None:
@@ -296,7 +296,7 @@ def test_nobody_is_there_to_see_the_reboot(
     after = target.inspect()
     assert after["boot_id"] == before["boot_id"]
     assert stands(after) == (new,) * 3
-    assert kept(target) == ["last-activation"]
+    assert kept(target) == ["identity", "last-activation"]
     # As a deploy does where a machine stands at its system and only has to boot it.
     assert controller.activate(new, action="boot", reboot="always").done.rebooted
     rebooted(target, before, new)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,22 +65,33 @@ def check(uuid: str) -> None:
         raise _refusal(f"the fact cache forgets after {seconds} seconds, and the deployment state with it", uuid)
 
 
-def hint(uuid: str) -> str | None:
+def hint(uuid: str, is_copied: Callable[[str], bool] | None = None) -> str | None:
     """Return how to move facts that are kept inside the network's directory, as version 0.1.0 had it.
 
     :param uuid: the deployment's UUID.
+    :param is_copied: whether the network copies a directory into the store. Without it, facts count that are where
+        version 0.1.0 kept them.
     """
     try:
         directory = _directory(_open())
     except Exception:
         # check() tells what is wrong with the cache.
         return None
-    if directory is None or not places.is_old_facts(str(directory)) or awx.job_directory() is not None:
+    if directory is None or awx.job_directory() is not None:
+        return None
+    # Of the old place, the preparation has told already.
+    is_old = places.is_old_facts(str(directory))
+    if is_old if is_copied else not is_old:
+        return None
+    if is_copied and not is_copied(str(directory)):
         return None
     new = places.facts(uuid)
     quoted = new.replace("~", "$HOME", 1) if new.startswith("~") else new
+    what = "a network may copy its directory into the Nix store"
+    if is_copied:
+        what = "the network copies that directory into the Nix store. So each deploy changes the system again"
     return (
-        f"Facts are kept in {directory}, and a network may copy its directory into the Nix store.\n"
+        f"Facts are kept in {directory}, and {what}.\n"
         f'Next: mkdir -p -m 0700 "{os.path.dirname(quoted)}" && mv {shlex.quote(str(directory))} "{quoted}",'
         f" and write into {constants.CONFIG_FILE or configuration.NAME}: fact_caching_connection = {new}"
     )

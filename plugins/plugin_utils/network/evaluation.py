@@ -118,6 +118,14 @@ def last_good(network: Network) -> LastGood | None:
         return None
 
 
+def copies(network: Network, path: str) -> bool:
+    """Return whether a network that was evaluated reads a path as part of a directory, as by ``src = ./.``."""
+    if network.flake is not None and Path(network.flake.removeprefix("path:"), ".git").exists():
+        # Nix copies what Git knows.
+        return False
+    return disk.load_bounds(_identity(network)).cover(os.path.realpath(path))
+
+
 def last_inputs(network: Network) -> dict[str, Remembered] | None:
     """Return the remembered inputs with which a network's machines were last instantiated; None if never.
 

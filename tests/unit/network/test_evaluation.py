@@ -907,3 +907,15 @@ def test_network_may_import_the_module(tmp_path: Path, copied: bool) -> None:
     answer = evaluate(network(file))
     assert answer.definitions["a"].tags == ("x",)
     assert set(answer.derivations) == {"a", "b"}
+
+
+def test_directory_that_the_network_copies_is_known(tmp_path: Path) -> None:
+    directory = tmp_path / "project"
+    (directory / ".facts").mkdir(parents=True)
+    (file,) = write(directory, n="{ a = { }; }")
+    evaluate(network(file))
+    assert not evaluation.copies(network(file), str(directory / ".facts"))
+    write(directory, n="{ a.environment.etc.src.source = ./.; }")
+    evaluate(network(file))
+    assert evaluation.copies(network(file), str(directory / ".facts"))
+    assert not evaluation.copies(network(file), str(tmp_path / "elsewhere"))
