@@ -581,7 +581,8 @@ def _describe_exit_code(activation: Activation, code: int) -> str:
         return f"the new system runs, but its boot entry could not be written{in_time} (exit code {code})"
     if activation.step == "boot" and in_time:
         return f"its boot entry could not be written{in_time} (exit code {code})"
-    what = _EXIT_CODES.get(code, "the activation failed")
+    gave_up = None if code in (4, 100) else _GAVE_UP.search(activation.output)
+    what = f"it gave up: {gave_up[0]}" if gave_up else _EXIT_CODES.get(code, "the activation failed")
     what = f"{what} (exit code {code} of switch-to-configuration {activation.action})"
     failed = ", ".join(activation.failed_units or activation.units.failed or activation.after.failed_units)
     return f"{what}: {failed}" if code == 4 and failed else what
@@ -631,11 +632,16 @@ _SAID = {
     ),
     "restarted": re.compile(r"^(?:would restart|restarting) the following units: (.*)$", re.MULTILINE),
     "reloaded": re.compile(r"^(?:would reload|reloading) the following units: (.*)$", re.MULTILINE),
-    "not_restarted": re.compile(
-        r"^(?:would NOT restart|NOT restarting) the following changed units: (.*)$", re.MULTILINE
-    ),
+    "not_restarted": re.compile(r"^(?:would NOT stop|NOT restarting) the following changed units: (.*)$", re.MULTILINE),
     "failed": re.compile(r"^warning: the following units failed: (.*)$", re.MULTILINE),
 }
+
+# A job that failed: its unit need not be failed afterwards.
+_FAILED_JOB = re.compile(r"^Failed to (?:start|restart|reload|stop) (\S+?\.[a-z]+)(?=: |$)", re.MULTILINE)
+
+# Where switch-to-configuration gives up, its exit code is the number of the system's last error: 2 is not only that of
+# an activation script that failed.
+_GAVE_UP = re.compile(r"^(?:This is not a NixOS installation!|Could not open lock|Error: .*)$", re.MULTILINE)
 
 
 def read_units(output: str) -> Units:
@@ -648,6 +654,7 @@ def read_units(output: str) -> Units:
         kind: {unit for line in pattern.findall(output) for unit in line.split(", ") if unit}
         for kind, pattern in _SAID.items()
     }
+    said["failed"] |= set(_FAILED_JOB.findall(output))
     both = said["stopped"] & said["started"]
     said["restarted"] |= both
     said["stopped"] -= both

@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
+
 import pytest
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import SYSTEM_PROFILE
 from ansible_collections.nix.ops.plugins.plugin_utils.activation import protocol
 from ansible_collections.nix.ops.plugins.plugin_utils.activation.protocol import (
     Access,
+    Activation,
     Goal,
     Policy,
     Units,
@@ -21,6 +25,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
 from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed
 from answers import answered
+from networks.support import NETWORKS
 
 OLD, NEW = "/nix/store/" + "0" * 32 + "-nixos-system-old", "/nix/store/" + "1" * 32 + "-nixos-system-new"
 
@@ -51,6 +56,53 @@ def test_a_dry_activation_is_read_alike():
         "would restart the following units: sshd.service\n"
         "would start the following units: web.service\n"
     ) == Units(restarted=("sshd.service", "web.service"))
+
+
+TABLE = tomllib.loads((NETWORKS.parent / "nixpkgs" / "switching.toml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("message", TABLE["message"], ids=lambda message: message["text"])
+def test_each_message_of_both_variants_is_read(message):
+    units = ("a.service", r"dev-disk-by\x2dlabel-x.swap")
+    named = units[:1] if message["text"].startswith("Failed to ") else units
+    said = f"before\n{message['text'].format(', '.join(named))}\nafter\n"
+    expected = {message["means"]: named} if "means" in message else {}
+    assert read_units(said) == Units(**expected)
+
+
+@pytest.mark.parametrize("row", TABLE["exit_code"], ids=lambda row: str(row["code"]))
+def test_each_exit_code_of_both_variants_is_told(row):
+    assert row["code"] == 0 or row["code"] in protocol._EXIT_CODES
+
+
+def failed_with(code: int, output: str) -> str:
+    standing = Standing(OLD, OLD, OLD, 1, OLD, False, ())
+    done = Activation(NEW, "switch", standing, standing, code, "activate", read_units(output), output)
+    return protocol._describe_exit_code(done, code)
+
+
+def test_where_it_gives_up_the_exit_code_means_nothing():
+    assert "the activation script failed" in failed_with(2, "Failed to run activate script\n")
+    for text in ("This is not a NixOS installation!", "Error: Failed to open dbus connection"):
+        assert f"it gave up: {text} (exit code 2" in failed_with(2, f"{text}\n")
+
+
+def test_a_job_that_failed_names_its_unit():
+    assert failed_with(4, "Failed to start web.service\n").endswith(": web.service")
+    assert read_units("Failed to start x.service: Unit x.service not found.\n").failed == ("x.service",)
+    assert read_units("  Failed to start x.service - X.\nFailed to start the web server.\n").failed == ()
+
+
+def test_the_miniature_says_and_returns_what_the_table_has():
+    script = (NETWORKS.parent / "nixpkgs/nixos/modules/system/switch-to-configuration.sh").read_text(encoding="utf-8")
+    said = re.findall(r'(?:say|announce) "([^"]+)', script)
+    said += [f"{how} the following units" for how in re.findall(r'^apply \w+ "\$\w+" (\w+)$', script, re.MULTILINE)]
+    known = [message["text"].split("{}")[0] for message in TABLE["message"]]
+    for text in said:
+        start = text.split("$")[0].partition("\n")[0]
+        assert not start or any(one.startswith(start) or start.startswith(one) for one in known), text
+    codes = {int(code) for code in re.findall(r"(?:exit|result=)\s*([0-9]+)", script)}
+    assert codes <= {row["code"] for row in TABLE["exit_code"]}
 
 
 @pytest.mark.parametrize("toplevel", ["", "/etc", "/nix/store/../../etc", OLD + "/bin", "$(id)", "--help"])

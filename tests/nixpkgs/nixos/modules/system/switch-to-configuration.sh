@@ -3,12 +3,15 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # shellcheck shell=sh
-# Switches to the system it belongs to: with the actions, decisions, messages and exit codes of NixOS' own.
+# Switches to the system it belongs to: with the actions, decisions, messages and exit codes of NixOS' own, as
+# tests/nixpkgs/switching.toml has them for each of its variants.
 #
 # 1: usage, a pre-switch check or the boot loader failed; 2: activation failed; 3: systemd could not be reloaded;
 # 4: a unit failed; 11: another switch is under way; 100: only a reboot can make this system the running one
 set -uf
 toplevel='@out@'
+# perl or ng
+variant='@variant@'
 export PATH='@busybox@/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 old_units=/etc/systemd/system
 new_units=$toplevel/etc/systemd/system
@@ -273,19 +276,29 @@ loginctl list-users --no-legend 2>/dev/null | while read -r uid name _; do
     runuser -u "$name" -- env XDG_RUNTIME_DIR="/run/user/$uid" systemctl --user daemon-reexec </dev/null 9>&-
 done
 
-say "setting up tmpfiles"
+if [ "$variant" = ng ]; then say "restarting sysinit-reactivation.target"; else say "setting up tmpfiles"; fi
 # Errors only: Debian's own rules name some paths twice, and are warned of.
 SYSTEMD_LOG_LEVEL=err systemd-tmpfiles --create --remove --exclude-prefix=/dev 9>&- || result=3
 
 # $1: how; $2: which units; $3: how it is said
+failed_jobs=
 apply() {
     announce "$3 the following units" "$(shown "$2")"
-    command_units "$1" "$2" || result=4
+    if ! command_units "$1" "$2"; then
+        result=4
+        for unit in $(sorted "$2"); do
+            if systemctl is-failed --quiet -- "$unit"; then failed_jobs="$failed_jobs $1 $unit"; fi
+        done
+    fi
     rm -f "$remembered/$1-list"
 }
 apply reload "$reload" reloading
 apply restart "$restart" restarting
 apply start "$start" starting
+if [ "$variant" = ng ] && [ -n "$failed_jobs" ]; then
+    # shellcheck disable=SC2086
+    printf 'Failed to %s %s\n' $failed_jobs >&2
+fi
 
 failed='' new=''
 active_after=$(active_units)

@@ -18,6 +18,7 @@ let
       interfaceVersion = config.systemd.package.interfaceVersion;
       init = ./init.sh;
       switch = ./switch-to-configuration.sh;
+      variant = if cfg.switch.enableNg then "ng" else "perl";
       configurationRevision = lib.optionalString (cfg.configurationRevision != null) cfg.configurationRevision;
       extraDependencies = map toString cfg.extraDependencies;
       passthru = { inherit config; };
@@ -26,6 +27,7 @@ let
 in
 {
   options.system = {
+    switch.enableNg = mkOption { type = types.bool; default = false; description = "Whether to switch as switch-to-configuration-ng does."; };
     name = mkOption { type = types.str; default = if config.networking.hostName == "" then "unnamed" else config.networking.hostName; description = "The system's name."; };
     build = mkOption {
       type = types.lazyAttrsOf types.unspecified;

@@ -19,7 +19,7 @@ printf %s "$extraDependencies" >"$out/extra-dependencies"
 
 script() {
     # $1: what it is made of; $2: its name
-    sed -e "s|@out@|$out|g" -e "s|@shell@|$runtimeShell|g" -e "s|@busybox@|$busybox|g" \
+    sed -e "s|@out@|$out|g" -e "s|@shell@|$runtimeShell|g" -e "s|@busybox@|$busybox|g" -e "s|@variant@|$variant|g" \
         -e "s|@installBootLoader@|$installBootLoader|g" -e "s|@preSwitchChecks@|$preSwitchChecks|g" "$1" >"$out/$2"
     chmod +x "$out/$2"
 }
