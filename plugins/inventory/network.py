@@ -466,8 +466,7 @@ def _users_of_ssh(definitions: Iterable[Definition]) -> dict[str, str]:
     asked = {one.name: one for one in definitions if one.target_user is None}
     settings = [_of_connection("ssh_args"), _common_args()]
     words = [word for value in settings for word in shlex.split(value)]
-    arguments = {one.target_host: [*words, *one.ssh_options] for one in asked.values()}
-    users = configured_users(arguments, arguments)
+    users = configured_users(dict.fromkeys(one.target_host for one in asked.values()), words)
     return {name: users[one.target_host] for name, one in asked.items() if one.target_host in users}
 
 

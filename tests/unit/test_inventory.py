@@ -708,8 +708,12 @@ def test_port_and_user_that_the_network_leaves_open_are_those_of_ssh(project: Pr
           b.deployment = { targetHost = "edge"; targetUser = "root"; targetPort = 22; };
           c.deployment.targetHost = "elsewhere";
           d.deployment = { targetHost = "rooted"; };
+          e.deployment = { targetHost = "edge"; sshOptions = [ "-F" (toString ./of-the-network) ]; };
         }""",
     )
+    # Who lists a network runs no program of it.
+    mark = project.directory / "ran"
+    (project.directory / "of-the-network").write_text(f'Match exec "touch {mark}"\n  User stranger\n')
     (project.directory / "more").write_text("Host edge\n  User deploy\n  Port 2299\nMatch host rooted\n  user=root\n")
     (project.directory / "config").write_text(f"Include {project.directory}/more\n")
     env = {"ANSIBLE_SSH_ARGS": f"-F {project.directory}/config"}
@@ -721,7 +725,9 @@ def test_port_and_user_that_the_network_leaves_open_are_those_of_ssh(project: Pr
         "b": (None, 22, None),
         "c": (None, None, None),
         "d": ("root", None, None),
+        "e": ("deploy", None, True),
     }
+    assert not mark.exists()
     shown = project.run(
         "ansible", "all", "-iexample.network.yml", "-m", "debug", "-a", "var=ansible_user", **env
     ).stdout
@@ -730,6 +736,7 @@ def test_port_and_user_that_the_network_leaves_open_are_those_of_ssh(project: Pr
         ("b", "root"),
         ("c", "root"),
         ("d", "root"),
+        ("e", "deploy"),
     ]
     # The user's own variables win.
     (project.directory / "group_vars").mkdir()

@@ -10,7 +10,7 @@ import os
 import pwd
 import re
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -30,20 +30,21 @@ _WITHIN = 10.0
 _AT_ONCE = 8
 
 
-def configured_users(addresses: Iterable[str], arguments: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Return the users of those hosts for which ssh's configuration or arguments set one.
+def configured_users(addresses: Iterable[str], words: Sequence[str]) -> dict[str, str]:
+    """Return the users of those hosts for which the user's own configuration of ssh sets one.
 
     :param addresses: host names and addresses as ssh gets them.
-    :param arguments: the words that ssh gets for each address.
+    :param words: the options that ssh gets. None may come from a network: they can name a configuration that runs
+        programs, and who only lists a network must run none.
     """
-    asked = [address for address in addresses if _may_set_user(arguments[address])]
+    asked = list(addresses) if _may_set_user(words) else []
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        users = pool.map(partial(_ask, arguments), asked)
+        users = pool.map(partial(_ask, words), asked)
         return {address: user for address, user in zip(asked, users, strict=True) if user}
 
 
-def _ask(arguments: Mapping[str, Sequence[str]], address: str) -> str | None:
-    files, words = _split(arguments[address])
+def _ask(given: Sequence[str], address: str) -> str | None:
+    files, words = _split(given)
     text = "".join(f'Include "{file}"\n' for file in files) + f"Host *\nUser {_NOBODY}\n"
     try:
         done = subprocess.run(
@@ -85,7 +86,11 @@ def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _texts(files: Iterable[str]) -> Iterable[str]:
     # Not $HOME: ssh does not use it.
-    home = pwd.getpwuid(os.getuid()).pw_dir
+    try:
+        home = pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        # ssh itself does not run for such a user.
+        return
     left = list(files)
     seen: set[str] = set()
     while left:
