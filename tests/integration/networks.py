@@ -138,7 +138,7 @@ class Counter:
         project.environment["PATH"] = path if str(directory) in path.split(":") else f"{directory}:{path}"
 
     def runs(self) -> list[str]:
-        """The words of each run since the last time this was asked, but of those that only read the configuration of ssh."""
+        """The words of each run since this was asked last, without runs that only read the configuration of ssh."""
         log = self._log.read_text() if self._log.exists() else ""
         seen = [words for words in log.splitlines() if not words.startswith("-G ")]
         self._log.unlink(missing_ok=True)
