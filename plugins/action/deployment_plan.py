@@ -23,6 +23,11 @@ from ansible_collections.nix.ops.plugins.plugin_utils.deployment.table import Co
 
 _COLUMNS = (Column("Machine"), Column("Runs"), Column("Deployed from"), Column("Deploy does"))
 
+_UNCHECKED = (
+    "Another host could answer in its place, and get its system and the sudo password. The variable"
+    " ansible_host_key_checking, or StrictHostKeyChecking of ssh, says so."
+)
+
 
 class ActionModule(OpsAction):
     """The action behind ``nix.ops.deployment_plan``."""
@@ -77,6 +82,8 @@ class ActionModule(OpsAction):
         self._show(run, needs)
         for host, units in rollout.failed_units(run, needs).items():
             self.warn(f"{host}: units failed: {', '.join(units)}")
+        if unchecked := rollout.unchecked(run, needs):
+            self.warn(f"The host key is not checked of: {', '.join(unchecked)}. {_UNCHECKED}")
         others = {host: rollout.other_deployments(run, host) for host in needs}
         for host, uuids in others.items():
             for uuid in uuids:
@@ -89,6 +96,7 @@ class ActionModule(OpsAction):
                 for host, one in needs.items()
             },
             "rollout": hosts,
+            "unchecked": unchecked,
             # Even a play that ends at once needs a host.
             "hosts": hosts or list(needs)[:1],
             "rolls_out": bool(hosts) and (self.wants_diff or not self.check),

@@ -13,10 +13,15 @@ from typing import Any
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import DEPLOYMENT_PREPARE
 from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import checkout, fact_cache, preparation
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import host_keys as accepted_keys
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.checkout import Checkout
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.preparation import KeyOptions, Purpose, Subject
-from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.record import Record
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import description, host_keys
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Description
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host_keys import Known
 
 
 class ActionModule(OpsAction):
@@ -34,7 +39,16 @@ class ActionModule(OpsAction):
             self.warn(hint)
         cached = fact_cache.read_state(self.host, subject.uuid, has_to_keep=may_generate, on_line=say)
         timeout = options["timeout"] if cached is None else 0
-        found, record = preparation.reach(self.transport.machine(), addresses, subject, timeout=timeout, on_line=say)
+
+        def reach() -> tuple[Description, Record | None]:
+            return preparation.reach(self.transport.machine(), addresses, subject, timeout=timeout, on_line=say)
+
+        try:
+            found, record = reach()
+        except ConnectionLost as lost:
+            if not options["accept_new_host_keys"] or not self._accept(str(lost), subject):
+                raise
+            found, record = reach()
         if options["remember"] and not options["take_over"]:
             preparation.check_owner(found, self.transport.machine(), addresses, subject)
         known = preparation.join(cached, found, record, subject, on_line=say)
@@ -56,6 +70,7 @@ class ActionModule(OpsAction):
             "state": states.as_json(state),
             "checkout": {"revision": where.revision, "modified": where.modified} if where else None,
             "recorded": preparation.is_recorded(record, state),
+            "host_key_checked": host_keys.is_checked(self.transport.connection),
             "address": acknowledged.address if acknowledged else None,
             "port": acknowledged.port if acknowledged else None,
             **description.as_json(found),
@@ -69,3 +84,20 @@ class ActionModule(OpsAction):
             return None
         given = options["checkout"]
         return Checkout(directory, given["revision"], given["modified"]) if given else checkout.find(directory)
+
+    def _accept(self, told: str, subject: Subject) -> bool:
+        """Accept the host key that ended the connection, if no key of the machine is known; return whether it was."""
+        refused = self.transport.refused_host_key(told)
+        if refused is None:
+            return False
+        self.why_not_accepted = accepted_keys.why_not_accepted(refused, subject.uuid, self.variables)
+        if self.why_not_accepted:
+            return False
+        shown = host_keys.fingerprint(refused.key, refused.name)
+        if self.check:
+            self.live()(f"its host key is new, and will be remembered: {shown}")
+            self.transport.accept_host_key(Known(refused.key, "", ""))
+        else:
+            self.transport.accept_host_key(accepted_keys.accept(subject.uuid, subject.name, refused.key))
+            self.live()(f"its host key was new, and is remembered: {shown}")
+        return True

@@ -19,7 +19,7 @@ description:
   - Another source can put the hosts into groups of its own, also before this one is read. A host that two networks
     define is refused.
   - The connection comes from C(deployment.targetHost), C(deployment.targetPort), C(deployment.targetUser),
-    C(deployment.sshOptions) and C(deployment.privilegeEscalationCommand).
+    C(deployment.sshOptions) and C(deployment.privilegeEscalationCommand), the host keys from C(deployment.sshHostKeys).
   - A network that does not evaluate ends the run with Nix's own message. It is never an empty inventory. Only
     C(nix.ops.list), C(nix.ops.info) and C(ansible HOST -m MODULE) go on, with the definitions that were good last, and
     say so.
@@ -122,6 +122,14 @@ notes:
     E(ANSIBLE_SSH_COMMON_ARGS) or C(--ssh-common-args). The group has this variable once a machine has a key.
   - A C(ansible_ssh_common_args) of your own C(group_vars) or C(host_vars) wins, and the key is no longer offered.
     To offer it, add it there, as in V(-J bastion {{ nix_ssh_options | default(''\) }}).
+  - C(nix_ssh_host_keys) has C(deployment.sshHostKeys) of the network, if it sets any.
+  - C(ansible_host_key_checking) is true by a variable of the group C(deployment_NAME). So host keys are checked,
+    whatever C(ansible.cfg) and E(ANSIBLE_HOST_KEY_CHECKING) say. Extra variables, C(group_vars) and C(host_vars) can
+    set it to false, and so can C(StrictHostKeyChecking) of ssh. The plan of a deploy names such machines.
+  - C(nix_host_key_options) has the options by which ssh knows the keys of C(nix_ssh_host_keys) and those that were
+    accepted with C(deploy_accept_new_host_keys), in addition to your files of known hosts. It reaches ssh by
+    C(ansible_ssh_extra_args), C(ansible_sftp_extra_args) and C(ansible_scp_extra_args), after the options of your
+    C(ansible_ssh_common_args). The modules of this collection use it even if you set these variables yourself.
   - Values that come from Nix are never templated.
 seealso:
   - plugin: nix.ops.command
@@ -211,8 +219,15 @@ _REPORT_FILES = [str(_PLAYBOOKS / f"{name.rpartition('.')[2]}.yml") for name in 
 # Patterns that mean all machines of a network.
 _WHOLE = re.compile(r"[*?~!&]|(?:^|[,:])(?:all|ungrouped|nixos|deployment_|tag_)")
 
-# NixOps' defaults. They are variables of a group, so that the user's own variables win.
-_GROUP_VARIABLES = {"ansible_user": "root"}
+# NixOps' defaults, and host keys are checked whatever ansible.cfg and the environment say. They are variables of a
+# group, so that the user's own variables win.
+_GROUP_VARIABLES = {"ansible_user": "root", "ansible_host_key_checking": True}
+
+# Gives ssh the host keys that the deployment knows, in each run those that are known then.
+_KNOWING = trust_as_template(
+    "{{ lookup('nix.ops.host_key_options', nix_machine | default([]), deployment=nix_deployment_uuid | default(''),"
+    " keys=nix_ssh_host_keys | default([])) }}"
+)
 
 _USER = trust_as_template("{{ nix_ssh_user | default('root') }}")
 
@@ -397,11 +412,14 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
                 self.inventory.add_child(group, host)
         if hosts:
             # Priority 0, so that groups of other sources win, whatever their names.
-            variables = {**_GROUP_VARIABLES, "ansible_group_priority": 0}
+            variables = {**_GROUP_VARIABLES, "ansible_group_priority": 0, **_host_key_variables()}
             if "nix_ssh_user" in found:
                 variables["ansible_user"] = _USER
             if "nix_ssh_options" in found:
-                variables |= {"nix_ssh_common_args": _common_args(), "ansible_ssh_common_args": _OFFERING}
+                variables |= {
+                    "nix_ssh_common_args": _of_connection("ssh_common_args"),
+                    "ansible_ssh_common_args": _OFFERING,
+                }
             for name, value in variables.items():
                 self.inventory.set_variable(_deployment_group(network), name, _trusted(value))
 
@@ -440,17 +458,24 @@ def _deploys_nothing() -> bool:
     return bool(playbooks) and all(one in _REPORTS or os.path.realpath(one) in _REPORT_FILES for one in playbooks)
 
 
-def _common_args() -> str:
-    """Return the ssh options that the user has set for all hosts. A variable would hide them."""
-    return _of_connection("ssh_common_args")
-
-
 def _of_connection(option: str) -> str:
-    """Return an option of Ansible's ssh connection, as it is set for all hosts."""
+    """Return an option of Ansible's ssh connection, as it is set for all hosts. A variable would hide it."""
     # Loading the plugin declares its options.
     connection_loader.get("ssh", class_only=True)
     value = constants.config.get_config_value(option, plugin_type="connection", plugin_name="ssh")
     return str(value or "")
+
+
+def _host_key_variables() -> dict[str, Any]:
+    """Return the variables by which all of ssh's commands know the host keys, after the user's own options."""
+    found: dict[str, Any] = {"nix_host_key_options": _KNOWING}
+    for option in ("ssh_extra_args", "sftp_extra_args", "scp_extra_args"):
+        template = "{{ nix_host_key_options }}"
+        if own := _of_connection(option):
+            found[f"nix_{option}"] = own
+            template = f"{{{{ nix_{option} }}}} {template}"
+        found[f"ansible_{option}"] = trust_as_template(template)
+    return found
 
 
 def _deployment_group(network: Network) -> str:
@@ -464,7 +489,7 @@ def _group_name(name: str) -> str:
 def _users_of_ssh(definitions: Iterable[Definition]) -> dict[str, str]:
     """Return the users that ssh's own configuration has for machines whose network names none."""
     asked = {one.name: one for one in definitions if one.target_user is None}
-    settings = [_of_connection("ssh_args"), _common_args()]
+    settings = [_of_connection("ssh_args"), _of_connection("ssh_common_args")]
     words = [word for value in settings for word in shlex.split(value)]
     users = configured_users(dict.fromkeys(one.target_host for one in asked.values()), words)
     return {name: users[one.target_host] for name, one in asked.items() if one.target_host in users}
@@ -483,6 +508,8 @@ def _variables(definition: Definition, network: Network, source: str, ssh_user: 
         variables["ansible_port"] = definition.target_port
     if definition.ssh_options:
         variables["ansible_ssh_common_args"] = shlex.join(definition.ssh_options)
+    if definition.ssh_host_keys:
+        variables["nix_ssh_host_keys"] = list(definition.ssh_host_keys)
     if definition.always_activate:
         variables["nix_always_activate"] = True
     if definition.health_checks is not None:

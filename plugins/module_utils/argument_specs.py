@@ -154,6 +154,7 @@ DEPLOYMENT_PREPARE = {
         "older": {"type": "bool", "default": False},
         "take_over": {"type": "bool", "default": False},
         "timeout": {"type": "int", "default": 60},
+        "accept_new_host_keys": {"type": "bool", "default": False},
         **_ANSWER,
     },
 }

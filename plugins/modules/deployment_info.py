@@ -232,6 +232,10 @@ deployments:
           description: Whether it answered; V(null) if it was not asked, or that is not known.
           type: bool
           sample: true
+        host_key:
+          description: V(unknown), V(changed) or V(revoked) if it is unreachable because ssh refuses its host key.
+          type: str
+          sample: null
         problem:
           description: Why it did not answer what it runs; V(null) if it did, or was not asked.
           type: str

@@ -86,6 +86,12 @@ rollout:
   type: list
   elements: str
   sample: [target]
+unchecked:
+  description: The hosts whose host key ssh does not check, by the user's own settings.
+  returned: for the stage decide
+  type: list
+  elements: str
+  sample: []
 hosts:
   description: The hosts for the play of the rollout; one host that is up to date if there is nothing to do.
   returned: for the stage decide

@@ -82,6 +82,14 @@ options:
     description: Seconds to wait for the SSH server of a machine that is not in the fact cache yet.
     type: int
     default: 60
+  accept_new_host_keys:
+    description:
+      - Whether to accept the host key of a machine of which no host key is known. It is shown, and remembered on the
+        controller in C($XDG_STATE_HOME/nix.ops/known_hosts/UUID). In check mode it is accepted for this task alone.
+      - A key that differs from a known one is never accepted, nor is any key in a job of AWX, whose files are gone at
+        its end.
+    type: bool
+    default: false
 notes:
   - Fails before anything is touched if the fact cache would forget the deployment state. With O(provision=false) or
     O(remember=false) and in check mode such a cache counts as empty.
@@ -138,6 +146,16 @@ recorded:
   type: bool
   returned: success
   sample: true
+host_key_checked:
+  description: Whether ssh refuses an unknown host key of the machine; V(null) if the connection has no host keys.
+  type: bool
+  returned: success
+  sample: true
+host_key:
+  description: V(unknown), V(changed) or V(revoked) if the host key is the reason that the machine is unreachable.
+  type: str
+  returned: if the host key is refused
+  sample: unknown
 address:
   description: Where the machine was reached; V(null) if the connection is not C(ssh).
   type: str

@@ -16,7 +16,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.nix.ops.plugins.plugin_utils import display, waiting
-from ansible_collections.nix.ops.plugins.plugin_utils.deployment import fact_cache, vaulted_keys
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import fact_cache, host_keys, vaulted_keys
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, indent
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import SSH_PORT, Endpoint
@@ -35,6 +35,9 @@ class OpsAction(ActionBase):  # type: ignore[misc]
 
     SPECIFICATION: Mapping[str, Any]
 
+    # Why a new host key is not accepted though the user accepts them.
+    why_not_accepted: str | None = None
+
     _supports_check_mode = True
     _supports_async = False
     _requires_connection = True
@@ -51,7 +54,8 @@ class OpsAction(ActionBase):  # type: ignore[misc]
         known = None if self._task.delegate_to or not self._requires_connection else _acknowledged(self.variables)
         name = str(self._task.delegate_to or self.host)
         within = float(options.get("answer_timeout") or 60)
-        self.transport = HostTransport(self, name, known, within=within, say=self.live(name))
+        known_keys = [] if self._task.delegate_to else host_keys.of_variables(self.variables)
+        self.transport = HostTransport(self, name, known, within=within, say=self.live(name), host_keys=known_keys)
         try:
             waiting.check(options)
             with end_in_order():
@@ -59,7 +63,7 @@ class OpsAction(ActionBase):  # type: ignore[misc]
         except OpsError as error:
             result.update(self.describe_failure(error))
         except ConnectionLost as lost:
-            result.update(unreachable=True, msg=str(_unreachable(self.transport.name, lost, self._missing_secret())))
+            result.update(unreachable=True, **self._describe_unreachable(lost))
         # The result has text from the machine, and Ansible does not replace control characters.
         plain: dict[str, Any] = display.plain_values(result)
         return plain
@@ -86,6 +90,16 @@ class OpsAction(ActionBase):  # type: ignore[misc]
         if error.exit_code is not None:
             found["exit_code"] = error.exit_code
         return found
+
+    def _describe_unreachable(self, lost: ConnectionLost) -> dict[str, Any]:
+        refused = self.transport.refused_host_key(str(lost))
+        if refused is None:
+            return {"msg": str(_unreachable(self.transport.name, lost, self._missing_secret()))}
+        of_network = "nix_network" in self.variables and not self._task.delegate_to
+        error = host_keys.describe(
+            refused, self.transport.name, is_of_network=of_network, state=lost.state, why_not=self.why_not_accepted
+        )
+        return {"msg": str(error), "host_key": str(refused.verdict)}
 
     def warn(self, text: str) -> None:
         """Show a warning."""
@@ -159,8 +173,8 @@ def _unreachable(host: str, lost: ConnectionLost, missing_secret: str | None) ->
         next_step = missing_secret
     if "host key" in str(lost).lower():
         next_step = (
-            "A host key is never accepted unseen: compare it with the machine's own (ssh-keygen -lf"
-            " /etc/ssh/ssh_host_ed25519_key.pub, on its console), then correct the controller's known_hosts."
+            "The host key may be a jump host's. Compare it with the host's own on its console (ssh-keygen -lf"
+            " /etc/ssh/ssh_host_ed25519_key.pub), then correct the controller's known_hosts."
         )
     return OpsError(
         "the machine can't be reached", machine=host, output=str(lost), state=lost.state, next_step=next_step

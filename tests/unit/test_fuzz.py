@@ -177,6 +177,7 @@ DEFINITION = {
     "targetPort": 22,
     "targetUser": None,
     "sshOptions": [],
+    "sshHostKeys": [],
     "privilegeEscalationCommand": ["sudo"],
     "provisionSSHKey": True,
     "alwaysActivate": False,

@@ -111,12 +111,24 @@ def project(tmp_path: Path, programs: AnsiblePrograms) -> Project:
 EXAMPLE = "files: [target.nix, config.nix]\n"
 
 
+# The variables by which host keys are checked.
+CHECKING = {
+    "ansible_host_key_checking": True,
+    "ansible_scp_extra_args": "{{ nix_host_key_options }}",
+    "ansible_sftp_extra_args": "{{ nix_host_key_options }}",
+    "ansible_ssh_extra_args": "{{ nix_host_key_options }}",
+    "nix_host_key_options": "{{ lookup('nix.ops.host_key_options', nix_machine | default([]),"
+    " deployment=nix_deployment_uuid | default(''), keys=nix_ssh_host_keys | default([])) }}",
+}
+
+
 def test_source_lists_groups_and_variables(project: Project) -> None:
     listing = project.listed(project.source(EXAMPLE))
     groups = {name: group["hosts"] for name, group in listing.items() if "hosts" in group and name != "_meta"}
     assert groups == {"nixos": ["db", "web"], "deployment_example": ["db", "web"], "tag_front_end": ["web"]}
     uuid = listing["_meta"]["hostvars"]["db"]["nix_deployment_uuid"]
     own = {
+        **CHECKING,
         "nix_deployment": "example",
         "nix_deployment_uuid": uuid,
         "nix_network": str(project.directory / "example.network.yml"),
@@ -314,6 +326,53 @@ def test_path_of_a_key_may_have_any_characters_that_ssh_can_be_given(project: Pr
     assert f"identity file {key} type " in tried.replace("\\\\", "\\").replace("\\303\\274", "ü")
 
 
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP/SRUF+KGih1r9Eqkp5VAQU9+Zv/IWKrBVBXhmt6JKX"
+OFF = "StrictHostKeyChecking=no"
+
+
+def all_words(project: Project, *arguments: str, **env: str) -> list[str]:
+    """All words that ssh is given for the machine db."""
+    ssh_words(project, "db", *arguments, **env)
+    return (project.directory / "ssh.words").read_text().split("\0")
+
+
+def test_host_keys_are_checked_unless_a_variable_says_otherwise(project: Project) -> None:
+    source = project.source(EXAMPLE)
+    assert OFF not in all_words(project, "-i", source, ANSIBLE_HOST_KEY_CHECKING="False")
+    (project.directory / "ansible.cfg").write_text("[defaults]\nhost_key_checking = false\n")
+    assert OFF not in all_words(project, "-i", source)
+    assert OFF in all_words(project, "-i", source, "-e", "ansible_host_key_checking=false")
+    for place in ("group_vars/all.yml", "group_vars/nixos.yml", "host_vars/db.yml"):
+        file = project.directory / place
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("ansible_host_key_checking: false\n")
+        assert OFF in all_words(project, "-i", source), place
+        file.unlink()
+    # A host that is not of a network.
+    (project.directory / "more.ini").write_text("db\n")
+    assert OFF in all_words(project, "-i", "more.ini")
+
+
+def test_ssh_knows_the_host_keys_of_the_network_after_the_options_of_the_user(project: Project) -> None:
+    write(project.directory, more=f'{{ db.deployment.sshHostKeys = [ "{HOST_KEY} root@db\\n" ]; }}')
+    source = project.source("files: [target.nix, config.nix, more.nix]\n")
+    (project.directory / "group_vars").mkdir()
+    (project.directory / "group_vars/nixos.yml").write_text("ansible_ssh_common_args: -J bastion\n")
+    words = ssh_words(project, "db", "-i", source, "--ssh-extra-args=-4")
+    [known] = [word for word in words if word.startswith("KnownHostsCommand=")]
+    assert HOST_KEY in known
+    assert words.index("-J") < words.index("-4") < words.index(known)
+    assert not any("KnownHostsCommand" in word for word in ssh_words(project, "web", "-i", source))
+
+
+def test_host_key_that_is_not_a_public_key_is_refused_unseen(project: Project) -> None:
+    write(project.directory, more='{ db.deployment.sshHostKeys = [ "PRIVATE" ]; }')
+    source = project.source("files: [target.nix, config.nix, more.nix]\n")
+    done = project.run("ansible-inventory", "--list", "-i", source)
+    assert "deployment.sshHostKeys has no public key in one line as entry 1" in done.stderr
+    assert "PRIVATE" not in done.stdout + done.stderr
+
+
 def test_machine_that_shall_have_no_key_has_none(project: Project) -> None:
     write(project.directory, more="{ own.deployment.provisionSSHKey = false; }")
     source = project.source("files: [target.nix, config.nix, more.nix]\nssh_keys: keys\n")
@@ -327,7 +386,11 @@ def test_export_without_keys_has_nothing_of_them_but_their_paths(project: Projec
     source = project.source(EXAMPLE)
     export = ("ansible-inventory", "--list", "--export", "-i", source)
     exported = json.loads(project.run(*export, ANSIBLE_SSH_COMMON_ARGS="-J bastion").stdout)
-    assert exported["deployment_example"]["vars"] == {"ansible_user": "root", "ansible_group_priority": 0}
+    assert exported["deployment_example"]["vars"] == {
+        **CHECKING,
+        "ansible_user": "root",
+        "ansible_group_priority": 0,
+    }
     assert [name for name in exported["_meta"]["hostvars"]["db"] if "ssh" in name] == ["nix_ssh_key"]
 
     # Kept elsewhere, as in a database, an inventory with keys works as well.

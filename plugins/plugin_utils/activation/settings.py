@@ -98,6 +98,7 @@ def _checks(value: Any) -> Any:
 _TEXT = _matching("a text", re.compile(r"[^\n]+"))
 
 SETTINGS: Mapping[str, Setting] = {
+    "deploy_accept_new_host_keys": _flag(False),
     "deploy_action": _choice("switch", "boot", "test", "dry-activate"),
     "deploy_answer_timeout": _seconds(60, 1),
     "deploy_any_errors_fatal": _flag(False),

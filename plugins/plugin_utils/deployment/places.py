@@ -7,6 +7,7 @@ They are outside of the network's directory, since a network may copy that direc
 can read:
 
 - ``STATE/keys/UUID/MACHINE``: private SSH keys
+- ``STATE/known_hosts/UUID``: host keys that the user has accepted, by the names of the machines
 - ``STATE/facts/UUID``: the fact cache of a project, named by the ``ansible.cfg`` that ``nix.ops.create`` writes
 - ``STATE/toplevels/UUID/MACHINE``: links to the toplevels that were built, which are GC roots
 
@@ -32,6 +33,14 @@ def keys(uuid: str) -> Path:
     :raises OpsError: if the user has no home directory.
     """
     return _expand(f"{_state()}/keys/{uuid}")
+
+
+def known_hosts(uuid: str) -> Path:
+    """Return the file of the host keys that the user has accepted for a deployment.
+
+    :raises OpsError: if the user has no home directory.
+    """
+    return _expand(f"{_state()}/known_hosts/{uuid}")
 
 
 def facts(uuid: str) -> str:

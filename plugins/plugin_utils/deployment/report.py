@@ -44,6 +44,7 @@ class Machine:
     :param boots: the toplevel that it boots; None if that is not known.
     :param boots_generation: the generation of that toplevel, in the same way.
     :param unwritten: the toplevel of its profile, if its boot entry was not written.
+    :param host_key: ``unknown``, ``changed`` or ``revoked`` if it is unreachable for its host key.
     :param last: its latest activation.
     :param reboot_parts: the parts that need a reboot; None if they are not known.
     :param reachable: None if it was not asked, or failed for another reason.
@@ -67,6 +68,7 @@ class Machine:
     boots: str | None = None
     boots_generation: int | None = None
     unwritten: str | None = None
+    host_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -259,6 +261,7 @@ def _machine(
         boots=boots,
         boots_generation=_generation(found, boots),
         unwritten=found.get("profile") if is_unwritten else None,
+        host_key=found.get("host_key"),
     )
 
 
@@ -332,6 +335,9 @@ def _remarks(machines: Sequence[Machine]) -> list[str]:
     for machine in machines:
         if machine.problem and machine.reachable is None:
             found.append(f"{machine.name}: {first_line(machine.problem)}.")
+        if machine.host_key and machine.problem:
+            what, shown, *_more, next_step = machine.problem.splitlines()
+            found.append(f"{what}: {shown}. {next_step}")
         if machine.failed_units:
             found.append(f"{machine.name}: failed units: {', '.join(machine.failed_units)}.")
         if machine.running and machine.boots and machine.boots != machine.running:
@@ -366,7 +372,7 @@ def _row(machine: Machine) -> list[str]:
 
 def _runs(machine: Machine) -> str:
     if machine.reachable is False:
-        return "unreachable"
+        return f"host key {machine.host_key}" if machine.host_key else "unreachable"
     if machine.reachable is None:
         return "no answer" if machine.problem else "not asked"
     if machine.running is None:

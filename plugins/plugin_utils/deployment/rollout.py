@@ -265,6 +265,11 @@ def failed_units(run: Run, needs: Mapping[str, Need]) -> dict[str, list[str]]:
     return {host: [str(unit) for unit in units] for host, units in found.items() if units}
 
 
+def unchecked(run: Run, hosts: Iterable[str]) -> list[str]:
+    """Return the hosts whose host key is not checked, so that another host could answer in their place."""
+    return [host for host in hosts if run.result(host, _PREPARED).get("host_key_checked") is False]
+
+
 def release(run: Run, host: str) -> str:
     """Return which NixOS a host ran when it was asked; empty if that is not known."""
     return str(run.result(host, _PREPARED).get("nixos_version") or "")

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,9 @@ _OF_ITS_OWN = "-o ControlMaster=no -o ControlPath=none"
 
 # Seconds for the process that shares a connection to answer.
 _CONTROL = 5.0
+
+# Seconds for ssh to be answered once, beyond its own limits.
+_TRIAL = 20.0
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,34 @@ def _close_password_pipe(connection: Any) -> None:
     for descriptor in getattr(connection, "sshpass_pipe", None) or ():
         os.close(descriptor)
     connection.sshpass_pipe = None
+
+
+def configuration(connection: Any) -> dict[str, str]:
+    """Return the configuration of ssh for a connection, with lower-case names, as ``ssh -G`` tells it."""
+    lines = (_control(connection, "-G", connection.host) or "").splitlines()
+    return {name: value for name, _space, value in (line.partition(" ") for line in lines)}
+
+
+def try_out(connection: Any, words: Sequence[str]) -> None:
+    """Run the connection's ssh for a moment, with these options before its own, whatever comes of it."""
+    real, *options = command(connection)
+    with suppress(subprocess.TimeoutExpired):
+        subprocess.run(
+            [real, *words, *options, "--", str(connection.get_option("host")), "true"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=_TRIAL,
+        )
+
+
+def add(connection: Any, words: Sequence[str]) -> None:
+    """Add options to all SSH commands of a connection, unless it has them. Options that the user gives to all win."""
+    added = shlex.join(words)
+    for name in ("ssh_extra_args", "sftp_extra_args", "scp_extra_args"):
+        present = connection.get_option(name) or ""
+        if added not in present:
+            connection.set_option(name, f"{added} {present}".strip())
 
 
 def gives_password(connection: Any) -> bool:

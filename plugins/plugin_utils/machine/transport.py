@@ -9,7 +9,7 @@ This is the one file that uses the private interfaces of ansible-core's action p
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property, partial
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from ansible.errors import AnsibleAuthenticationFailure, AnsibleConnectionFailur
 from ansible_collections.nix.ops.plugins.plugin_utils import waiting
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import connection as connections
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import host_keys
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import Addresses, Endpoint
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import (
     ConnectionLost,
@@ -27,6 +28,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import (
     PasswordRefused,
     Wait,
 )
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host_keys import Known, Refused
 from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed, LineSink
 from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Overdue
 
@@ -63,6 +65,7 @@ class HostTransport:
     :param known: where the host was last acknowledged; tried before the address that Ansible's variables name.
     :param within: seconds until a host that does not answer counts as unreachable, if a wait has no limit of its own.
     :param say: called with lines that say what is waited for.
+    :param host_keys: host keys that are known of the host, in addition to those that ssh knows.
     """
 
     def __init__(
@@ -73,7 +76,9 @@ class HostTransport:
         *,
         within: float = 60.0,
         say: LineSink = lambda _line: None,
+        host_keys: Sequence[Known] = (),
     ) -> None:
+        self.host_keys = tuple(host_keys)
         self._action = action
         self._known = known
         self._within = within
@@ -118,9 +123,34 @@ class HostTransport:
         extra = self.connection.get_option("ssh_extra_args") or ""
         if _OWN_OPTIONS not in extra:
             self.connection.set_option("ssh_extra_args", f"{extra} {_OWN_OPTIONS}".strip())
+        self._trust()
         if self._destination is None:
             return Addresses(self.connection, configured, self._known)
         return Addresses(self.connection, self._destination, self._known or configured)
+
+    def accept_host_key(self, known: Known) -> None:
+        """Accept a host key from now on."""
+        self.host_keys = (*self.host_keys, known)
+        self._trust()
+
+    def refused_host_key(self, told: str) -> Refused | None:
+        """Return the host key for which ssh ended the connection; None if that is not the reason.
+
+        :param told: what ssh said.
+        """
+        if "host key" not in told.lower() or self.addresses is None:
+            return None
+        # The configured address first: the other one may be another machine's by now.
+        self.addresses.prefer_told()
+        for _address in range(len(self.addresses)):
+            if refused := host_keys.examine(self.connection, self.host_keys, told):
+                return refused
+            self.addresses.turn()
+        return None
+
+    def _trust(self) -> None:
+        if words := host_keys.options([one.key for one in self.host_keys if not one.is_revoked]):
+            connections.add(self.connection, words)
 
     def set_destination(self, address: str | None, port: int | None) -> None:
         """Expect the host at another address or port from the end of the task on.
@@ -238,6 +268,9 @@ class HostTransport:
                 raise self._refuse(failure) from failure
             raise ConnectionLost(str(failure)) from failure
         except AnsibleError as error:
+            if "host key" in str(error).lower():
+                # Ansible's own words for a login with a password.
+                raise ConnectionLost(str(error)) from error
             if _REFUSED.search(str(error)):
                 raise self._refuse(error) from error
             # Mostly errors of become.

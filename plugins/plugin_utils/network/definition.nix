@@ -79,6 +79,7 @@ in
   targetUser =
     if isSet (options.deployment.targetUser or { }) then said "targetUser" null else null;
   sshOptions = said "sshOptions" [ ];
+  sshHostKeys = said "sshHostKeys" [ ];
   privilegeEscalationCommand = said "privilegeEscalationCommand" [
     "sudo"
     "-H"

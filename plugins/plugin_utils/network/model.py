@@ -93,6 +93,7 @@ class Definition:
 
     :param target_port: None if the network does not set it, so that ssh's own configuration counts.
     :param target_user: None if the network does not set it.
+    :param ssh_host_keys: public keys of the machine's SSH server, in one line each.
     :param always_activate: whether the network sets deployment.alwaysActivate; its default does not count.
     :param health_checks: deployment.healthChecks as JSON values, named as in the host variable
         ``nix_health_checks``; None if there are no checks.
@@ -104,6 +105,7 @@ class Definition:
     target_port: int | None
     target_user: str | None
     ssh_options: tuple[str, ...]
+    ssh_host_keys: tuple[str, ...]
     privilege_escalation_command: tuple[str, ...]
     provision_ssh_key: bool
     always_activate: bool
@@ -196,6 +198,7 @@ def _definition(name: str, answer: Mapping[str, Any]) -> Definition:
         target_port=None if answer["targetPort"] is None else read.number("targetPort"),
         target_user=None if answer["targetUser"] is None else read.text("targetUser"),
         ssh_options=read.texts("sshOptions"),
+        ssh_host_keys=tuple(one.strip() for one in read.texts("sshHostKeys")),
         privilege_escalation_command=read.texts("privilegeEscalationCommand"),
         provision_ssh_key=read.truth("provisionSSHKey"),
         always_activate=read.truth("alwaysActivate"),
@@ -288,6 +291,14 @@ def _check(definition: Definition, keys: Sequence[str], unsupported: Sequence[st
             f"is empty, but {definition.target_user!r} has to become root",
             'Name a command, for example [ "sudo" "-H" "--" ].',
         )
+    for number, key in enumerate(definition.ssh_host_keys, 1):
+        # It may be a private key, so it is not shown.
+        if not PUBLIC_KEY.fullmatch(key):
+            refuse(
+                "sshHostKeys",
+                f"has no public key in one line as entry {number}",
+                "Give what the machine's /etc/ssh/ssh_host_ed25519_key.pub has.",
+            )
     if keys:
         refuse(
             "keys",

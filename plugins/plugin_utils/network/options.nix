@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # NixOps 2's options deployment.* and networking.* for machines that exist already, with the same types, defaults and
-# priorities; and our own deployment.healthChecks.
+# priorities; and our own deployment.healthChecks and deployment.sshHostKeys.
 {
   config,
   lib,
@@ -155,6 +155,12 @@ in
       type = types.listOf types.str;
       default = [ ];
       description = "Further arguments of the SSH client, given to it verbatim.";
+    };
+    sshHostKeys = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+      example = [ "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP0t" ];
+      description = "Public host keys of the machine's SSH server, as in ssh_host_ed25519_key.pub.";
     };
     privilegeEscalationCommand = mkOption {
       type = types.listOf types.str;

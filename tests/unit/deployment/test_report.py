@@ -100,7 +100,7 @@ def test_last_deployment(changed, last):
 
 
 def definition(name):
-    return Definition(name, "none", f"{name}.example.org", 22, None, (), (), True, False, (), (), "24.05")
+    return Definition(name, "none", f"{name}.example.org", 22, None, (), (), (), True, False, (), (), "24.05")
 
 
 @pytest.fixture

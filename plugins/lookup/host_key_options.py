@@ -1,0 +1,73 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tells ssh the host keys that a deployment knows of a machine."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: host_key_options
+short_description: Options of ssh for the host keys that a deployment knows
+description:
+  - Returns the options by which ssh knows the host keys of a machine, in addition to its own files of known hosts.
+  - The keys are those of the network, and those that the user has accepted on this controller with
+    C(deploy_accept_new_host_keys).
+  - They hold for the machine, whatever its address is.
+  - P(nix.ops.network#inventory) uses it for the machines of a network.
+author:
+  - nix.ops contributors (@nix-ops)
+version_added: 0.1.0
+options:
+  _terms:
+    description: Names of machines in the network.
+    type: list
+    elements: str
+    required: true
+  deployment:
+    description: UUID of the deployment.
+    type: str
+    required: true
+  keys:
+    description: The public keys that the network has for the machine, a line each.
+    type: list
+    elements: str
+    default: []
+notes:
+  - Needs OpenSSH 8.5 or later on the controller, for C(KnownHostsCommand).
+seealso:
+  - plugin: nix.ops.network
+    plugin_type: inventory
+    description: Machines of a NixOps network.
+"""
+
+EXAMPLES = r"""
+# group_vars that set ansible_ssh_extra_args themselves
+ansible_ssh_extra_args: "-v {{ nix_host_key_options }}"
+"""
+
+RETURN = r"""
+_raw:
+  description: The options for each machine, quoted for a shell; an empty text if no key is known.
+  type: list
+  elements: str
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible.plugins.lookup import LookupBase
+
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import host_keys as deployments
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import host_keys
+
+
+class LookupModule(LookupBase):
+    """Returns options of ssh for host keys."""
+
+    def run(self, terms: Sequence[str], variables: Mapping[str, Any] | None = None, **kwargs: Any) -> list[str]:
+        """Look up the keys, and return the options by which ssh knows them."""
+        self.set_options(var_options=variables, direct=kwargs)
+        deployment, keys = str(self.get_option("deployment")), self.get_option("keys")
+        known = [[one.key for one in deployments.known(deployment, str(machine), keys)] for machine in terms]
+        return [shlex.join(host_keys.options(one)) for one in known]
