@@ -22,8 +22,15 @@ PASSWORD = "secret"
 ACCEPT = ("-e", "deploy_accept_new_host_keys=true")
 KEY = "/etc/ssh/ssh_host_ed25519_key"
 
-# Anything that is given to sudo is written down.
-SUDO = "#!/bin/sh\nhead -n 1 >>/tmp/given-to-sudo\nexit 1\n"
+# Asks for the password, and writes it down.
+SUDO = r"""#!/bin/sh
+while [ $# -gt 0 ]; do
+    [ "$1" != -p ] || printf %s "$2" >&2
+    shift
+done
+head -n 1 >>/tmp/given-to-sudo
+exit 1
+"""
 
 
 @pytest.fixture
@@ -127,9 +134,9 @@ def test_an_impostor_gets_no_password(machine: MachineFactory, stranger: Project
     where = {"user": 'deployment.targetUser = "deploy";'}
     network = Network(stranger, target, where=where)
     run = network.deploy("-e", f"ansible_become_password={PASSWORD}", "-e", "ansible_become_exe=/usr/local/bin/sudo")
+    assert target.run("cat /tmp/given-to-sudo", check=False).stdout == "", run.output
     assert run.exit_code == 4, run.output
     assert f"{file} line 1" in run.of(INFO)["msg"]
-    assert target.run("cat /tmp/given-to-sudo", check=False).stdout == ""
 
 
 def test_keys_of_the_network_are_enough_also_for_a_new_one(renewed: Machine, stranger: Project) -> None:
