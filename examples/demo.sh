@@ -85,12 +85,14 @@ cd "$demo"
 say "A NixOS machine somewhere in the world. Here it is a small one, started for the demo"
 fleet --number "$number" up target
 ssh_config=$(fleet ssh-config)
+# To the demo's user the machine is as new as any other.
+sed "/StrictHostKeyChecking/d; s|UserKnownHostsFile .*|UserKnownHostsFile $demo/known_hosts|" "$ssh_config" >ssh_config
 
 cp "$checkout"/examples/*.nix "$checkout"/examples/*.yml .
 # How to reach the demo's machine, at home a matter of ~/.ssh. And the examples are evaluated with the
 # miniature of nixpkgs that the tests use, which needs no download; at home this is a channel or a path.
 cat >environment <<END
-export ANSIBLE_SSH_ARGS='-F $ssh_config -o ControlMaster=auto -o ControlPersist=60s'
+export ANSIBLE_SSH_ARGS='-F $demo/ssh_config -o ControlMaster=auto -o ControlPersist=60s'
 export ANSIBLE_SSH_CONTROL_PATH_DIR='$demo/cp'
 export NIX_PATH='nixpkgs=$checkout/tests/nixpkgs'
 export NIX_CONFIG='substituters =
@@ -127,9 +129,15 @@ say "List the deployments: none of its machines was deployed yet"
 run ansible-playbook nix.ops.list
 expect_listed 0
 
-say "Deploy it"
+say "Deploy it: its host key is not known yet, so it is shown, and nothing is sent to the machine"
 run cat deploy.yml
-run ansible-playbook deploy.yml
+run ansible-playbook deploy.yml && die "a host key was accepted unseen."
+
+say "On its console, the machine shows the same fingerprint"
+run ssh-keygen -lf "${ssh_config%/*}/machines/target/host_key.pub"
+
+say "Deploy it, and accept the host key"
+run ansible-playbook deploy.yml -e deploy_accept_new_host_keys=true
 expect changed=[1-9]
 
 say "List the deployments: one machine"

@@ -50,6 +50,9 @@ def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def network_of(awx: Awx, *machines: Machine, where: Mapping[str, str] | None = None) -> Network:
     """A network in the repository, beside the playbooks of the example."""
     awx.write_playbooks()
+    # A job has no file of known hosts, and ansible-runner would check none.
+    keys = {one.name: f'deployment.sshHostKeys = [ "{one.host_public_key}" ];' for one in machines}
+    where = {name: f"{key} {(where or {}).get(name, '')}" for name, key in keys.items()}
     return Network(awx.repository, *machines, where=where, source=f"uuid: {UUID}")
 
 

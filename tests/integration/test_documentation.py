@@ -241,7 +241,7 @@ def test_ansible_doc_shows_every_plugin(project):
         "module": MODULES,
         "inventory": ("network",),
         "become": ("command",),
-        "lookup": ("ssh_key_options",),
+        "lookup": ("host_key_options", "ssh_key_options"),
         "role": ROLES,
     }
     for kind, names_ in plugins_of.items():

@@ -46,33 +46,6 @@ def test_a_machine_that_does_not_answer(project, target):
     assert "Next: " in message
 
 
-@pytest.mark.parametrize("known", ["wrong", "none"])
-def test_a_host_key_that_is_not_known(project, target, known, tmp_path):
-    network = Network(project, target)
-    known_hosts = tmp_path / "known_hosts"
-    if known == "wrong":
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "other"], check=True)
-        key = " ".join((tmp_path / "other.pub").read_text().split()[:2])
-        known_hosts.write_text(f"{target.address} {key}\n")
-    before = known_hosts.read_bytes() if known_hosts.exists() else None
-    config = (target.ssh_config.read_text()).replace(str(target.known_hosts_file), str(known_hosts))
-    # What the fleet demands of ssh is here the user's own affair.
-    project.configure(project.write("ssh_config", config.replace("  StrictHostKeyChecking yes\n", "")))
-    with untouched(target):
-        run = network.deploy()
-        assert run.exit_code == 4, run.output
-        message = run.of(INFO)["msg"]
-        assert "Host key verification failed" in message
-        assert "known_hosts" in message
-        assert "State: the running system is untouched" in message
-        assert (known_hosts.read_bytes() if known_hosts.exists() else None) == before
-
-        project.environment["ANSIBLE_HOST_KEY_CHECKING"] = "False"
-        agreed = project.ad_hoc("-i", "example.network.yml", "-m", "nix.ops.nixos_info", "target")
-    # A key that has changed is refused by ssh for password logins only, as the user has said.
-    assert agreed.exit_code == 0, agreed.output
-
-
 def test_nix_missing_on_the_machine(project, machine):
     bare = machine("bare", nix=False)
     network = Network(project, bare)
