@@ -19,6 +19,11 @@ from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.network import evaluation, source
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Evaluation, Network
 
+_HOST_KEYS = (
+    "the first deploy shows the host keys that ssh does not know; compare them with the machines' own, then accept them"
+    " with -e deploy_accept_new_host_keys=true"
+)
+
 
 class ActionModule(OpsAction):
     """The action behind ``nix.ops.deployment_create``."""
@@ -58,6 +63,8 @@ class ActionModule(OpsAction):
         say(f"created deployment {creation.quote(network.uuid)}")
         for line in (*(f"wrote {file}" for file in written), *plan.hints):
             say(line)
+        if not all(one.ssh_host_keys for one in evaluated.definitions.values()):
+            say(_HOST_KEYS)
         return result
 
     def _evaluate(self, network: Network) -> Evaluation:

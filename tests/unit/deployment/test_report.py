@@ -79,6 +79,7 @@ def test_looks_as_nixops_prints_it():
         ({"reachable": None}, "not asked"),
         ({"reachable": None, "problem": "it said no"}, "no answer"),
         ({"reachable": False}, "unreachable"),
+        ({"reachable": False, "host_key": "unknown"}, "host key unknown"),
         ({"running": None}, "no NixOS"),
         ({"generation": None}, "24.05"),
     ],
@@ -147,6 +148,13 @@ def test_machine_that_was_asked_in_vain(report):
         (False, "lost"),
     ]
     assert told.notes == ("a: its disk is broken.",)
+
+
+def test_a_host_key_that_is_refused_is_told_with_what_to_do(report):
+    message = "a: its host key is not known\n256 SHA256:x a (ED25519)\nState: untouched\nNext: Compare it."
+    told = report(["a"], {}, {"a": {"unreachable": True, "msg": message, "host_key": "unknown"}})
+    assert [one.host_key for one in told.machines] == ["unknown"]
+    assert told.notes == ("a: its host key is not known: 256 SHA256:x a (ED25519). Next: Compare it.",)
 
 
 def test_what_was_just_asked_is_newer_than_what_is_cached(report):

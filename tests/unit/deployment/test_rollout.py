@@ -176,6 +176,12 @@ def test_the_other_deployments_of_a_machine_are_told() -> None:
     assert rollout.other_deployments(one, "b") == []
 
 
+def test_machines_whose_host_key_is_not_checked_are_named() -> None:
+    found = {"a": True, "b": False, "c": None}
+    one = run({name: machine(name, prepare_result={"host_key_checked": value}) for name, value in found.items()})
+    assert rollout.unchecked(one, ["a", "b", "c"]) == ["b"]
+
+
 def test_only_what_was_previewed_is_deployed() -> None:
     hosts = {"a": machine("a")}
     rollout.check_previewed(run(hosts), [NEW])
