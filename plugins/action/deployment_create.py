@@ -61,10 +61,9 @@ class ActionModule(OpsAction):
         creation.write(directory, plan)
         say = self.live(network.name)
         say(f"created deployment {creation.quote(network.uuid)}")
-        for line in (*(f"wrote {file}" for file in written), *plan.hints):
+        has_keys = all(one.ssh_host_keys for one in evaluated.definitions.values())
+        for line in (*(f"wrote {file}" for file in written), *(() if has_keys else (_HOST_KEYS,)), *plan.hints):
             say(line)
-        if not all(one.ssh_host_keys for one in evaluated.definitions.values()):
-            say(_HOST_KEYS)
         return result
 
     def _evaluate(self, network: Network) -> Evaluation:

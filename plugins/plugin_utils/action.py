@@ -99,6 +99,10 @@ class OpsAction(ActionBase):  # type: ignore[misc]
         error = host_keys.describe(
             refused, self.transport.name, is_of_network=of_network, state=lost.state, why_not=self.why_not_accepted
         )
+        if not self._task.ignore_unreachable:
+            # Ansible shows the message of an unreachable host as one line of JSON.
+            for line in str(error).removeprefix(f"{error.machine}: ").splitlines():
+                self.live(error.machine)(line)
         return {"msg": str(error), "host_key": str(refused.verdict)}
 
     def warn(self, text: str) -> None:

@@ -52,6 +52,9 @@ _NEXT = (
 
 _PRINTS = "Look at its console: its login shell, or a start-up file of it, prints without end."
 
+# ssh's warning of a changed or revoked host key. Without the box, its first line says what is wrong.
+_BOX = re.compile(r"@{9,}\s*\n@ +(.*?) +@\s*\n@{9,}")
+
 _Result = TypeVar("_Result")
 
 _TEMPORARY = re.compile(r"(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._-]+)+/?")
@@ -266,7 +269,7 @@ class HostTransport:
         except AnsibleConnectionFailure as failure:
             if "permission denied" in str(failure).lower() and connections.gives_password(self.connection):
                 raise self._refuse(failure) from failure
-            raise ConnectionLost(str(failure)) from failure
+            raise ConnectionLost(_BOX.sub(r"\1", str(failure).replace("\r\n", "\n"))) from failure
         except AnsibleError as error:
             if "host key" in str(error).lower():
                 # Ansible's own words for a login with a password.
