@@ -23,6 +23,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import (
     ConnectionLost,
     PasswordRefused,
 )
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host_keys import Known
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.transport import HostTransport
 from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Overdue
 from answers import BOOT_ID, answered
@@ -322,3 +323,37 @@ def test_private_interfaces_are_used_in_one_file():
         if any(f".{name}(" in path.read_text(encoding="utf-8") for name in names)
     }
     assert using == {"plugin_utils/machine/transport.py"}
+
+
+BOX = """Failed to connect to the host via ssh: @@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@\r
+@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\r
+@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@\r
+IT IS POSSIBLE THAT SOMEONE IS DOING SOMETHING NASTY!\r
+"""
+
+
+def test_the_first_line_of_a_changed_host_key_says_so():
+    transport = HostTransport(Action(Connection(), [AnsibleConnectionFailure(BOX)]), "a")
+    with pytest.raises(ConnectionLost) as refused:
+        transport.machine().run("machine/boot")
+    first, second, *_rest = str(refused.value).split("\n")
+    assert first == "Failed to connect to the host via ssh: WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!"
+    assert second == "IT IS POSSIBLE THAT SOMEONE IS DOING SOMETHING NASTY!"
+
+
+def test_a_password_that_host_keys_forbid_is_a_lost_connection():
+    words = "Using a SSH password instead of a key is not possible because Host Key checking is enabled."
+    transport = HostTransport(Action(Connection(), [AnsibleError(words)]), "a")
+    with pytest.raises(ConnectionLost, match="Host Key checking"):
+        transport.machine().run("machine/boot")
+
+
+def test_known_host_keys_reach_all_commands_of_ssh_once():
+    connection = Connection()
+    connection.options |= {"sftp_extra_args": "-4", "scp_extra_args": None}
+    known = Known("ssh-ed25519 " + "A" * 68, "", "")
+    for _task in range(2):
+        HostTransport(Action(connection), "a", host_keys=[known]).machine()
+    for name in ("ssh_extra_args", "sftp_extra_args", "scp_extra_args"):
+        assert str(connection.options[name]).count("KnownHostsCommand=") == 1, name
+    assert str(connection.options["sftp_extra_args"]).endswith(" -4")
