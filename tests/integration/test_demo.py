@@ -32,6 +32,7 @@ _VARIES = (
     (r"\d{4}-\d\d-\d\d \d\d:\d\d", "TIME"),
     (r"24\.05\.20240531\.miniature", "24.05"),
     (r"198\.18\.\d+\.10|target\.example\.org", "ADDRESS"),
+    (r"by [\w-]+@[\w.-]+", "by USER"),
     (r"SHA256:[A-Za-z0-9+/]{43}", "FINGERPRINT"),
     (r"/\S*/\.demo/|/home/me/", "HOME/"),
     # The widths of a table.

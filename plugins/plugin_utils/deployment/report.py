@@ -337,7 +337,7 @@ def _remarks(machines: Sequence[Machine]) -> list[str]:
             found.append(f"{machine.name}: {first_line(machine.problem)}.")
         if machine.host_key and machine.problem:
             what, shown, *_more, next_step = machine.problem.splitlines()
-            found.append(f"{what}: {shown}. {next_step}")
+            found.append(f"{what}: {shown.strip()}. {next_step}")
         if machine.failed_units:
             found.append(f"{machine.name}: failed units: {', '.join(machine.failed_units)}.")
         if machine.running and machine.boots and machine.boots != machine.running:
