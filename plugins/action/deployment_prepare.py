@@ -39,16 +39,7 @@ class ActionModule(OpsAction):
             self.warn(hint)
         cached = fact_cache.read_state(self.host, subject.uuid, has_to_keep=may_generate, on_line=say)
         timeout = options["timeout"] if cached is None else 0
-
-        def reach() -> tuple[Description, Record | None]:
-            return preparation.reach(self.transport.machine(), addresses, subject, timeout=timeout, on_line=say)
-
-        try:
-            found, record = reach()
-        except ConnectionLost as lost:
-            if not options["accept_new_host_keys"] or not self._accept(str(lost), subject):
-                raise
-            found, record = reach()
+        found, record = self._reach(subject, timeout, accept=options["accept_new_host_keys"])
         if options["remember"] and not options["take_over"]:
             preparation.check_owner(found, self.transport.machine(), addresses, subject)
         known = preparation.join(cached, found, record, subject, on_line=say)
@@ -77,6 +68,19 @@ class ActionModule(OpsAction):
         }
         # Ansible would cache facts of check mode too.
         return answer if self.check else {**answer, **fact_cache.facts(self.host, state, self.warn)}
+
+    def _reach(self, subject: Subject, timeout: int, *, accept: bool) -> tuple[Description, Record | None]:
+        """Describe the machine.
+
+        :param accept: whether to accept its host key if none is known.
+        """
+        machine, addresses = self.transport.machine(), self.transport.addresses
+        try:
+            return preparation.reach(machine, addresses, subject, timeout=timeout, on_line=self.live())
+        except ConnectionLost as lost:
+            if not accept or not self._accept(str(lost), subject):
+                raise
+        return preparation.reach(machine, addresses, subject, timeout=0, on_line=self.live())
 
     def _checkout(self, options: dict[str, Any]) -> Checkout | None:
         directory = os.path.dirname(options["network"]) if options["network"] else None

@@ -369,7 +369,7 @@ def test_host_key_that_is_not_a_public_key_is_refused_unseen(project: Project) -
     write(project.directory, more='{ db.deployment.sshHostKeys = [ "PRIVATE" ]; }')
     source = project.source("files: [target.nix, config.nix, more.nix]\n")
     done = project.run("ansible-inventory", "--list", "-i", source)
-    assert "deployment.sshHostKeys has no public key in one line as entry 1" in done.stderr
+    assert "deployment.sshHostKeys is not a list of public keys, each in one line" in done.stderr
     assert "PRIVATE" not in done.stdout + done.stderr
 
 

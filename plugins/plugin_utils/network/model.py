@@ -198,7 +198,7 @@ def _definition(name: str, answer: Mapping[str, Any]) -> Definition:
         target_port=None if answer["targetPort"] is None else read.number("targetPort"),
         target_user=None if answer["targetUser"] is None else read.text("targetUser"),
         ssh_options=read.texts("sshOptions"),
-        ssh_host_keys=tuple(one.strip() for one in read.texts("sshHostKeys")),
+        ssh_host_keys=read.public_keys("sshHostKeys"),
         privilege_escalation_command=read.texts("privilegeEscalationCommand"),
         provision_ssh_key=read.truth("provisionSSHKey"),
         always_activate=read.truth("alwaysActivate"),
@@ -233,6 +233,12 @@ class _Answer:
         if not all(isinstance(text, str) for text in texts):
             self._refuse(option, "a list of texts")
         return tuple(texts)
+
+    def public_keys(self, option: str) -> tuple[str, ...]:
+        keys = tuple(text.strip() for text in self.texts(option))
+        if not all(PUBLIC_KEY.fullmatch(key) for key in keys):
+            self._refuse(option, "a list of public keys, each in one line")
+        return keys
 
     def _checked(self, option: str, wanted: type, words: str, *, refused: type | None = None) -> Any:
         value = self.options[option]
@@ -291,14 +297,6 @@ def _check(definition: Definition, keys: Sequence[str], unsupported: Sequence[st
             f"is empty, but {definition.target_user!r} has to become root",
             'Name a command, for example [ "sudo" "-H" "--" ].',
         )
-    for number, key in enumerate(definition.ssh_host_keys, 1):
-        # It may be a private key, so it is not shown.
-        if not PUBLIC_KEY.fullmatch(key):
-            refuse(
-                "sshHostKeys",
-                f"has no public key in one line as entry {number}",
-                "Give what the machine's /etc/ssh/ssh_host_ed25519_key.pub has.",
-            )
     if keys:
         refuse(
             "keys",
