@@ -233,7 +233,8 @@ deployments:
           type: bool
           sample: true
         host_key:
-          description: V(unknown), V(changed) or V(revoked) if it is unreachable because ssh refuses its host key.
+          description:
+            - V(unknown), V(changed) or V(revoked) if it is unreachable because ssh refuses its host key; V(null) otherwise.
           type: str
           sample: null
         problem:

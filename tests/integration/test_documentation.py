@@ -192,6 +192,7 @@ def test_deployment_prepare(play, network):
         same = ("type", "elements", "returned")
         assert [described[name].get(key) for key in same] == [one.get(key) for key in same]
     described |= of_a_machine
+    assert described.pop("host_key")["returned"] == "if the host key is refused"
     [looked] = play("deployment_prepare", "--check", source=network)
     assert keys(looked) == {name for name, one in described.items() if one["returned"] != "not in check mode"}
     [result] = play("deployment_prepare", source=network)
