@@ -42,13 +42,21 @@ change() { # FILTER...
     "$@" <"$work/answer"
 }
 
+# Run a call and put what a command prints into its answer, before the mark of its end.
+add() { # COMMAND...
+    run >"$work/answer"
+    grep -av '^nix\.ops ends' "$work/answer"
+    "$@"
+    grep -a '^nix\.ops ends' "$work/answer"
+}
+
 far_numbers() {
     sed -E 's/(^| )-?[0-9]+( |$)/\1-99999999999999999999999\2/g; s/(^| )-?[0-9]+( |$)/\1-99999999999999999999999\2/g'
 }
 
 another_machine() {
-    sed -E "s/[0-9a-f]{8}-[0-9a-f]{4}-/00000000-0000-/g; s/\"machine\": \"[^\"]*\"/\"machine\": \"$other\"/"
-    echo "record 99 {\"machine\": \"$other\"}"
+    sed -E "s/[0-9a-f]{8}-[0-9a-f]{4}-/00000000-0000-/g; s/\"machine\": \"[^\"]*\"/\"machine\": \"$other\"/
+        s/^nix\.ops ends/record 99 {\"machine\": \"$other\"}\n&/"
 }
 
 misbehave() { # HOW
@@ -65,20 +73,19 @@ misbehave() { # HOW
         one-line) exec head -c 200000000 /dev/zero ;;
         drip) while printf x; do sleep 1; done ;;
         wrong)
-            echo "nix.ops answers"
+            echo "nix.ops answers $(cat /proc/sys/kernel/random/boot_id) "
             echo "$forged"
+            echo "nix.ops ends 0"
             ;;
-        unknown) change sh -c "cat; echo \"$forged\"" ;;
+        unknown) add echo "$forged" ;;
         other) change another_machine ;;
         numbers) change far_numbers ;;
         escapes)
-            change cat
-            escape
+            add escape
             escape >&2
             ;;
         commands)
-            change cat
-            inject
+            add inject
             inject >&2
             ;;
         cut)
