@@ -193,13 +193,14 @@ class Controller:
         self.target = target
         self._become = become
         self._deadline = float("inf")
+        self._identity = machines.Identity()
         # A socket's path has little room.
         self._sockets = Path(tempfile.mkdtemp(prefix="nix-ops-ssh-"))
         self._options = (f"ConnectTimeout={connect_timeout}", *options)
 
     def machine(self, environment: Mapping[str, str] | None = None) -> machines.Machine:
         """The machine behind the connection that all commands share."""
-        return machines.Machine(self.target.name, self._execute, environment or {})
+        return machines.Machine(self.target.name, self._execute, environment or {}, self._identity)
 
     def confirm(self, directory: str, word: str) -> None:
         """Answer an activation over a new connection."""
@@ -285,7 +286,7 @@ class Controller:
 
     def _fresh(self) -> machines.Machine:
         own = ("ControlMaster=no", "ControlPath=none")
-        return machines.Machine(self.target.name, partial(self._execute, sharing=own), {})
+        return machines.Machine(self.target.name, partial(self._execute, sharing=own), {}, self._identity)
 
     def _shared(self) -> tuple[str, ...]:
         return ("ControlMaster=auto", f"ControlPath={self._sockets}/%C", "ControlPersist=30s")

@@ -16,7 +16,7 @@ from integration.conftest import MachineFactory
 from integration.engine import SETTLED, Controller, bring, controlled, other, provide, settle
 from integration.faults import Tell
 from integration.networks import ACTIVATE, INFO, Network, main_pids, standing
-from integration.outside import COPIED, boots_of, left_over, stands
+from integration.outside import COPIED, boots_of, left_over, stands, untouched
 from integration.project import Project
 from integration.tasks import read_until, wait_for
 
@@ -167,6 +167,23 @@ def test_an_address_that_is_not_the_networks(
 ) -> None:
     message = controller.activate(systems["moved"], confirm_timeout=4).undone
     tell("its address is another than the network says", before, as_before(target, before), says=message)
+
+
+def test_another_machine_that_answers_at_the_address_of_the_network(
+    target: Machine, machine: MachineFactory, network: Network
+) -> None:
+    network.deployed()
+    neighbour, before = machine("neighbour"), target.inspect()
+    place = network.project.directory / "example-target.nix"
+    place.write_text(place.read_text().replace(target.address, neighbour.address))
+    network.define(one="eins")
+    with untouched(neighbour):
+        undone = network.deploy(*SOON)
+    assert undone.exit_code == 2, undone.output
+    message = undone.of(ACTIVATE)["msg"]
+    assert "another machine answers there" in message
+    assert f"State: it runs {before['running']}, boots {before['boot_default']}" in message
+    as_before(target, before)
 
 
 def test_what_ran_before_was_no_generation(
