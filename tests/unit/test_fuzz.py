@@ -190,7 +190,7 @@ DEFINITION = {
 }
 
 
-@given(st.sampled_from(sorted(set(DEFINITION) - {"nixosRelease", "healthChecks"})), JSON)
+@given(st.sampled_from(sorted(set(DEFINITION) - {"nixosRelease", "healthChecks", "unsupported"})), JSON)
 def test_any_value_of_a_definition_is_taken_or_refused_by_name(option: str, value: Any) -> None:
     answered = {
         "network": {"description": ""},

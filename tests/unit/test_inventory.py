@@ -819,7 +819,8 @@ def test_connection_variables_of_all_hosts_do_not_reach_the_build_on_the_control
         (project.directory / "group_vars").mkdir()
         (project.directory / "group_vars" / "all.yml").write_text(json.dumps(variables))
     given = ("-e", json.dumps(variables)) if by == "extra variables" else ()
-    done = project.run("ansible-playbook", "-i", source, "build.yml", *given, ANSIBLE_SSH_EXECUTABLE="/bin/false")
+    env = {"ANSIBLE_SSH_EXECUTABLE": "/bin/false", "NIX_CONFIG": os.environ["NIX_CONFIG"]}
+    done = project.run("ansible-playbook", "-i", source, "build.yml", *given, **env)
     assert done.returncode == 0, done.stdout + done.stderr
     (link,) = (project.directory / "state" / "nix.ops" / "toplevels").glob("*/a")
     assert os.readlink(link).startswith("/nix/store/")

@@ -73,6 +73,23 @@ def test_relative_paths_start_where_they_were_given():
     assert flakes == {".": "./..", "github:a/b": "github:a/b"}
 
 
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        ("path:sub", "path:./../sub"),
+        ("path:/srv/x", "path:/srv/x"),
+        ("./a?dir=b", "./../a?dir=b"),
+        ("github:a/b", "github:a/b"),
+    ],
+)
+def test_path_of_a_flake_is_relative_to_the_source(given, written):
+    assert config("/net/deployments", "/net", networks=None, flake=given)["flake"] == written
+
+
+def test_file_of_the_search_path_is_written_as_it_was_given():
+    assert config(networks=["<site/net.nix>"])["files"] == ["<site/net.nix>"]
+
+
 def test_source_is_read_back_as_it_was_given(tmp_path):
     path = str(tmp_path / "target.network.yml")
     given = config(str(tmp_path), str(tmp_path), arguments=SPECIAL, options={"cores": 2, "keep-going": True})
