@@ -105,6 +105,7 @@ def systems(target: Machine, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     described: dict[str, str | tuple[str, str]] = {
         **{name: RELOADED.format("old") for name in SETTLED},
         **{what: (RELOADED.format("old") + config, "one") for what, (_unit, config) in {**FOREIGN, **OWN}.items()},
+        "ng": (RELOADED.format("old") + "system.switch.enableNg = true;" + started_late("false"), "one"),
         "users' units": (RELOADED.format("old") + USERS_UNITS, "one"),
         "a reload": RELOADED.format("new") + TEMPLATE + started_late(VISITED),
     }
@@ -175,6 +176,16 @@ def test_a_reload_that_fails_beside_a_unit_that_does_not_count(
     assert ran.activation is not None
     assert "Reload failed for reloaded.service." in ran.activation.journal["reloaded.service"]
     assert ran.activation.foreign_units == ("visit@1001.service",)
+    assert stands(target.inspect()) == stands(before)
+
+
+def test_a_job_that_fails_as_switch_to_configuration_ng_says_it(
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any]
+) -> None:
+    ran = controller.activate(systems["ng"])
+    assert "units failed (exit code 4 of switch-to-configuration switch): late.service, so" in ran.undone
+    assert "Failed to start late.service" in ran.lines
+    assert ran.activation is not None and ran.activation.units.failed == ("late.service",)
     assert stands(target.inspect()) == stands(before)
 
 
