@@ -234,7 +234,7 @@ deployments:
           sample: true
         host_key:
           description:
-            - V(unknown), V(changed) or V(revoked) if it is unreachable because ssh refuses its host key; V(null) otherwise.
+            - V(unknown), V(changed) or V(revoked) if it is unreachable because ssh refuses its host key; else V(null).
           type: str
           sample: null
         problem:
