@@ -31,7 +31,8 @@ class ActionModule(OpsAction):
         if options["sign_key_file"]:
             copy.sign(paths, options["sign_key_file"], environment=self.environment)
         say = self.live()
-        how = copy.CopyOptions(options["substitutes"], options["compress"])
+        signatures = options["direction"] == "from" and options["require_signatures"]
+        how = copy.CopyOptions(options["substitutes"], options["compress"], signatures)
         if options["direction"] == "to":
             copied = copy.push(transport, paths, options=how, gc_root=options["gc_root"], on_line=say)
         else:

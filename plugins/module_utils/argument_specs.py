@@ -63,6 +63,7 @@ NIX_COPY_CLOSURE = {
         "sign_key_file": {"type": "path"},
         "gc_root": {"type": "path"},
         "expected": {"type": "dict", "default": {}},
+        "require_signatures": {"type": "bool", "default": True},
         **_COPY,
     },
 }

@@ -58,7 +58,16 @@ options:
         rebooted meanwhile is the same one if it has a RV(nix.ops.nixos_info#module:machine_id).
     type: dict
     default: {}
+  require_signatures:
+    description:
+      - Whether the controller accepts only paths with a signature of one of its C(trusted-public-keys), and paths whose
+        name is the hash of their content. V(false) trusts the host with what the controller runs and deploys.
+      - Only with O(direction=from). The host that gets paths checks them by its own settings.
+      - A host whose become needs a password sends the paths as one file, which has no signatures, so it needs V(false).
+    type: bool
+    default: true
 notes:
+  - Of a host, the controller accepts the closures of O(paths) and nothing else.
   - In check mode the host is asked which paths it lacks, and nothing is written there.
 seealso:
   - module: nix.ops.nix_build
@@ -80,6 +89,7 @@ EXAMPLES = r"""
   nix.ops.nix_copy_closure:
     paths: ["{{ toplevel }}"]
     direction: from
+    require_signatures: false
   delegate_to: builder
 """
 

@@ -26,6 +26,9 @@ WRITE = "NIX_OPS_WRITE_FAULTS"
 # Set by `make chaos`: only the tests are run that are marked so. All others take less time.
 CHAOS = "NIX_OPS_CHAOS"
 
+# Marks a row of `make chaos`.
+_LONG = " †"
+
 _HEAD = """# What a deploy survives
 
 Each row is a fault. The tests cause it on a live machine during a deploy, and then inspect the machine without its
@@ -34,6 +37,7 @@ network. The tests write this page, and a run fails if it sees something else.
 - **runs**, **boots**: `old` is what ran before the deploy, `new` is what was deployed.
 - **sshd**: whether the sshd that listens is the same process as before.
 - **next deploy**: what the next deploy does, either the same one or one that corrects the fault.
+- **†**: only `make chaos` causes this fault, since it takes long.
 
 No unit, file, lock or GC root of the activation is left over in any row.
 
@@ -81,7 +85,8 @@ def tell(request: pytest.FixtureRequest) -> Tell:
         sshd = "booted anew" if after["boot_id"] != before["boot_id"] else "the same"
         if sshd == "the same" and after["sshd_pid"] != before["sshd_pid"]:
             sshd = "another"
-        row = [fault, _first(says), which(after["running"]), which(after["boot_default"]), sshd, then]
+        mark = _LONG if request.node.get_closest_marker("chaos") else ""
+        row = [f"{fault}{mark}", _first(says), which(after["running"]), which(after["boot_default"]), sshd, then]
         request.node.user_properties.append((ROW, json.dumps(row)))
 
     return take_down
@@ -122,10 +127,15 @@ def differences(text: str, told: Mapping[str, list[str]], *, complete: bool) -> 
         elif old[fault] != row:
             found.append(f"has: {' | '.join(old[fault])}\n  was seen: {' | '.join(row)}")
     if complete:
-        found += [f"no test tells of: {fault}" for fault in sorted(old.keys() - told.keys())]
+        found += [f"no test tells of: {fault}" for fault in sorted(_short(old) - told.keys())]
     if not found and text != page(old.values()):
         found.append("is not written as the tests write it")
     return found
+
+
+def _short(rows: Mapping[str, list[str]]) -> set[str]:
+    """The faults that a run of all tests causes."""
+    return {fault for fault in rows if not fault.endswith(_LONG)}
 
 
 class FaultsPage:
@@ -162,7 +172,9 @@ class FaultsPage:
         if not self._differences:
             return
         if os.environ.get(WRITE):
-            PAGE.write_text(page((self._told if complete else rows_of(text) | self._told).values()), encoding="utf-8")
+            old = rows_of(text)
+            kept = {fault: row for fault, row in old.items() if not complete or fault not in _short(old)}
+            PAGE.write_text(page((kept | self._told).values()), encoding="utf-8")
             self._written = True
         else:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

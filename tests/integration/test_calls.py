@@ -62,11 +62,11 @@ ROADS = {
       - nix.ops.nixos_activate: {{{ACTIVATE}}}
     """,
     "pull": f"""
-      - nix.ops.nix_copy_closure: {{paths: ['{{{{ there }}}}'], direction: from, {COPY}}}
+      - nix.ops.nix_copy_closure: {{paths: ['{{{{ there }}}}'], direction: from, require_signatures: false, {COPY}}}
     """,
     "file": f"""
       - nix.ops.nix_copy_closure: {{paths: ['{{{{ fresh }}}}'], {COPY}}}
-      - nix.ops.nix_copy_closure: {{paths: ['{{{{ there }}}}'], direction: from, {COPY}}}
+      - nix.ops.nix_copy_closure: {{paths: ['{{{{ there }}}}'], direction: from, require_signatures: false, {COPY}}}
     """,
     "build": f"""
       - nix.ops.nix_build:

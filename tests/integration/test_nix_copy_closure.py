@@ -43,6 +43,10 @@ def copy(project, path, *words, hosts="target", options="", keywords=""):
     )
 
 
+# A copy from a machine that is trusted.
+FROM = "direction: from\n    require_signatures: false"
+
+
 def sizes(*paths):
     """What paths take in the controller's store."""
     return sum(int(size) for size in nix("nix-store", "--query", "--size", *paths).split())
@@ -83,7 +87,11 @@ def test_to_and_from_each_version_of_nix(machine, project, tool, debian):
     assert has_path(target, tool)
     taken = sizes(tool, base)
     nix("nix-store", "--delete", tool, base)
-    task = {"hosts": debian, "options": "direction: from"}
+    # Nobody has signed what was built here.
+    refused = copy(project, tool, hosts=debian, options="direction: from").of("Copy")["msg"]
+    assert "signature" in refused and "set 'require_signatures' to false" in refused
+    assert not Path(tool).exists()
+    task = {"hosts": debian, "options": FROM}
     would = copy(project, tool, "--check", **task).of("Copy")
     assert sorted(would["paths"]) == sorted([tool, base])
     assert not Path(tool).exists()
@@ -117,6 +125,24 @@ def test_gc_root_protects_from_its_arrival_on(machine, project, tool):
     target.run(["rm", root])
     target.run("nix-store --gc")
     assert not has_path(target, tool)
+
+
+def test_signed_paths_come_from_a_machine(machine, project, tool):
+    target = machine("target")
+    put(target, tool[0])
+    key = project.directory / "key"
+    nix("nix-store", "--generate-binary-cache-key", "tests", str(key), f"{key}.pub")
+    target.run("cat >/root/key", stdin=key.read_bytes())
+    sign = "nix --extra-experimental-features nix-command store sign --recursive --key-file /root/key"
+    target.run(f"{sign} {tool[0]}")
+    nix("nix-store", "--delete", *tool)
+    project.environment["NIX_CONFIG"] = (
+        f"{project.variables()['NIX_CONFIG']}\ntrusted-public-keys = {Path(f'{key}.pub').read_text()}"
+    )
+    outcome = copy(project, tool[0], options="direction: from\n    compress: true")
+    assert outcome.exit_code == 0, outcome.output
+    assert sorted(outcome.of("Copy")["paths"]) == sorted(tool)
+    assert Path(tool[0]).exists()
 
 
 def test_compressed(machine, project, tool):
@@ -200,7 +226,9 @@ def test_sudo_that_wants_a_password(machine, project, tool, names_the_user):
     assert result["bytes"] == sizes(tool, base)
     assert has_path(target, tool)
     nix("nix-store", "--delete", tool, base)
-    back = copy(project, tool, hosts="all", options="direction: from")
+    refused = copy(project, tool, hosts="all", options="direction: from").of("Copy")["msg"]
+    assert "a copy as a file has no signatures" in refused and "State: nothing was copied" in refused
+    back = copy(project, tool, hosts="all", options=FROM)
     assert back.exit_code == 0, back.output
     assert Path(tool).exists()
     assert target.inspect()["leftovers"] == []
@@ -217,7 +245,7 @@ def test_connection_that_is_not_ssh(machine, project, tool):
     assert sorted(outcome.of("Copy")["paths"]) == sorted([tool, base])
     assert has_path(target, tool)
     nix("nix-store", "--delete", tool, base)
-    assert copy(project, tool, hosts="all", options="direction: from").exit_code == 0
+    assert copy(project, tool, hosts="all", options=FROM).exit_code == 0
     assert Path(tool).exists()
     assert target.inspect()["leftovers"] == ["/nix/var/nix/gcroots/nix-ops/copied"]
     assert target.run("find /root -name '*ansible*tmp*' -type d").stdout == ""

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from ansible_collections.nix.ops.plugins.plugin_utils import children, nix
@@ -19,6 +20,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Key
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
 from ansible_collections.nix.ops.plugins.plugin_utils.nix import Progress
 from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed, LineSink, Watch
+from ansible_collections.nix.ops.plugins.plugin_utils.store import exported
 from ansible_collections.nix.ops.plugins.plugin_utils.store.route import SshRoute
 from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Heartbeat, Overdue, Stall
 
@@ -29,10 +31,14 @@ _PLAIN_DIRECTORY = re.compile(r"(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._-]+)+/?")
 # Names that every version of Nix accepts as the host in the address of a store.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
 
-_UNSIGNED = "lacks a valid signature"
+_UNSIGNED = re.compile("lacks a (?:valid )?signature")
 _UNSIGNED_NEXT = (
     "Let the copy run as root (become with a sudo that asks for no password), add the user to"
     " 'trusted-users' of the receiving store, or sign the paths ('sign_key_file') with a key it trusts."
+)
+_UNTRUSTED_NEXT = (
+    "Sign the paths there ('nix store sign') with a key of the controller's 'trusted-public-keys'. If you trust the"
+    " machine with what the controller runs and deploys, set 'require_signatures' to false."
 )
 _STALLED_NEXT = (
     "Look at its console: its disk may hang, or its Nix may wait for a lock. If it is only slow, give it more time"
@@ -127,10 +133,12 @@ class CopyOptions:
 
     :param substitutes: let the receiving store fetch from its own caches first.
     :param compress: compress the data on the connection.
+    :param signatures: accept only paths with a signature that the controller trusts. Only for :func:`pull`.
     """
 
     substitutes: bool = False
     compress: bool = False
+    signatures: bool = False
 
     def words(self) -> list[str]:
         """Return the options as words of ``nix-copy-closure``."""
@@ -138,6 +146,20 @@ class CopyOptions:
             *(["--use-substitutes"] if self.substitutes else []),
             *(["--gzip"] if self.compress else []),
         ]
+
+    def command(self, name: str, direction: str, paths: Sequence[str]) -> list[str]:
+        """Return the command that copies closures over ssh.
+
+        :param name: the host's name.
+        :param direction: ``to`` or ``from``.
+        """
+        if not self.signatures:
+            return ["nix-copy-closure", f"--{direction}", name, *self.words(), *nix.store_paths(paths)]
+        # nix-copy-closure accepts paths without a signature.
+        command = ["nix", "--extra-experimental-features", "nix-command", "copy", "--verbose"]
+        command += ["--substitute-on-destination"] if self.substitutes else []
+        compress = "?compress=true" if self.compress else ""
+        return [*command, f"--{direction}", f"ssh://{name}{compress}", *nix.store_paths(paths)]
 
 
 def sign(paths: Sequence[str], key_file: str, *, environment: Mapping[str, str] | None = None) -> None:
@@ -240,8 +262,8 @@ def push(
         _refuse_absent(transport, paths)
         return _push_file(transport, paths, on_line)
     progress = Progress()
-    words = ["--to", *options.words()]
-    done = _copy_closure(transport, transport.route, lacking.boot_id, words, paths, progress, on_line)
+    command = partial(options.command, direction="to", paths=paths)
+    done = _copy_closure(transport, transport.route, lacking.boot_id, command, progress, on_line)
     if done.exit_code != 0:
         _refuse_absent(transport, paths)
         raise _failure(done, transport.machine.name, "the closure could not be copied to the machine")
@@ -251,19 +273,24 @@ def push(
 def pull(transport: Transport, paths: Sequence[str], *, options: CopyOptions, on_line: LineSink) -> Copied:
     """Copy closures from the host's store to the controller's.
 
-    :raises OpsError: if a path is not in the host's store, or the copy fails.
+    :raises OpsError: if a path is not in the host's store, or has no signature that is required, or the copy fails.
     """
     absent = lacking_here(paths, environment=transport.environment)
     if not absent:
         return Copied((), 0)
     if transport.route is None:
+        if options.signatures:
+            raise _without_signatures(transport.machine.name)
         return _pull_file(transport, paths, on_line)
     progress = Progress()
-    words = ["--from", *options.words()]
+    command = partial(options.command, direction="from", paths=paths)
     boot_id = transport.machine.ask("machine/boot", schema=_BOOT, awaits="the id of its boot").all("boot_id")[0]
-    done = _copy_closure(transport, transport.route, boot_id, words, paths, progress, on_line)
+    done = _copy_closure(transport, transport.route, boot_id, command, progress, on_line)
     if done.exit_code != 0:
-        raise _failure(done, transport.machine.name, "the closure could not be copied from the machine")
+        failure = _failure(done, transport.machine.name, "the closure could not be copied from the machine")
+        if _UNSIGNED.search(done.stderr):
+            failure.next_step = _UNTRUSTED_NEXT
+        raise failure
     return _copied(transport, paths, progress)
 
 
@@ -308,8 +335,7 @@ def _copy_closure(
     transport: Transport,
     route: SshRoute,
     boot_id: str,
-    words: list[str],
-    paths: Sequence[str],
+    command: Callable[[str], list[str]],
     progress: Progress,
     on_line: LineSink,
 ) -> Completed:
@@ -324,12 +350,11 @@ def _copy_closure(
         if name == "localhost":
             # For this name Nix would not start ssh.
             name = "machine"
-        argv = ["nix-copy-closure", *words[:1], name, *words[1:], *nix.store_paths(paths)]
         env = {**transport.environment, **variables}
         known = children.children()
         try:
             watch = _watch(transport.limits, on_line)
-            return nix.run(argv, env=env, on_stdout=read, on_stderr=read, watch=watch)
+            return nix.run(command(name), env=env, on_stdout=read, on_stderr=read, watch=watch)
         except Overdue as late:
             # Nix may leave its ssh.
             children.end(known)
@@ -409,6 +434,7 @@ def _pull_file(transport: Transport, paths: Sequence[str], on_line: LineSink) ->
         with tempfile.TemporaryDirectory(prefix="nix-ops-export-") as directory:
             local = Path(directory) / "closure"
             transport.files.fetch(f"{remote}/closure", str(local))
+            exported.check(local, paths, transport.machine.name)
             done = nix.import_file(local, environment=transport.environment)
     finally:
         transport.visitor.tidy("store/temporary", "remove", remote)
@@ -449,11 +475,21 @@ def _temporary(machine: Machine) -> str:
     return told.all("directory")[0]
 
 
+def _without_signatures(machine: str) -> OpsError:
+    return OpsError(
+        "a copy as a file has no signatures",
+        machine=machine,
+        state="nothing was copied",
+        next_step="Let sudo ask for no password there, so that Nix itself copies. If you trust the machine with what"
+        " the controller runs and deploys, set 'require_signatures' to false.",
+    )
+
+
 def _failure(done: Completed, machine: str | None, what: str) -> OpsError:
     next_step = (
         "Correct what the lines above name, then run the same again. Paths that have arrived are not copied twice."
     )
-    if _UNSIGNED in done.stderr:
+    if _UNSIGNED.search(done.stderr):
         next_step = _UNSIGNED_NEXT
     elif any(full in done.stderr for full in _FULL):
         next_step = _NO_ROOM_NEXT
