@@ -17,6 +17,13 @@ from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed, 
 
 _OPTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 _STORE_PATH = r"/nix/store/[0-9a-z]{32}-[A-Za-z0-9+._?=-]+"
+# What SQLite says (sqlite3_errstr).
+_DAMAGED = re.compile("database disk image is malformed|file is not a database|disk I/O error")
+DAMAGED_NEXT = (
+    "The machine's Nix database is damaged: check its disk (dmesg), then restore /nix/var/nix/db from a backup, or"
+    " install the machine anew. Then run the same again."
+)
+
 _NOT_FOUND = re.compile(r"file '([^/']+)[^']*' was not found in the Nix search path")
 STORE_PATH = re.compile(_STORE_PATH)
 
@@ -105,6 +112,11 @@ def explain_search_path(error: OpsError, next_step: str) -> None:
     """
     if missing := _NOT_FOUND.search(error.output or ""):
         error.next_step = next_step.format(entry=f"{missing[1]}=/path/to/{missing[1]}")
+
+
+def is_damaged(output: str) -> bool:
+    """Return whether Nix says that its database is damaged."""
+    return bool(_DAMAGED.search(output))
 
 
 def requisites(paths: Sequence[str], *, env: Mapping[str, str] | None = None) -> list[str]:

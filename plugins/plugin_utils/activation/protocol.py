@@ -605,6 +605,8 @@ class ActivationFailed(OpsError):
             next_step = (
                 "The lines above end with what hangs: correct it and deploy again, or set a longer 'boot_timeout'."
             )
+        elif activation.step == "profile" and nix.is_damaged(activation.output):
+            next_step = nix.DAMAGED_NEXT
         elif activation.step == "profile":
             next_step = (
                 "Read the lines above. Where its disk is full, free room (df -h /nix /var). Then run the same again."

@@ -491,6 +491,8 @@ def _failure(done: Completed, machine: str | None, what: str) -> OpsError:
     )
     if _UNSIGNED.search(done.stderr):
         next_step = _UNSIGNED_NEXT
+    elif nix.is_damaged(done.stderr):
+        next_step = nix.DAMAGED_NEXT
     elif any(full in done.stderr for full in _FULL):
         next_step = _NO_ROOM_NEXT
     return OpsError(

@@ -12,6 +12,7 @@ import pytest
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost
+from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed
 from ansible_collections.nix.ops.plugins.plugin_utils.store import copy
 from ansible_collections.nix.ops.plugins.plugin_utils.store.route import SshRoute
 
@@ -43,3 +44,19 @@ def test_another_machine_is_refused(said: str) -> None:
 def test_machine_that_is_not_reached_is_lost() -> None:
     with pytest.raises(ConnectionLost, match="no route"):
         prove("/bin/sh", "-c", "echo no route >&2; exit 255")
+
+
+@pytest.mark.parametrize(
+    ("said", "helps"),
+    [
+        ("error: opening lock file: No space left on device", "Free room"),
+        ("error: executing SQLite query: database or disk is full", "Free room"),
+        ("error: executing SQLite query: database disk image is malformed", "database is damaged"),
+        ("error: opening database: file is not a database", "database is damaged"),
+        ("error: cannot add path '/nix/store/a' because it lacks a signature by a trusted key", "trusted-users"),
+        ("error: cannot add path '/nix/store/a' because it lacks a valid signature", "trusted-users"),
+    ],
+)
+def test_what_helps_fits_what_nix_says(said: str, helps: str) -> None:
+    failure = copy._failure(Completed(("nix-store",), 1, "", said), "target", "it failed")
+    assert failure.next_step is not None and helps in failure.next_step
