@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from integration.test_lockout import EXHAUST, give_back
 pytestmark = pytest.mark.chaos
 
 GATE = 'system.activationScripts.gate = "echo at the gate; while [ -e /run/gate ]; do sleep 0.1; done";'
-SOON = "deploy_answer_timeout=30 deploy_stall_timeout=12 deploy_confirm_timeout=6 deploy_ssh_timeout=0"
+SOON = "deploy_stall_timeout=12 deploy_confirm_timeout=6 deploy_ssh_timeout=0"
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def at_rest(target: Machine) -> dict[str, Any]:
 
 # What its login shell does, the task that fails, what its message says.
 HANGS = {
-    "it takes connections and says nothing": (SILENT, INFO, "no answer within 30 seconds (what it runs)"),
+    "it takes connections and says nothing": (SILENT, INFO, "no answer within 60 seconds (what it runs)"),
     "it prints without end": (ENDLESS, INFO, "its answer takes more than 128 MiB (what it runs)"),
     "it prints a line of 200 MB": (ONE_LINE, INFO, "its answer takes more than 128 MiB (what it runs)"),
     "its store takes nothing": (SILENT_COPY, COPY, "no progress for 12 seconds (the copy of the closure)"),
@@ -120,26 +121,22 @@ def test_a_new_system_that_lets_in_and_says_nothing(network: Network, target: Ma
 @pytest.mark.parametrize("what", EXHAUST)
 def test_run_is_full_during_the_switch(network: Network, target: Machine, tell: Tell, what: str) -> None:
     before = target.inspect()
-    network.define(f'system.activationScripts.fill = "if [ -e /run/fill ]; then {EXHAUST[what]}; fi";')
-    target.run("touch /run/fill")
+    target.run("cat >/run/fill", stdin=f"PATH=/usr/bin:/bin\n{EXHAUST[what]}\n".encode())
+    network.define('system.activationScripts.fill = "if [ -e /run/fill ]; then /bin/sh /run/fill; fi";')
     try:
         run = network.deploy("-e", SOON)
     finally:
         give_back(target)
         target.run("rm -f /run/fill")
+    message = says(run, ACTIVATE)
     after = at_rest(target)
-    if run.exit_code == 0:
-        is_new(run, after)
-        said = "activation finished successfully"
-    else:
-        said = says(run, ACTIVATE)
-        runs = f"State: it runs {after['running']}, boots {after['boot_default']}"
-        assert runs in said, said
-        assert ("gone back" in said) == (after["running"] == before["running"])
-        assert left_over(after) == []
+    assert f"State: it runs {after['running']}, boots {after['boot_default']}" in message
+    assert ("gone back" in message) == (after["running"] == before["running"])
+    assert "Next: Free room" in message
+    assert left_over(after) == []
     network.define(one="uno")
     is_new(network.deployed(), target.inspect())
-    tell(f"/run has no {what} left during the switch", before, after, says=said, then="succeeds")
+    tell(f"/run has no {what} left during the switch", before, after, says=message, then="succeeds")
 
 
 def test_var_is_full(network: Network, target: Machine, tell: Tell) -> None:
@@ -150,14 +147,15 @@ def test_var_is_full(network: Network, target: Machine, tell: Tell) -> None:
         " mount --bind /mnt/var /var; dd if=/dev/zero of=/var/full bs=1M 2>/dev/null; df --output=avail /var"
     )
     try:
-        run = network.deployed("-e", SOON)
+        message = says(network.deploy("-e", SOON), ACTIVATE)
     finally:
         target.run("umount -l /var; umount -l /mnt/var")
+    assert "No space left on device" in message and "Next: Free room on the machine" in message
+    assert "warning: going back ended with exit code 2" in message
     after = target.inspect()
-    is_new(run, after)
-    network.define(one="due")
+    is_old(before, after)
     is_new(network.deployed(), target.inspect())
-    tell("/var is full", before, after, says="activation finished successfully", then="succeeds")
+    tell("/var is full", before, after, says=message, then="succeeds")
 
 
 def test_a_temporary_directory_that_executes_nothing(network: Network, target: Machine, tell: Tell) -> None:
@@ -257,7 +255,9 @@ def test_a_worker_of_ansible_that_is_killed(network: Network, target: Machine, t
     wait_for(lambda: not processes_of(network.project), "no process of the run is left")
     target.run("rm /run/gate")
     after = at_rest(target)
-    is_old(before, after)
+    # For some minutes a run may still ask for its result.
+    target.run("rm -r /run/nix-ops-*")
+    is_old(before, {**after, "leftovers": target.inspect()["leftovers"]})
     again = network.deployed()
     assert "was rolled back after its run had ended" in again.output
     is_new(again, target.inspect())
@@ -272,7 +272,8 @@ def test_two_deployments_of_one_machine(network: Network, target: Machine, tell:
     is_old(before, after)
     network.define(one="uno")
     is_new(network.deployed(), target.inspect())
-    tell("another deployment has the machine", before, after, says=message, then="succeeds")
+    said = re.sub("[0-9a-f-]{36}", "…", message).replace(f" at {target.address} port 22", "")
+    tell("another deployment has the machine", before, after, says=said, then="succeeds")
 
 
 def test_a_garbage_collection_after_each_step(network: Network, target: Machine, tell: Tell) -> None:

@@ -185,7 +185,7 @@ roll_back() { # EXIT-CODE
     at rollback
     echo "going back to $job_old"
     job_back_by=$(($(uptime_in_seconds) + job_switch_seconds))
-    in_time "$job_old/bin/switch-to-configuration" test || :
+    in_time "$job_old/bin/switch-to-configuration" test || echo "warning: going back ended with exit code $?"
     if ! is_back; then
         in_time "$job_old/activate" || :
         in_time systemctl daemon-reload || :

@@ -72,6 +72,9 @@ _JOB = "activation/activation_job"
 
 _NOT_KNOWN = "it is not known whether the activation began; if it did, it goes on by itself"
 
+# What the system and systemd say.
+_NO_ROOM = re.compile("No space left on device|not enough space available")
+
 # The exit code of a script that could not write an answer (acknowledge.sh).
 _NOT_WRITTEN = 73
 
@@ -595,36 +598,36 @@ class ActivationFailed(OpsError):
     """
 
     def __init__(self, what: str, activation: Activation, machine: Machine) -> None:
-        if "/run on the machine" in what:
-            next_step = (
-                "Free room there (df -h /run; df -i /run), and let nothing remove files of it. Then run the same again."
-            )
-        elif activation.exit_code is None or activation.step == "reboot":
-            next_step = "Run the same again."
-        elif activation.step in ("profile", "boot") and activation.exit_code == 124:
-            next_step = (
-                "The lines above end with what hangs: correct it and deploy again, or set a longer 'boot_timeout'."
-            )
-        elif activation.step == "profile" and nix.is_damaged(activation.output):
-            next_step = nix.DAMAGED_NEXT
-        elif activation.step == "profile":
-            next_step = (
-                "Read the lines above. Where its disk is full, free room (df -h /nix /var). Then run the same again."
-            )
-        else:
-            next_step = _NEXT_STEPS.get(
-                activation.exit_code, "Read the lines above, correct the configuration and deploy again."
-            )
         journal = [f"{unit} {line}" for unit, lines in activation.journal.items() for line in lines]
         super().__init__(
             what,
             machine=machine.name,
             output="\n".join([activation.output.rstrip(), *journal]),
             state=f"it {activation.after.sentence()}",
-            next_step=next_step,
+            next_step=_next_step(what, activation),
             exit_code=activation.exit_code,
         )
         self.activation = activation
+
+
+def _next_step(what: str, activation: Activation) -> str:
+    """Return what helps after an activation that failed.
+
+    :param what: what failed.
+    """
+    if "/run on the machine" in what:
+        return "Free room there (df -h /run; df -i /run), and let nothing remove files of it. Then run the same again."
+    if activation.exit_code is None or activation.step == "reboot":
+        return "Run the same again."
+    if activation.step in ("profile", "boot") and activation.exit_code == 124:
+        return "The lines above end with what hangs: correct it and deploy again, or set a longer 'boot_timeout'."
+    if nix.is_damaged(activation.output):
+        return nix.DAMAGED_NEXT
+    if _NO_ROOM.search(activation.output):
+        return "Free room on the machine (df -h; df -i), then run the same again."
+    if activation.step == "profile":
+        return "Read the lines above. Where its disk is full, free room (df -h /nix /var). Then run the same again."
+    return _NEXT_STEPS.get(activation.exit_code, "Read the lines above, correct the configuration and deploy again.")
 
 
 _SAID = {

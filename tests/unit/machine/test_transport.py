@@ -283,8 +283,9 @@ def test_a_refused_password_is_never_tried_again(how):
     action = Action(connection, [refusal])
     transport = HostTransport(action, "target", KNOWN)
     for _attempt in range(2):
-        with pytest.raises(PasswordRefused, match="refuses the password"):
+        with pytest.raises(PasswordRefused, match="refuses the password") as refused:
             transport.machine().run("machine/describe")
+        assert "State: the running system is untouched\nNext: Correct the password" in str(refused.value)
     assert len(action.seen) == 1
     transport.machine(sudoable=False).run("machine/describe")
 
