@@ -60,6 +60,13 @@ def indent(text: str) -> str:
     return text.replace("\n", "\n  ")
 
 
+def reason(error: Exception) -> str:
+    """Return an error's message for use in another error, which has its own state and next step."""
+    if not isinstance(error, OpsError):
+        return str(error)
+    return str(OpsError(error.what, machine=error.machine, output=error.output))
+
+
 def first_line(text: object) -> str:
     """Return the first line of a message."""
     return str(text).partition("\n")[0]

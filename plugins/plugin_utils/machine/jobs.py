@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line, reason
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import answer as answers
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Key
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine, PasswordRefused
@@ -182,7 +182,7 @@ def patiently(ask: Callable[[], _Answer], name: str, *, on_line: LineSink, patie
                     machine=name,
                     state="the job there goes on by itself; its result is not known",
                     next_step="Look at the machine's console. Once it can be reached, run the same again.",
-                    output=str(lost),
+                    output=reason(lost),
                 ) from lost
             if now - said > _SAY_AGAIN:
                 said = now

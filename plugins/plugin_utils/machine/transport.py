@@ -277,7 +277,13 @@ class HostTransport:
             if _REFUSED.search(str(error)):
                 raise self._refuse(error) from error
             # Mostly errors of become.
-            raise OpsError(str(error), machine=self.name) from error
+            raise OpsError(
+                str(error),
+                machine=self.name,
+                state="the running system is untouched",
+                next_step="Check that this user may become root there, and the password of become"
+                " (ansible_become_password or -K), then run the same again.",
+            ) from error
 
     def _limit(self, wait: Wait) -> float:
         """Return the seconds that a wait may last.

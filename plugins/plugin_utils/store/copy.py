@@ -54,7 +54,8 @@ _SILENCE_NEXT = (
     " [ -t 1 ] && echo ..."
 )
 _TELL_BOOT = "cat /proc/sys/kernel/random/boot_id"
-_BOOT = {"boot_id": Key(re.compile("[0-9a-f-]{36}"), required=True)}
+_BOOT_ID = re.compile("[0-9a-f-]{36}")
+_BOOT = {"boot_id": Key(_BOOT_ID, required=True)}
 _WHAT = "the copy of the closure"
 # Bytes that the commands of a copy may print.
 _LARGEST_OUTPUT = 64 * 1024 * 1024
@@ -229,9 +230,12 @@ def _prove_machine(transport: Transport, route: SshRoute, boot_id: str) -> None:
         raise ConnectionLost(f"the ssh of Nix does not reach the machine: {late}", next_step=_PROVE_NEXT) from late
     if done.exit_code != 0:
         raise ConnectionLost(f"the ssh of Nix does not reach the machine: {done.stderr.strip()}", next_step=_PROVE_NEXT)
-    if boot_id not in done.stdout.split():
+    told = [word for word in done.stdout.split() if _BOOT_ID.fullmatch(word)]
+    if boot_id not in told:
         raise OpsError(
-            "the ssh of Nix reaches another machine than Ansible's connection does",
+            "the ssh of Nix reaches another machine than Ansible's connection does"
+            if told
+            else "the machine that the ssh of Nix reaches does not tell the id of its boot",
             machine=transport.machine.name,
             state="nothing was copied",
             next_step=_PROVE_NEXT,
@@ -417,6 +421,7 @@ def _push_file(transport: Transport, paths: Sequence[str], on_line: LineSink) ->
             transport.visitor.tidy("store/temporary", "remove", remote)
     if imported.exit_code != 0:
         raise _failure(imported, transport.machine.name, "the closure could not be imported on the machine")
+    answer.read(imported.stdout, {}, transport.machine.name)
     return Copied(tuple(lacking), nix.sizes(lacking, env=transport.environment))
 
 

@@ -131,3 +131,13 @@ def test_patience_ends_with_what_is_known():
         jobs.patiently(ask, "host", on_line=lambda _line: None, patience=0)
     assert "goes on by itself" in str(failure.value)
     assert "no route to host" in str(failure.value)
+
+
+def test_the_last_error_is_told_without_its_own_state():
+    def ask():
+        raise OpsError("no answer", machine="host", output="it hangs", state="untouched", next_step="Look at it.")
+
+    with pytest.raises(OpsError, match="has given no valid answer for 0 seconds") as failure:
+        jobs.patiently(ask, "host", on_line=lambda _line: None, patience=0)
+    assert str(failure.value).count("State: ") == str(failure.value).count("Next: ") == 1
+    assert "  host: no answer\n    it hangs\n" in str(failure.value)
