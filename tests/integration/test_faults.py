@@ -175,7 +175,8 @@ EXIT_CODES = {
 
 
 def _boot_loader(does: str) -> str:
-    hook = f'pkgs.writeScript "hook" "#!/bin/sh\\n{does}\\n"'
+    # Its name is that of the boot loader whose menu is there.
+    hook = f'pkgs.writeScript "install-systemd-boot.sh" "#!/bin/sh\\n{does}\\n"'
     return f"boot.loader.external = {{ enable = true; installHook = {hook}; }};"
 
 

@@ -4,7 +4,7 @@
 # sh job DIRECTORY guard   systemd runs this after the job. It cleans up if the job was killed.
 # The action switch is done in four steps: test, acknowledgement, profile, boot. A machine that breaks in between still
 # boots what it ran before, and a machine that can't be reached any more goes back to it.
-# Before this text stand the user's variables, places.sh, kept.sh, shared.sh, failed_units.sh and the settings (job_NAME).
+# Before this text stand the user's variables, places.sh, kept.sh, system.sh, shared.sh, failed_units.sh and the settings (job_NAME).
 # Files of the directory:
 #   before      what ran and booted before the activation
 #   ways_in     the units that let somebody in before
@@ -232,11 +232,7 @@ needs_reboot() {
         never) return 1 ;;
         always) return 0 ;;
     esac
-    runs "$job_new" || return 0
-    for part in kernel initrd kernel-modules systemd; do
-        [ "$(readlink -f "/run/booted-system/$part")" = "$(readlink -f "$job_new/$part")" ] || return 0
-    done
-    return 1
+    ! runs "$job_new" || has_other_parts "$job_new"
 }
 
 # Print the newest generation of the system that was booted; - if it has none.

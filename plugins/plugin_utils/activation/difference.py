@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.nix.ops.plugins.plugin_utils import nix
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import FILE, UNIT_FILE, Description
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import FILE, UNIT_FILE, Description, differs
 
 # As Nix splits names: the version begins after the first dash that is not followed by a letter.
 _STORE_NAME = re.compile(r"/nix/store/[0-9a-z]{32}-(?P<name>.+?)(?:-(?P<version>[^a-zA-Z].*))?")
@@ -160,7 +160,7 @@ def reboot_parts(booted: Mapping[str, str], toplevel: str) -> tuple[str, ...]:
 
     :param booted: the store paths of the booted parts, by name.
     """
-    return tuple(name for name, path in booted.items() if _differs(path, Path(toplevel, name)))
+    return tuple(name for name, path in booted.items() if differs(path, _resolved(Path(toplevel, name))))
 
 
 def reboot(booted: Mapping[str, str], toplevel: str) -> tuple[str, ...]:
@@ -190,8 +190,8 @@ def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _differs(booted: str, new: Path) -> bool:
-    return new.exists() and booted != str(new.resolve())
+def _resolved(part: Path) -> str | None:
+    return str(part.resolve()) if part.exists() else None
 
 
 def _versions(paths: Iterable[str]) -> dict[str, frozenset[str]]:

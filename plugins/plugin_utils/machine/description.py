@@ -291,4 +291,13 @@ def _read_parts(answer: Answer) -> dict[str, tuple[str, str]]:
 
 
 def _changed_parts(answer: Answer) -> list[str]:
-    return [name for name, (booted, profile) in _read_parts(answer).items() if booted and profile and booted != profile]
+    return [name for name, (booted, profile) in _read_parts(answer).items() if differs(booted, profile)]
+
+
+def differs(booted: str | None, new: str | None) -> bool:
+    """Return whether a part of a system needs a reboot (system.sh: has_other_parts).
+
+    :param booted: the store path of the booted part; nothing if the booted system lacks it, as a container does.
+    :param new: that of the new system's part, in the same way.
+    """
+    return bool(booted and new and booted != new)

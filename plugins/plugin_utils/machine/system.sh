@@ -14,7 +14,7 @@ toplevels() { # LINK...
     done
     # One process for all of them: a deploy asks many machines.
     # shellcheck disable=SC2086
-    readlink -f -- $existing | {
+    { [ -z "$existing" ] || readlink -f -- $existing; } | {
         for link; do
             found=''
             [ ! -e "$link" ] || read -r found
@@ -32,38 +32,110 @@ generation() { # PROFILE
     case $number in '' | *[!0-9]*) ;; *) echo "$number" ;; esac
 }
 
+# Print which boot loader a toplevel installs: grub, systemd-boot, extlinux or init-script. Print nothing for any other
+# and for none.
+loader_of() { # TOPLEVEL
+    # switch-to-configuration has the path of the program that writes the boot menu, as text or in a compiled wrapper.
+    grep -aoE -m 1 '/nix/store/[0-9a-z]{32}-[^ /]*(grub|systemd-boot|extlinux|init-script)' \
+        "$1/bin/switch-to-configuration" 2>/dev/null | sed -n '1s/.*[^a-z]\(grub\|systemd-boot\|extlinux\|init-script\)$/\1/p'
+}
+
 # Print the first toplevel that a boot menu on standard input names.
 named_toplevel() {
     sed -n 's|.*init=\(/nix/store/[^ "/]*\)/init.*|\1|p' | head -n 1
 }
 
-# Print the toplevel that a boot menu starts by default.
-# systemd-boot: loader.conf(5) of systemd; GRUB and extlinux: NixOS lists the default first.
+# Print the entry that systemd-boot starts by default, out of the files of entries that match the pattern of loader.conf(5).
+# A count of tries in a name, as in nixos-generation-5+3-1.conf, is no part of it; a bad entry, with no tries left, is last.
+default_entry() { # LOADER-DIRECTORY
+    pattern=$(sed -n 's/^default[[:space:]][[:space:]]*//p' "$1/loader.conf" | tail -n 1)
+    for file in "$1"/entries/*.conf /boot/loader/entries/*.conf "${1%/*}"/EFI/Linux/*.efi; do
+        [ -f "$file" ] || continue
+        name=${file##*/} left=1
+        count=${name##*+}
+        count=${count%.*}
+        case $name in
+            *+[0-9]*)
+                case $count in *[!0-9-]*) continue ;; esac
+                name=${name%+*}.${name##*.}
+                [ "${count%-*}" -gt 0 ] || left=0
+                ;;
+        esac
+        # shellcheck disable=SC2254
+        case $name in
+            $pattern | $pattern.conf | $pattern.efi) echo "$left 0$(echo "$name" | tr -cd '0-9' | head -c 15) $file" ;;
+        esac
+    done | sort -k 1,1nr -k 2,2nr | sed -n '1s/^[01] [0-9]* //p'
+}
+
+# Print the toplevel that a boot menu starts by default; nothing if that can't be told.
+# GRUB and extlinux: NixOS lists the default first.
 default_of() { # MENU
     case $1 in
         */loader.conf)
-            entry=$(sed -n 's/^default[[:space:]][[:space:]]*//p' "$1" | tail -n 1)
-            for file in "${1%/*}/entries/$entry" "${1%/*}/entries/$entry.conf"; do
-                [ ! -f "$file" ] || named_toplevel <"$file"
-            done
+            entry=$(default_entry "${1%/*}")
+            # What is in an image of EFI can't be read.
+            case $entry in *.conf) named_toplevel <"$entry" ;; esac
             ;;
+        */grub.cfg)
+            # The user may have chosen another default, or put entries before those of NixOS.
+            ! grep -E '^[[:space:]]*set default=' "$1" | grep -vqE '=("?0"?|"?\$\{next_entry\}"?)$' || return 0
+            sed -n '/^menuentry/,/^}/{p;/^}/q;}' "$1" | named_toplevel
+            ;;
+        */init) sed -n 's|^exec \(/nix/store/[^ "/]*\)/init.*|\1|p' "$1" | head -n 1 ;;
         *) named_toplevel <"$1" ;;
     esac
 }
 
-# Print the toplevel that the machine boots next; nothing if no boot menu can be read. The newest of several menus
-# counts: the others are left over from earlier boot loaders.
-boot_default() {
-    for menu in /boot/loader/loader.conf /efi/loader/loader.conf /boot/efi/loader/loader.conf \
-        /boot/grub/grub.cfg /boot/extlinux/extlinux.conf; do
-        [ ! -r "$menu" ] || echo "$(stat -c %Y "$menu") $menu"
-    done | sort -rn | while read -r _ menu; do
-        found=$(default_of "$menu")
-        if [ -n "$found" ]; then
-            echo "$found"
-            break
-        fi
-    done
+# Print the file that exists, or the newest of several. GRUB may have its menu on several disks.
+newest() { # FILE...
+    for file; do
+        [ ! -r "$file" ] || echo "$(stat -c %Y "$file") $file"
+    done | sort -rn | sed -n '1s/^[0-9]* //p'
+}
+
+# Print the toplevel that the machine boots next; nothing if that is not known: if its menu can't be read, or may be left
+# over from an earlier boot loader.
+boot_default() { # PROFILE
+    loader=$(loader_of "$1")
+    case $loader in
+        grub) menu=$(newest /boot*/grub/grub.cfg /boot/*/grub/grub.cfg) ;;
+        systemd-boot) menu=$(newest /boot*/loader/loader.conf /boot/*/loader/loader.conf /efi*/loader/loader.conf) ;;
+        extlinux) menu=$(newest /boot*/extlinux/extlinux.conf) ;;
+        init-script) menu=/sbin/init ;;
+        *) menu=$(newest /boot*/loader/loader.conf /boot/*/loader/loader.conf /efi*/loader/loader.conf \
+            /boot*/grub/grub.cfg /boot*/extlinux/extlinux.conf) ;;
+    esac
+    [ -r "$menu" ] || return 0
+    found=$(default_of "$menu")
+    if [ -n "$loader" ] || [ "$found" = "$(toplevel "$1")" ]; then echo "$found"; fi
+}
+
+# Print the parts that only a reboot replaces, of the booted system and of another one: "part NAME BOOTED OTHER". Missing
+# parts, as in a container, are left empty.
+print_parts() { # TOPLEVEL
+    set -- "$1" kernel initrd kernel-modules systemd
+    toplevels "/run/booted-system/$2" "$1/$2" "/run/booted-system/$3" "$1/$3" \
+        "/run/booted-system/$4" "$1/$4" "/run/booted-system/$5" "$1/$5" | {
+        shift
+        for part; do
+            read -r booted
+            read -r next
+            echo "part $part $booted $next"
+        done
+    }
+}
+
+# Return whether a toplevel has parts that only a reboot replaces. A part that one of the systems lacks does not count
+# (description.py: differs).
+has_other_parts() { # TOPLEVEL
+    print_parts "$1" | {
+        while read -r _ _ booted next; do
+            # Without one of both, the second is empty.
+            [ -z "$next" ] || [ "$booted" = "$next" ] || exit 0
+        done
+        exit 1
+    }
 }
 
 # Print what runs and what boots, as lines "key value".
@@ -75,7 +147,7 @@ standing() { # PROFILE
         done
     }
     echo "generation $(generation "$1")"
-    echo "boot_default $(boot_default)"
+    echo "boot_default $(boot_default "$1")"
     ! is_boot_unfinished || echo "boot_unfinished yes"
     find_trial
     [ -z "$trial_file" ] || echo "trial $trial_toplevel"
@@ -83,16 +155,7 @@ standing() { # PROFILE
     [ ! -r "$last" ] || echo "last_activation $(head -c 1024 "$last" | tr -cd ' -~')"
     read -r boot_id </proc/sys/kernel/random/boot_id
     echo "boot_id $boot_id"
-    set -- "$1" kernel initrd kernel-modules systemd
-    toplevels "/run/booted-system/$2" "$1/$2" "/run/booted-system/$3" "$1/$3" \
-        "/run/booted-system/$4" "$1/$4" "/run/booted-system/$5" "$1/$5" | {
-        shift
-        for part; do
-            read -r booted
-            read -r next
-            echo "part $part $booted $next"
-        done
-    }
+    print_parts "$1"
     systemctl list-units --failed --plain --no-legend --full 2>/dev/null | while read -r unit _; do
         printf 'failed %s\n' "$unit"
     done

@@ -6,7 +6,7 @@ let
   cfg = config.boot;
   inherit (lib) mkOption types;
   accept = type: default: mkOption { inherit type default; description = "Accepted: the boot menu is systemd-boot's, whatever is enabled."; };
-  menu = pkgs.writeScript "install-boot-menu" (lib.replaceStrings
+  menu = pkgs.writeScript "install-systemd-boot.sh" (lib.replaceStrings
     [ "@shell@" "@path@" "@timeout@" "@distroName@" ]
     [ pkgs.runtimeShell "${pkgs.busybox}/bin" (toString cfg.loader.timeout) config.system.nixos.distroName ]
     (builtins.readFile ./install-boot-menu.sh));

@@ -6,6 +6,12 @@ let
   inherit (config.system.switch) inhibitors;
 in
 {
+  options.system.switch.enable = lib.mkOption {
+    type = lib.types.bool;
+    default = true;
+    description = "Whether the system has the program that switches to it.";
+  };
+
   options.system.switch.inhibitors = lib.mkOption {
     type = lib.types.attrsOf lib.types.str;
     default = { };

@@ -10,14 +10,16 @@ let
   toplevel = pkgs.runCommand "nixos-system-${cfg.name}-${cfg.nixos.label}"
     {
       kernelParams = toString config.boot.kernelParams;
-      inherit (config.system.build) activate dryActivate etc initialRamdisk installBootLoader kernel preSwitchChecks;
+      inherit (config.system.build) activate dryActivate etc installBootLoader preSwitchChecks;
+      kernel = lib.optionalString (!config.boot.isContainer) config.system.build.kernel;
+      initialRamdisk = lib.optionalString (!config.boot.isContainer) config.system.build.initialRamdisk;
       inherit (config.systemd) package;
       inherit (cfg.nixos) label;
       inherit (cfg) path;
       inherit (pkgs) system runtimeShell busybox;
       interfaceVersion = config.systemd.package.interfaceVersion;
       init = ./init.sh;
-      switch = ./switch-to-configuration.sh;
+      switch = lib.optionalString (cfg.switch.enable || cfg.switch.enableNg) ./switch-to-configuration.sh;
       variant = if cfg.switch.enableNg then "ng" else "perl";
       configurationRevision = lib.optionalString (cfg.configurationRevision != null) cfg.configurationRevision;
       extraDependencies = map toString cfg.extraDependencies;

@@ -4,9 +4,12 @@
 # Builder of the toplevel: what a NixOS system's store path holds.
 # shellcheck shell=sh disable=SC2154
 mkdir -p "$out/bin"
-ln -s "$kernel/bzImage" "$out/kernel"
-ln -s "$kernel" "$out/kernel-modules"
-ln -s "$initialRamdisk/initrd" "$out/initrd"
+# A container has no kernel of its own.
+if [ -n "$kernel" ]; then
+    ln -s "$kernel/bzImage" "$out/kernel"
+    ln -s "$kernel" "$out/kernel-modules"
+    ln -s "$initialRamdisk/initrd" "$out/initrd"
+fi
 ln -s "$package" "$out/systemd"
 ln -s "$etc/etc" "$out/etc"
 ln -s "$path" "$out/sw"
@@ -26,4 +29,4 @@ script() {
 script "$activate" activate
 script "$dryActivate" dry-activate
 script "$init" init
-script "$switch" bin/switch-to-configuration
+[ -z "$switch" ] || script "$switch" bin/switch-to-configuration
