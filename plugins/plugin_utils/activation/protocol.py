@@ -63,11 +63,15 @@ _REFUSALS = {
     "room": "Free room on the machine (df -h /run), then run the same again.",
     "root": "Become root on the machine ('become').",
     "systemd": "Check that the host is a NixOS machine, and no container without systemd.",
+    "switch": "Leave system.switch.enable at true, or remove what takes the program out of the system.",
     "toplevel": "Bring it there first (nix_copy_closure).",
 }
 
 
-_PARTS_OF_JOB = ("machine/places", "machine/kept", "activation/shared", "activation/failed_units")
+_PARTS_OF_JOB = (
+    *("machine/places", "machine/kept", "machine/system"),
+    *("activation/shared", "activation/failed_units"),
+)
 _JOB = "activation/activation_job"
 
 _NOT_KNOWN = "it is not known whether the activation began; if it did, it goes on by itself"
@@ -276,7 +280,7 @@ def activate(
             on_step=answers,
         )
         if ended.exit_code is None and ended.step == "reboot":
-            return _follow_reboot(machine, goal, policy, access, before, ended, on_line)
+            return _follow_reboot(machine, goal, policy, access, before, ended, answers, on_line)
         if ended.state == "gone" and _is_same_boot(machine, goal, before, on_line, patience):
             on_line(f"the files of the activation, {directory}, were removed; waiting for it to end...")
             _await_end(machine, goal, policy, access, on_line, patience)
@@ -380,25 +384,30 @@ class _Acknowledgements:
         self._directory = directory
         self._machine = machine
         self._on_line = on_line
-        self._reboots = False
         self._reached = False
         self._verdict: str | None = None
         self._told = False
         self.lost: Exception | None = None
         self.unhealthy: tuple[str, ...] = ()
+        # When the machine was told to reboot, and what it has on trial.
+        self.rebooting: float | None = None
+        self.trial: str | None = None
 
-    def __call__(self, step: str) -> None:
+    def __call__(self, step: str) -> bool:
+        """Do what a step needs; return whether the machine goes down."""
         try:
             if step in ("acknowledge", "check") and not self._told:
                 self._acknowledge()
-            elif step == "reboot" and not self._reboots:
+            elif step == "reboot" and self.rebooting is None:
+                self.trial = description.describe(self._machine).standing.trial
                 self._answer("reboot")
-                self._reboots = True
+                self.rebooting = time.monotonic()
                 self._on_line("rebooting...")
         except PasswordRefused:
             raise
         except (ConnectionLost, OpsError) as lost:
             self.lost = lost
+        return self.rebooting is not None
 
     def _acknowledge(self) -> None:
         if self._access.check is None:
@@ -498,6 +507,7 @@ def _follow_reboot(
     access: Access,
     before: Standing,
     ended: jobs.Ended,
+    answers: _Acknowledgements,
     on_line: LineSink,
 ) -> Activation:
     """Wait for a machine that reboots, and acknowledge the boot."""
@@ -507,6 +517,8 @@ def _follow_reboot(
         before,
         profile=goal.profile,
         timeout=policy.reboot_timeout,
+        since=answers.rebooting or time.monotonic(),
+        boots_back=answers.rebooting is None or answers.trial == goal.toplevel,
         confirm=access.confirm_boot,
         check=access.check,
         on_line=on_line,

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import description, jobs
@@ -21,7 +22,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Heartbeat
 # The answer of boot_acknowledge.sh.
 DECISION = {"decision": Key(re.compile("keep|undo|none"), required=True)}
 
-# Seconds for writing the old boot entry and going down, in addition to the boot itself.
+# Seconds for writing the old boot entry and going down, in addition to the boots themselves.
 _BOOTING_BACK = 120.0
 
 
@@ -48,6 +49,8 @@ def await_boot(
     *,
     profile: str,
     timeout: float,
+    since: float,
+    boots_back: bool,
     confirm: Callable[[str], str],
     check: Callable[[], tuple[str, ...]] | None,
     on_line: LineSink,
@@ -56,12 +59,25 @@ def await_boot(
 
     :param toplevel: the new system.
     :param before: what ran and booted before the reboot.
-    :param timeout: seconds that the machine waits after its boot for somebody to get in.
+    :param timeout: seconds for a boot. After its boot the machine waits as long for somebody to get in.
+    :param since: when the machine was told to reboot (:func:`time.monotonic`).
+    :param boots_back: whether the machine may boot back by itself.
     :param confirm: sends ``keep`` or ``undo`` to the boot guard over a new connection; returns the final decision.
     :param check: checks the machine's health; returns the failed checks. None if there are no checks.
     :raises OpsError: if the machine does not come back.
     """
-    now = _await_other_boot(machine, before.boot_id, profile, timeout, on_line)
+    wait = partial(_await_other_boot, machine, profile=profile, on_line=on_line)
+    # It waits for somebody, writes the old boot entry, and boots once more.
+    back = 2 * timeout + _BOOTING_BACK
+    now = wait(before.boot_id, since + timeout)
+    late = f"it has not booted within {timeout:.0f} seconds"
+    if now is None and boots_back:
+        on_line(f"{late}; it may still boot, or boot back: waiting up to {back:.0f} seconds more")
+        now = wait(before.boot_id, time.monotonic() + back)
+    elif now is None:
+        on_line(late)
+    reason = "the new system was not reached in time after the reboot, or went down again"
+    unhealthy: tuple[str, ...] = ()
     if now is not None and now.running == toplevel:
         kept = keep(now, timeout=timeout, confirm=confirm, check=check, on_line=on_line)
         if kept is None:
@@ -70,16 +86,12 @@ def await_boot(
         reason, unhealthy = kept
         if not now.on_trial:
             return Boot(now, f"{reason}; it has no boot guard, so that it stays", unhealthy=unhealthy)
-        first = now.boot_id
-    else:
-        reason, unhealthy = "the new system was not reached in time after the reboot, or went down again", ()
-        first = before.boot_id
-    if now is None or now.running == toplevel:
-        # It will boot back by itself.
-        now = _await_other_boot(machine, first, profile, timeout + _BOOTING_BACK, on_line) or _ask(machine, profile)
+        on_line(f"it boots back by itself: waiting up to {back:.0f} seconds for that")
+        now = wait(now.boot_id, time.monotonic() + back) or _ask(machine, profile)
+    now = now or _ask(machine, profile)
     if now is None:
         raise OpsError(
-            f"the machine has not come back from a reboot within {timeout:.0f} seconds",
+            f"the machine has not come back from a reboot within {time.monotonic() - since:.0f} seconds",
             machine=machine.name,
             state="it was told to boot the new system; it is not known what runs there",
             next_step="Look at its console. The boot menu has its old generations.",
@@ -130,10 +142,9 @@ def keep(
 
 
 def _await_other_boot(
-    machine: Machine, boot_id: str | None, profile: str, timeout: float, on_line: LineSink
+    machine: Machine, boot_id: str | None, deadline: float, *, profile: str, on_line: LineSink
 ) -> Standing | None:
     """Wait for another boot than this one; return None if it does not happen in time."""
-    deadline = time.monotonic() + timeout
     heartbeat = Heartbeat("its boot", on_line)
     while time.monotonic() < deadline:
         heartbeat.beat()
@@ -142,7 +153,6 @@ def _await_other_boot(
             return now
         # Give the machine a moment: it still answers while it goes down, and refuses at once when it is down.
         time.sleep(0.5)
-    on_line(f"it has not booted within {timeout:.0f} seconds")
     return None
 
 

@@ -64,7 +64,7 @@ class Look:
 class Ended:
     """A job that ended.
 
-    :param state: as in :class:`Look`; never ``running``.
+    :param state: as in :class:`Look`; never ``running``. ``gone`` also if the host has gone down with the job.
     :param exit_code: its exit code; None if it left none.
     :param step: the last step that was seen; None if it has no steps.
     :param log: its output; of a very long one the end.
@@ -103,14 +103,15 @@ def follow(
     on_line: LineSink,
     patience: float,
     within: float,
-    on_step: Callable[[str], None] = lambda _step: None,
+    on_step: Callable[[str], bool] = lambda _step: False,
 ) -> Ended:
     """Follow a job live until it ends.
 
     :param directory: the job's directory on the host.
     :param what: what the job is, for messages.
     :param on_line: called with each line of its log.
-    :param on_step: called with the current step of a running job, each time the host has answered.
+    :param on_step: called with the current step of a running job, each time the host has answered; returns whether the
+        host goes down with the job, so that it will not answer any more.
     :param patience: seconds in a row that the host may be out of reach.
     :param within: seconds until a job that still runs is no longer followed.
     :raises OpsError: if the host stays out of reach for longer, or the job goes on for longer.
@@ -121,8 +122,15 @@ def follow(
     offset = 0
     rest = b""
     step = None
+    goes_down = False
     while True:
-        seen = patiently(partial(look, machine, directory, offset), machine.name, on_line=on_line, patience=patience)
+        ask = partial(look, machine, directory, offset)
+        try:
+            seen = ask() if goes_down else patiently(ask, machine.name, on_line=on_line, patience=patience)
+        except (ConnectionLost, OpsError):
+            if not goes_down:
+                raise
+            seen = Look("gone", None, step, b"")
         offset += len(seen.log)
         log += seen.log
         del log[:-_KEPT]
@@ -142,7 +150,7 @@ def follow(
         if time.monotonic() > deadline:
             raise _unfollowed(machine.name, f"{what} has not ended within {within:.0f} seconds")
         if step:
-            on_step(step)
+            goes_down = on_step(step)
         heartbeat.beat()
 
 

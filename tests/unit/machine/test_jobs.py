@@ -141,3 +141,20 @@ def test_the_last_error_is_told_without_its_own_state():
         jobs.patiently(ask, "host", on_line=lambda _line: None, patience=0)
     assert str(failure.value).count("State: ") == str(failure.value).count("Next: ") == 1
     assert "  host: no answer\n    it hangs\n" in str(failure.value)
+
+
+def test_a_host_that_goes_down_with_its_job_is_not_waited_for():
+    answers = iter([Completed(("sh",), 0, "nix.ops answers\njob running - reboot\nlog 3\nup\n", "")])
+
+    def execute(*_words):
+        for answer in answers:
+            return answer
+        raise ConnectionLost("connection refused")
+
+    lines: list[str] = []
+    machine = Machine("host", execute, {})
+    ended = jobs.follow(
+        machine, "/run/job", what="it", on_line=lines.append, patience=300, within=600, on_step=lambda _step: True
+    )
+    assert (ended.state, ended.exit_code, ended.step, ended.log) == ("gone", None, "reboot", "up\n")
+    assert lines == ["up"]
