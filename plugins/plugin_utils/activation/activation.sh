@@ -48,9 +48,8 @@ main() { # ID ACTION TOPLEVEL PROFILE HOLDER
     action=$2 new=$3 profile=$4 holder=$5
     [ "$(id -u)" = 0 ] || refuse root "it needs root: set become"
     [ -d /run/systemd/system ] || refuse systemd "systemd does not run here"
-    if [ ! -e "$new/nixos-version" ] || [ ! -x "$new/bin/switch-to-configuration" ]; then
-        refuse toplevel "$new is not a NixOS system in this machine's store"
-    fi
+    [ -e "$new/nixos-version" ] || refuse toplevel "$new is not a NixOS system in this machine's store"
+    [ -x "$new/bin/switch-to-configuration" ] || refuse switch "$new has no switch-to-configuration"
 
     umask 077
     # Before anything that could reboot the machine. Without an id, it counts as another machine afterwards.

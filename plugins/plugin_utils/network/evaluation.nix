@@ -42,11 +42,19 @@ let
   # Text without context. The attribute can't be called outPath, or its set would become a string.
   text = builtins.unsafeDiscardStringContext;
 
+  # Some releases have two implementations of switch-to-configuration, with an option each.
+  switchable =
+    name: system:
+    if system.switch.enable or true || system.switch.enableNg or false then
+      system.build.toplevel
+    else
+      throw "the system of machine '${name}' can't be switched to: it sets system.switch.enable to false, and so has no switch-to-configuration";
+
   derivation = name: {
     inherit name;
     value =
       let
-        inherit ((machine name).config.system.build) toplevel;
+        toplevel = switchable name (machine name).config.system;
       in
       {
         drv = text toplevel.drvPath;

@@ -226,6 +226,13 @@ def test_boot_guard_is_a_unit_of_every_machine_that_boots_by_itself(tmp_path: Pa
     assert not [line for line in lines if line.startswith(("After=", "Requires=", "Wants="))]
 
 
+def test_a_system_that_can_not_be_switched_to_is_refused_by_name(tmp_path: Path) -> None:
+    (file,) = write(tmp_path, n="{ fixed = { system.switch.enable = false; }; other = { }; }")
+    assert instantiate(network(file), ["other"])["other"].out_path
+    with pytest.raises(OpsError, match=r"machine 'fixed' can't be switched to: it sets system\.switch\.enable"):
+        instantiate(network(file), ["fixed"])
+
+
 def test_state_version_is_a_remembered_one_or_nixpkgs_own_affair(tmp_path: Path) -> None:
     (file,) = write(
         tmp_path,
