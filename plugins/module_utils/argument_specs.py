@@ -195,7 +195,10 @@ DEPLOYMENT_INFO = {
         "fail_on": {
             "type": "list",
             "elements": "str",
-            "choices": ["New", "Outdated", "Drifted", "Obsolete", "unreachable", "unevaluated"],
+            "choices": [
+                *("New", "Activating", "Outdated", "Boots another", "Test", "Drifted", "Obsolete"),
+                *("unreachable", "unevaluated"),
+            ],
             "default": [],
         },
         **_SHOWN,

@@ -38,7 +38,7 @@ options:
       - Only hosts in O(found) count, and machines that have left the network. Without O(found) all machines count.
     type: list
     elements: str
-    choices: [New, Outdated, Drifted, Obsolete, unreachable, unevaluated]
+    choices: [New, Activating, Outdated, Boots another, Test, Drifted, Obsolete, unreachable, unevaluated]
     default: []
   format:
     description: How the report is shown. There is a table for each deployment.
@@ -137,8 +137,11 @@ deployments:
           sample: target
         status:
           description:
-            - V(New) was never deployed; V(Up-to-date) runs what its network says; V(Outdated) runs what was deployed
-              before; V(Drifted) runs something that was never deployed; V(Obsolete) has left the network.
+            - V(New) was never deployed; V(Up-to-date) runs and boots what its network says; V(Outdated) runs what was
+              deployed before; V(Drifted) runs something that was never deployed; V(Obsolete) has left the network.
+            - V(Boots another) either runs or boots what its network says, and not both; V(Test) runs it by the action
+              V(test), and boots another system; V(Activating) has an activation at work, or a new system that was
+              booted and waits to be acknowledged.
             - V(null) if its system does not evaluate.
           type: str
           sample: Outdated

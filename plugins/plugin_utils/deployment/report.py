@@ -14,7 +14,7 @@ from typing import Any
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import discovery
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.discovery import Deployment
-from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import Activated, State, Status
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import Activated, Seen, State, Status
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.table import Align, Column, table
 from ansible_collections.nix.ops.plugins.plugin_utils.display import plain
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line
@@ -242,11 +242,12 @@ def _machine(
     is_unwritten = bool(found.get("boot_unfinished"))
     # Without a boot menu that can be read, the profile says what boots.
     boots = found.get("boot_default") or (None if is_unwritten else found.get("profile"))
+    seen = Seen(running, boots, is_unwritten, _is_unsettled(found))
     where = _address(found.get("address"), found.get("port")) or _acknowledged(state)
     return Machine(
         name=definition.name,
         host=deployment.host(definition.name),
-        status=states.status(state, wanted=wanted, running=running) if wanted else None,
+        status=states.status(state, seen, wanted=wanted) if wanted else None,
         type=definition.target_env,
         address=where or _address(definition.target_host, definition.target_port),
         running=running,
@@ -263,6 +264,11 @@ def _machine(
         unwritten=found.get("profile") if is_unwritten else None,
         host_key=found.get("host_key"),
     )
+
+
+def _is_unsettled(found: Mapping[str, Any]) -> bool:
+    """Return whether an activation is at work on a machine, or its boot waits to be acknowledged."""
+    return bool(found.get("activating") or (found.get("trial") and found.get("trial") == found.get("running")))
 
 
 def _generation(found: Mapping[str, Any], toplevel: str | None) -> int | None:
@@ -341,7 +347,7 @@ def _remarks(machines: Sequence[Machine]) -> list[str]:
         if machine.failed_units:
             found.append(f"{machine.name}: failed units: {', '.join(machine.failed_units)}.")
         if machine.running and machine.boots and machine.boots != machine.running:
-            generation = "" if machine.boots_generation is None else f", generation {machine.boots_generation}"
+            generation = _generation_named(machine.boots_generation)
             found.append(f"{machine.name} boots another system than it runs: {machine.boots}{generation}.")
         if machine.unwritten:
             found.append(f"{machine.name}: the boot entry of its profile, {machine.unwritten}, was not written.")
@@ -377,8 +383,14 @@ def _runs(machine: Machine) -> str:
         return "no answer" if machine.problem else "not asked"
     if machine.running is None:
         return "no NixOS"
-    generation = "" if machine.generation is None else f", generation {machine.generation}"
-    return f"{machine.nixos_version or 'NixOS'}{generation}"
+    runs = f"{machine.nixos_version or 'NixOS'}{_generation_named(machine.generation)}"
+    if machine.boots in (machine.running, None):
+        return runs
+    return f"{runs}; boots another{_generation_named(machine.boots_generation)}"
+
+
+def _generation_named(number: int | None) -> str:
+    return "" if number is None else f", generation {number}"
 
 
 def _last(last: Activated | None) -> str:

@@ -49,7 +49,10 @@ class Status(StrEnum):
     """How a machine compares with its network."""
 
     NEW = "New"
+    ACTIVATING = "Activating"
     UP_TO_DATE = "Up-to-date"
+    BOOTS_ANOTHER = "Boots another"
+    TEST = "Test"
     OUTDATED = "Outdated"
     OBSOLETE = "Obsolete"
     DRIFTED = "Drifted"
@@ -241,21 +244,54 @@ def activated(state: State, latest: Activated, members: Sequence[str]) -> State:
     return replace(state, activations=(latest, *state.activations)[:_KEPT], members=known)
 
 
-def status(state: State | None, *, wanted: str | None, running: str | None) -> Status:
+@dataclass(frozen=True)
+class Seen:
+    """What a machine was seen at; nothing if it was not asked.
+
+    :param running: the toplevel that it runs.
+    :param boots: the toplevel that it boots; None if that is not known.
+    :param unwritten: whether the boot entry of its profile was not written.
+    :param unsettled: whether an activation is at work, or a boot waits to be acknowledged.
+    """
+
+    running: str | None = None
+    boots: str | None = None
+    unwritten: bool = False
+    unsettled: bool = False
+
+
+def status(state: State | None, seen: Seen, *, wanted: str | None) -> Status:
     """Compare a machine with its network.
 
     :param wanted: the toplevel that the network gives it; None if it has left the network.
-    :param running: the toplevel that it runs; None if it was not asked.
     """
     if wanted is None:
         return Status.OBSOLETE
-    known = [one.toplevel for one in state.activations if not one.rolled_back] if state else []
-    now = running or (known[0] if known else None)
+    if seen.unsettled:
+        return Status.ACTIVATING
+    kept = [one for one in state.activations if not one.rolled_back] if state else []
+    known = [one.toplevel for one in kept]
+    now = seen.running or (known[0] if known else None)
     if state is not None and now == wanted:
-        return Status.UP_TO_DATE
+        return _settled(seen, kept)
+    if state is not None and seen.boots == wanted:
+        return Status.BOOTS_ANOTHER
     if not known:
         return Status.NEW
     return Status.OUTDATED if now in known else Status.DRIFTED
+
+
+def _settled(seen: Seen, kept: Sequence[Activated]) -> Status:
+    """Return how a machine stands that runs what its network says."""
+    last = kept[0] if kept else None
+    if seen.running is None:
+        # It was not asked: all that is known is how it was activated.
+        told = {"test": Status.TEST, "boot": Status.BOOTS_ANOTHER}
+        return told.get(last.action, Status.UP_TO_DATE) if last else Status.UP_TO_DATE
+    if seen.boots == seen.running or (seen.boots is None and not seen.unwritten):
+        return Status.UP_TO_DATE
+    is_test = last is not None and (last.action, last.toplevel) == ("test", seen.running)
+    return Status.TEST if is_test else Status.BOOTS_ANOTHER
 
 
 def _identity(one: Activated) -> tuple[str, int]:

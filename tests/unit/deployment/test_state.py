@@ -219,7 +219,35 @@ def test_what_two_runs_did_at_once_is_all_remembered():
     ],
 )
 def test_the_status_compares_toplevels(state, wanted, running, status):
-    assert states.status(state, wanted=wanted, running=running) is status
+    assert states.status(state, states.Seen(running), wanted=wanted) is status
+
+
+OLD_ONE, NEW_ONE = activation("old", time=1), activation("new", time=2)
+AFTER = {name: replace(STATE, activations=(replace(NEW_ONE, action=name), OLD_ONE)) for name in states.ACTIONS}
+
+
+@pytest.mark.parametrize(
+    ("action", "seen", "status"),
+    [
+        ("switch", states.Seen(NEW_ONE.toplevel, NEW_ONE.toplevel), Status.UP_TO_DATE),
+        ("switch", states.Seen(NEW_ONE.toplevel), Status.UP_TO_DATE),
+        ("switch", states.Seen(NEW_ONE.toplevel, NEW_ONE.toplevel, unsettled=True), Status.ACTIVATING),
+        ("switch", states.Seen(OLD_ONE.toplevel, OLD_ONE.toplevel, unsettled=True), Status.ACTIVATING),
+        ("switch", states.Seen(NEW_ONE.toplevel, OLD_ONE.toplevel), Status.BOOTS_ANOTHER),
+        ("switch", states.Seen(NEW_ONE.toplevel, unwritten=True), Status.BOOTS_ANOTHER),
+        ("boot", states.Seen(OLD_ONE.toplevel, NEW_ONE.toplevel), Status.BOOTS_ANOTHER),
+        ("boot", states.Seen(NEW_ONE.toplevel, NEW_ONE.toplevel), Status.UP_TO_DATE),
+        ("test", states.Seen(NEW_ONE.toplevel, OLD_ONE.toplevel), Status.TEST),
+        ("test", states.Seen(NEW_ONE.toplevel, NEW_ONE.toplevel), Status.UP_TO_DATE),
+        ("test", states.Seen(OLD_ONE.toplevel, OLD_ONE.toplevel), Status.OUTDATED),
+        # Not asked.
+        ("switch", states.Seen(), Status.UP_TO_DATE),
+        ("boot", states.Seen(), Status.BOOTS_ANOTHER),
+        ("test", states.Seen(), Status.TEST),
+    ],
+)
+def test_the_status_tells_what_boots(action, seen, status):
+    assert states.status(AFTER[action], seen, wanted=NEW_ONE.toplevel) is status
 
 
 def test_a_record_is_read_as_the_machine_printed_it():
