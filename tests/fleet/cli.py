@@ -43,6 +43,7 @@ def _up(fleet: Fleet, arguments: argparse.Namespace) -> int:
         shell=arguments.shell,
         jump=arguments.jump,
         store_mib=arguments.store_mib,
+        wiped=arguments.wiped,
         nix=not arguments.no_nix,
     )
     for machine in fleet.up_all(dict.fromkeys(arguments.names, kind), toplevel=arguments.toplevel).values():
@@ -114,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--sudo-password", metavar="WORD", help="the password that sudo asks deploy for")
     up.add_argument("--shell", choices=("sh", "fish"), default="sh", help="the user's login shell")
     up.add_argument("--jump", metavar="NAME", help="the machine that alone reaches these")
+    up.add_argument("--wiped", action="store_true", help="its root is new at each boot, but for /nix and /boot")
     up.add_argument("--store-mib", type=int, metavar="N", help="the room that /nix has")
     up.add_argument("--no-nix", action="store_true", help="without Nix")
     up.add_argument("--toplevel", type=Path, help="the first system, instead of the fleet's own")

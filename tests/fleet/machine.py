@@ -45,6 +45,7 @@ class Kind:
     :param shell: the user's login shell: ``sh`` or ``fish``.
     :param jump: the machine it is reached through, and only through; None where the host reaches it.
     :param store_mib: the size of the file system that holds ``/nix``; None for no limit.
+    :param wiped: whether its root is new at each boot, but for ``/nix`` and ``/boot``.
     :param nix: whether Nix is there.
     """
 
@@ -54,6 +55,7 @@ class Kind:
     shell: str = "sh"
     jump: str | None = None
     store_mib: int | None = None
+    wiped: bool = False
     nix: bool = True
 
     def __post_init__(self) -> None:
@@ -61,6 +63,8 @@ class Kind:
             raise FleetError(f"There is no user {self.user!r} on a machine; there are root and deploy.")
         if self.shell not in ("sh", "fish"):
             raise FleetError(f"There is no login shell {self.shell!r}; there are sh and fish.")
+        if self.wiped and self.store_mib is not None:
+            raise FleetError("A machine whose root is wiped has no store of limited size.")
         if self.sudo_password is not None and self.user == "root":
             raise FleetError("root needs no sudo: a sudo password goes with the user deploy.")
 
@@ -254,7 +258,7 @@ class Machine:
 
     def wipe(self) -> None:
         """Forget its disk, but for the snapshots; it must be off."""
-        for name in ("upper", "work"):
+        for name in ("upper", "work", "kept"):
             shutil.rmtree(self.directory / name, ignore_errors=True)
         for name in ("store.img", "populated", self._over.name):
             (self.directory / name).unlink(missing_ok=True)
@@ -270,8 +274,8 @@ class Machine:
         :param name: what it is to be called; no snapshot may have the name.
         :raises FleetError: when a part of its disk is a file system of its own, which is not kept.
         """
-        if self.kind.store_mib is not None:
-            raise FleetError(f"{self.name} has a store of limited size: there is no snapshot of that.")
+        if self.kind.store_mib is not None or self.kind.wiped:
+            raise FleetError(f"{self.name} has a store of limited size or of its own: there is no snapshot of that.")
         kept = self.directory / "snapshots" / name
         layers = [str(kept / "upper"), *self._layers_below()]
         self.stop()
@@ -397,6 +401,7 @@ class Machine:
             "machine_id": self._machine_id,
             "layers": self._layers_below(),
             "store_mib": self.kind.store_mib,
+            "wiped": self.kind.wiped,
             "cgroups": cgroups,
             "user": self.user,
             "password": self.kind.sudo_password,

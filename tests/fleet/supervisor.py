@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import selectors
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 REBOOT = 133
 STAY_DOWN = "stay-down"
+# What a root that is new at each boot keeps.
+_KEPT = ("nix", "boot")
 _NSPAWN_RUN = Path("/run/systemd/nspawn")
 
 
@@ -63,6 +66,18 @@ class Supervisor:
         _call("mount", "-t", "overlay", "overlay", "-o", f"{options},redirect_dir=on", str(self._root))
         if self._plan["store_mib"]:
             self._mount_store()
+        elif self._plan["wiped"] and not (self._directory / "kept").exists():
+            for name in _KEPT:
+                _call("mkdir", "-p", f"{self._directory}/kept/{name}")
+                _call("cp", "-a", f"{self._root}/{name}/.", f"{self._directory}/kept/{name}")
+
+    def _wipe(self) -> None:
+        _call("umount", str(self._root))
+        for name in ("upper", "work"):
+            shutil.rmtree(self._directory / name)
+        (self._directory / "populated").unlink()
+        self._mount()
+        self._populate()
 
     def _mount_store(self) -> None:
         image, mounted = self._directory / "store.img", self._directory / "nix"
@@ -94,6 +109,8 @@ class Supervisor:
 
     def _boot(self) -> int:
         self._boots += 1
+        if self._plan["wiped"] and self._boots > 1:
+            self._wipe()
         self._forget_last_boot()
         self._enter_cgroups("machine")
         with subprocess.Popen(self._nspawn(), stdin=subprocess.DEVNULL, env=self._environment()) as machine:
@@ -121,6 +138,7 @@ class Supervisor:
 
     def _nspawn(self) -> list[str]:
         small = ["--bind", f"{self._directory / 'nix'}:/nix"] if self._plan["store_mib"] else []
+        kept = [f"--bind={self._directory}/kept/{name}:/{name}" for name in _KEPT] if self._plan["wiped"] else []
         return [
             *("systemd-nspawn", "--quiet", "--settings=no", "--register=no", "--keep-unit"),
             *("--resolv-conf=off", "--timezone=off", "--link-journal=no", "--notify-ready=yes"),
@@ -130,6 +148,7 @@ class Supervisor:
             # Its addresses are its own affair, as on any computer.
             "--capability=CAP_NET_ADMIN",
             *small,
+            *kept,
             "/sbin/init",
         ]
 

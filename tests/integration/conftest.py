@@ -79,7 +79,7 @@ class Machines:
 
 def _traces(machine: Machine) -> str:
     # The files of a store of its own are not seen.
-    if machine.kind.store_mib is not None or machine.state() != "ready":
+    if machine.kind.store_mib is not None or machine.kind.wiped or machine.state() != "ready":
         return str(uuid.uuid4())
     try:
         return machine.traces()

@@ -234,3 +234,21 @@ def test_a_boot_entry_that_can_not_be_written_is_told_and_tried_once(
     after = target.inspect()
     assert (after["running"], after["boot_default"], after["boot_id"]) == (trial.new, trial.new, booted)
     assert files(target) == ["boot-unfinished", "last-activation", "trial-failed"]
+
+
+def test_a_root_that_is_new_at_each_boot(machine: MachineFactory, systems: dict[str, str]) -> None:
+    target = machine("wiped", wiped=True)
+    with controlled(target, connect_timeout=2) as controller:
+        bring(controller, systems)
+        before = target.inspect()
+        ran = controller.activate(
+            systems["it gets no further than to an emergency"], action="boot", reboot="always", reboot_timeout=8
+        )
+        assert "so the machine has booted back" in ran.failed
+        after = target.inspect()
+        assert standing(target) == (before["booted"],) * 3
+        assert (after["booted"], after["boot_id"] != before["boot_id"]) == (before["booted"], True)
+        assert files(target) == ["last-activation"]
+        # What is not kept is gone, and what a reboot needs is not there.
+        assert not target.run(["ls", "-A", "/var/lib/nix-ops"], check=False).stdout
+        assert controller.activate(systems["new"], reboot="always").done.rebooted

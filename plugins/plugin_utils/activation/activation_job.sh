@@ -261,6 +261,10 @@ trial_of_new() {
     done
 }
 
+warn_of_no_way_back() { # REASON
+    echo "warning: $1: it does not boot back by itself if nobody can reach it"
+}
+
 # Have the new system boot back to what is booted now, unless somebody gets in. This is for a system that was never
 # booted. The trial has to be there before the boot entry: the power may fail in between.
 write_trial() {
@@ -268,13 +272,16 @@ write_trial() {
     [ "$booted" != "$job_new" ] || return 0
     trial=$(trial_of_new)
     if [ -z "$trial" ] || [ ! -x "$booted/bin/switch-to-configuration" ]; then
-        echo "warning: $job_new has no boot guard: it does not boot back by itself if nobody can reach it"
+        warn_of_no_way_back "$job_new has no boot guard"
+        return 0
+    fi
+    if ! (umask 077 && mkdir -p "${trial%/*}") || ! outlives_reboot "${trial%/*}" "$job_new"; then
+        warn_of_no_way_back "the next boot may not mount what ${trial%/*} is on"
         return 0
     fi
     (
         umask 077
-        mkdir -p "${trial%/*}" &&
-            echo "$job_new $booted $(booted_generation "$booted") $job_reboot_seconds $job_profile" >"$trial.new"
+        echo "$job_new $booted $(booted_generation "$booted") $job_reboot_seconds $job_profile" >"$trial.new"
     ) && sync "$trial.new" && mv "$trial.new" "$trial" || return
     for place in "$nix_ops_trial" "$nix_ops_old_trial"; do
         [ "$place" = "$trial" ] || rm -f "$place"

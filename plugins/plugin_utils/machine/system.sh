@@ -161,6 +161,20 @@ standing() { # PROFILE
     done
 }
 
+# Return whether the next boot of a system finds what is written to a directory now.
+outlives_reboot() { # DIRECTORY TOPLEVEL
+    [ "$(stat -f -c %T "$1")" != tmpfs ] || return 1
+    # Without the store's own file system, nothing boots.
+    [ "$(stat -c %d "$1")" != "$(stat -c %d "$2")" ] || return 0
+    point=$(stat -c %m "$1")
+    while read -r _ where kind _; do
+        if [ "$where" = "$point" ]; then
+            case $kind in tmpfs | ramfs | overlay) return 1 ;; *) return 0 ;; esac
+        fi
+    done <"$2/etc/fstab"
+    return 1
+} 2>/dev/null
+
 # Return whether an activation is at work.
 is_activating() {
     case $(systemctl show --property=ActiveState --value "$nix_ops_activation_unit" 2>/dev/null) in

@@ -134,3 +134,31 @@ def test_one_rule_tells_whether_a_reboot_is_needed(tmp_path, shell, booted, new,
     assert differs(*paths) is expected
     known = {"initrd": paths[0]} if paths[0] else {}
     assert difference.reboot_parts(known, str(tmp_path / "new")) == (("initrd",) if expected else ())
+
+
+# Which file system a directory is on: its type, its number, where it is mounted; and the new system's fstab.
+PLACES = {
+    "the store's own": ("ext2/ext3", "1", "/", "", True),
+    "the store's own, in memory": ("tmpfs", "1", "/", "", False),
+    "another one of the new system": ("ext2/ext3", "2", "/var", "/dev/vdb /var ext4 defaults 0 2", True),
+    "another one that is emptied": ("ext2/ext3", "2", "/var", "none /var tmpfs defaults 0 0", False),
+    "one that the new system does not mount": ("ext2/ext3", "2", "/var", "/dev/vdb /data ext4 defaults 0 2", False),
+}
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+@pytest.mark.parametrize("place", PLACES)
+def test_what_is_written_for_the_next_boot_has_to_be_there_then(tmp_path, shell, place):
+    kind, number, point, fstab, expected = PLACES[place]
+    (tmp_path / "new" / "etc").mkdir(parents=True)
+    (tmp_path / "new" / "etc" / "fstab").write_text(f"# comment\n{fstab}\n")
+    stub = f"""stat() {{
+        case "$*" in
+            '-f -c %T /kept') echo {kind} ;;
+            '-c %d /kept') echo {number} ;;
+            '-c %d '*) echo 1 ;;
+            '-c %m /kept') echo {point} ;;
+        esac
+    }}
+    """
+    assert run(tmp_path, shell, f'{stub}outlives_reboot /kept "{tmp_path}/new"').returncode == (0 if expected else 1)
