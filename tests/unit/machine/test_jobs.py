@@ -144,7 +144,7 @@ def test_the_last_error_is_told_without_its_own_state():
 
 
 def test_a_host_that_goes_down_with_its_job_is_not_waited_for():
-    answers = iter([Completed(("sh",), 0, "nix.ops answers\njob running - reboot\nlog 3\nup\n", "")])
+    answers = iter([Completed(("sh",), 0, answered("job running - reboot\nlog 3\nup\n"), "")])
 
     def execute(*_words):
         for answer in answers:
