@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +20,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.activation import (
     health,
     protocol,
     result,
+    settings,
 )
 from ansible_collections.nix.ops.plugins.plugin_utils.activation.decision import Decision
 from ansible_collections.nix.ops.plugins.plugin_utils.activation.protocol import (
@@ -37,6 +39,9 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Description, Standing
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost
 from ansible_collections.nix.ops.plugins.plugin_utils.signals import told_if_killed
+
+# The name of an option in a message.
+_OPTION = re.compile(r"'([a-z_]+)'")
 
 _END = {
     "test": "test activation finished; the machine still boots what it booted before",
@@ -198,10 +203,24 @@ class ActionModule(OpsAction):
 
     def describe_failure(self, error: OpsError) -> dict[str, Any]:
         """Add the result of an activation that failed."""
+        if isinstance(error, ActivationFailed):
+            # The rest was shown while it happened, and is in the result.
+            error.output = error.journal or None
+        if error.next_step:
+            error.next_step = _OPTION.sub(self._variable, error.next_step)
         found = super().describe_failure(error)
         if isinstance(error, ActivationFailed):
             found |= result.as_json(error.activation)
         return found
+
+    def _variable(self, option: re.Match[str]) -> str:
+        """Return under which name the user sets an option of this task: a role or a deploy has variables for that."""
+        name = option[1]
+        if self._task._role is None or name not in self.SPECIFICATION["argument_spec"]:
+            return option[0]
+        of_deploy = f"{settings.PREFIX}{name}"
+        is_deploy = of_deploy in settings.SETTINGS and "rollout_plan" in self.variables
+        return of_deploy if is_deploy else f"activate_{name}"
 
 
 def _killed(machine: str, options: Mapping[str, Any]) -> OpsError:

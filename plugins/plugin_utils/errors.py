@@ -70,3 +70,8 @@ def reason(error: Exception) -> str:
 def first_line(text: object) -> str:
     """Return the first line of a message."""
     return str(text).partition("\n")[0]
+
+
+def reason(error: Exception) -> str:
+    """Return what failed, in one line and without the machine's name."""
+    return first_line(error.what if isinstance(error, OpsError) else error)

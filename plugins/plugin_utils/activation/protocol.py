@@ -17,7 +17,7 @@ from functools import partial
 
 from ansible_collections.nix.ops.plugins.plugin_utils import nix
 from ansible_collections.nix.ops.plugins.plugin_utils.activation import reboot
-from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line, reason
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import answer, description, jobs
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Answer, Key
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Standing
@@ -298,8 +298,10 @@ def activate(
         raise
     told = _ask_outcome(outcome, machine, ended, on_line, patience)
     done = _read_outcome(goal, before, ended, told, answers.unhealthy)
-    if what := _what_failed(done, ended, answers, policy):
-        raise ActivationFailed(what, done, machine)
+    # Without an answer of the machine, nothing was acknowledged.
+    cause = answers.lost or ended.trouble
+    if what := _what_failed(done, ended, cause, policy):
+        raise ActivationFailed(what, done, machine, cause)
     if goal.action in ("switch", "test") and not policy.rollback and access.check and (amiss := access.check()):
         done = replace(done, unhealthy=amiss)
         raise ActivationFailed(f"it is not healthy, and rollback is never: {'; '.join(amiss)}", done, machine)
@@ -554,8 +556,11 @@ def _read_journal(text: str) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _what_failed(done: Activation, ended: jobs.Ended, answers: _Acknowledgements, policy: Policy) -> str | None:
-    """Return what failed in one sentence; None if nothing did."""
+def _what_failed(done: Activation, ended: jobs.Ended, cause: Exception | None, policy: Policy) -> str | None:
+    """Return what failed in one sentence; None if nothing did.
+
+    :param cause: the last error of the acknowledgement.
+    """
     if ended.state == "gone":
         return "the machine was rebooted during the activation"
     back = {
@@ -576,9 +581,9 @@ def _what_failed(done: Activation, ended: jobs.Ended, answers: _Acknowledgements
             return None
         if done.unhealthy:
             return f"its health checks failed{back}: {'; '.join(done.unhealthy)}"
-        why = f": {first_line(answers.lost)}" if answers.lost else ""
-        if getattr(answers.lost, "exit_code", None) == _NOT_WRITTEN:
+        if getattr(cause, "exit_code", None) == _NOT_WRITTEN:
             return f"the acknowledgement could not be written to /run on the machine{back}"
+        why = f": {reason(cause)}" if cause else ""
         return f"nobody got in over a new connection within {policy.confirm_timeout} seconds{back}{why}"
     if ended.exit_code == 4 and done.rolled_back == "no" and policy.failed_units == "warn":
         return None
@@ -603,20 +608,45 @@ def _describe_exit_code(activation: Activation, code: int) -> str:
     return f"{what}: {failed}" if code == 4 and failed else what
 
 
+def _next_step(what: str, activation: Activation, cause: Exception | None) -> str:
+    if "/run on the machine" in what:
+        return "Free room there (df -h /run; df -i /run), and let nothing remove files of it. Then run the same again."
+    if activation.unhealthy:
+        return "Correct what the checks found, or the checks, and deploy again."
+    if activation.rolled_back == "reboot":
+        return (
+            "Look at the journal of the boot before, on the machine (journalctl --boot=-1): what kept others out?"
+            + (" Correct the configuration and deploy again.")
+        )
+    if activation.exit_code is None or activation.step == "reboot":
+        return "Run the same again."
+    if activation.step in ("profile", "boot") and activation.exit_code == 124:
+        return "The lines above end with what hangs: correct it and deploy again, or set a longer 'boot_timeout'."
+    if activation.step == "profile":
+        return "Read the lines above. Where its disk is full, free room (df -h /nix /var). Then run the same again."
+    if activation.exit_code == 0:
+        helps: str | None = getattr(cause, "next_step", None)
+        return helps or "Correct what keeps the controller out of the new system, and deploy again."
+    return _NEXT_STEPS.get(activation.exit_code, "Read the lines above, correct the configuration and deploy again.")
+
+
 class ActivationFailed(OpsError):
     """An activation that failed, with all that is known of it.
 
     :param what: what failed, in one sentence.
+    :param cause: the last error of the acknowledgement.
+
+    The attribute ``journal`` has the part of the output that was not shown while it happened.
     """
 
-    def __init__(self, what: str, activation: Activation, machine: Machine) -> None:
-        journal = [f"{unit} {line}" for unit, lines in activation.journal.items() for line in lines]
+    def __init__(self, what: str, activation: Activation, machine: Machine, cause: Exception | None = None) -> None:
+        self.journal = "\n".join(f"{unit} {line}" for unit, lines in activation.journal.items() for line in lines)
         super().__init__(
             what,
             machine=machine.name,
-            output="\n".join([activation.output.rstrip(), *journal]),
+            output=f"{activation.output.rstrip()}\n{self.journal}".rstrip(),
             state=f"it {activation.after.sentence()}",
-            next_step=_next_step(what, activation),
+            next_step=_next_step(what, activation, cause),
             exit_code=activation.exit_code,
         )
         self.activation = activation

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, reason
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import description, jobs
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Key
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Standing
@@ -76,16 +76,16 @@ def await_boot(
         now = wait(before.boot_id, time.monotonic() + back)
     elif now is None:
         on_line(late)
-    reason = "the new system was not reached in time after the reboot, or went down again"
+    why = "the new system was not reached in time after the reboot, or went down again"
     unhealthy: tuple[str, ...] = ()
     if now is not None and now.running == toplevel:
         kept = keep(now, timeout=timeout, confirm=confirm, check=check, on_line=on_line)
         if kept is None:
             on_line("it has booted the new system")
             return Boot(now)
-        reason, unhealthy = kept
+        why, unhealthy = kept
         if not now.on_trial:
-            return Boot(now, f"{reason}; it has no boot guard, so that it stays", unhealthy=unhealthy)
+            return Boot(now, f"{why}; it has no boot guard, so that it stays", unhealthy=unhealthy)
         on_line(f"it boots back by itself: waiting up to {back:.0f} seconds for that")
         now = wait(now.boot_id, time.monotonic() + back) or _ask(machine, profile)
     now = now or _ask(machine, profile)
@@ -99,8 +99,8 @@ def await_boot(
     if now.boot_id == before.boot_id:
         return Boot(now, "the machine has not rebooted")
     if now.running == toplevel:
-        return Boot(now, f"{reason}, and it has not booted back", unhealthy=unhealthy)
-    return Boot(now, f"{reason}, so the machine has booted back", True, unhealthy)
+        return Boot(now, f"{why}, and it has not booted back", unhealthy=unhealthy)
+    return Boot(now, f"{why}, so the machine has booted back", True, unhealthy)
 
 
 def keep(
@@ -127,7 +127,7 @@ def keep(
             raise
         except (ConnectionLost, OpsError) as lost:
             if time.monotonic() > deadline:
-                why = first_line(lost)
+                why = reason(lost)
                 return f"{booted.running} was booted, and nobody got in over a new connection: {why}", unhealthy
             # Give the machine a moment: a refused connection answers at once.
             time.sleep(0.5)

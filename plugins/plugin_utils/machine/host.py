@@ -120,6 +120,22 @@ class PasswordRefused(OpsError):
         )
 
 
+class PasswordMissing(OpsError):
+    """The host asks for a password to run commands as root, and there is none.
+
+    :param what: the error of the connection.
+    :param machine: the host's name.
+    """
+
+    def __init__(self, what: str, machine: str) -> None:
+        super().__init__(
+            f"the machine asks for a password to run commands as root, and none was given ({what})",
+            machine=machine,
+            state="the running system is untouched",
+            next_step="Give the password (-K, or ansible_become_password), or let the SSH user become root without it.",
+        )
+
+
 def script(name: str) -> str:
     """Return the text of one of the collection's shell scripts.
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line, reason
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, reason
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import answer as answers
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Key
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine, PasswordRefused
@@ -68,12 +68,14 @@ class Ended:
     :param exit_code: its exit code; None if it left none.
     :param step: the last step that was seen; None if it has no steps.
     :param log: its output; of a very long one the end.
+    :param trouble: the last error while it was followed; None if there was none.
     """
 
     state: str
     exit_code: int | None
     step: str | None
     log: str
+    trouble: Exception | None = field(default=None, compare=False)
 
 
 def look(machine: Machine, directory: str, offset: int) -> Look:
@@ -123,10 +125,12 @@ def follow(
     rest = b""
     step = None
     goes_down = False
+    troubles: list[Exception] = []
+    follow_on = partial(patiently, name=machine.name, on_line=on_line, patience=patience, on_error=troubles.append)
     while True:
         ask = partial(look, machine, directory, offset)
         try:
-            seen = ask() if goes_down else patiently(ask, machine.name, on_line=on_line, patience=patience)
+            seen = ask() if goes_down else follow_on(ask)
         except (ConnectionLost, OpsError):
             if not goes_down:
                 raise
@@ -144,7 +148,8 @@ def follow(
         if lines:
             heartbeat.restart()
         if seen.state != "running":
-            return Ended(seen.state, seen.exit_code, step, log.decode("utf-8", errors="replace"))
+            trouble = troubles[-1] if troubles else None
+            return Ended(seen.state, seen.exit_code, step, log.decode("utf-8", errors="replace"), trouble)
         if offset > _LARGEST:
             raise _unfollowed(machine.name, f"{what} has printed more than {_LARGEST // 2**20} MiB")
         if time.monotonic() > deadline:
@@ -163,7 +168,14 @@ def _unfollowed(machine: str, what: str) -> OpsError:
     )
 
 
-def patiently(ask: Callable[[], _Answer], name: str, *, on_line: LineSink, patience: float) -> _Answer:
+def patiently(
+    ask: Callable[[], _Answer],
+    name: str,
+    *,
+    on_line: LineSink,
+    patience: float,
+    on_error: Callable[[Exception], None] = lambda _error: None,
+) -> _Answer:
     """Ask a host about its job until it answers.
 
     Ask again after an error too, for example if sudo can't be used for a moment: the job goes on in any case.
@@ -171,6 +183,7 @@ def patiently(ask: Callable[[], _Answer], name: str, *, on_line: LineSink, patie
     :param ask: asks once.
     :param name: the host's name.
     :param patience: seconds in a row that the host may be out of reach.
+    :param on_error: called with each error.
     :raises OpsError: if the host stays out of reach for longer, or refuses the password.
     """
     lost_since: float | None = None
@@ -181,6 +194,7 @@ def patiently(ask: Callable[[], _Answer], name: str, *, on_line: LineSink, patie
         except PasswordRefused:
             raise
         except (ConnectionLost, OpsError) as lost:
+            on_error(lost)
             now = time.monotonic()
             lost_since = now if lost_since is None else lost_since
             if now - lost_since > patience:
@@ -194,6 +208,7 @@ def patiently(ask: Callable[[], _Answer], name: str, *, on_line: LineSink, patie
                 ) from lost
             if now - said > _SAY_AGAIN:
                 said = now
-                on_line(f"connection lost, reconnecting: {first_line(lost)}")
+                how = "connection lost, reconnecting" if isinstance(lost, ConnectionLost) else "no answer, asking again"
+                on_line(f"{how}: {reason(lost)}")
             # Give the host a moment: a refused connection answers at once.
             time.sleep(0.5)

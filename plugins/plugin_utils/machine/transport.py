@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from ansible.errors import AnsibleAuthenticationFailure, AnsibleConnectionFailure, AnsibleError
 
 from ansible_collections.nix.ops.plugins.plugin_utils import waiting
-from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import connection as connections
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import host_keys
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import Addresses, Endpoint
@@ -25,6 +25,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import (
     ConnectionLost,
     Identity,
     Machine,
+    PasswordMissing,
     PasswordRefused,
     Wait,
 )
@@ -40,6 +41,9 @@ _LOCAL = ("local", "ansible.builtin.local")
 # What Ansible's connections say of a wrong password of become.
 _REFUSED = re.compile(
     r"incorrect \S+ password|incorrect password|duplicate become password prompt|authentication failure", re.IGNORECASE
+)
+_MISSING = re.compile(
+    r"missing \S+ password|a password is required|interactive authentication is required", re.IGNORECASE
 )
 
 # Seconds to close a connection.
@@ -276,6 +280,8 @@ class HostTransport:
                 raise ConnectionLost(str(error)) from error
             if _REFUSED.search(str(error)):
                 raise self._refuse(error) from error
+            if _MISSING.search(str(error)):
+                raise PasswordMissing(first_line(error), self.name) from error
             # Mostly errors of become.
             raise OpsError(
                 str(error),

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 import tomllib
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.activation import protocol
 from ansible_collections.nix.ops.plugins.plugin_utils.activation.protocol import (
     Access,
     Activation,
+    ActivationFailed,
     Goal,
     Policy,
     Units,
@@ -22,7 +25,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.activation.protocol import
 )
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Standing
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine, PasswordMissing
 from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed
 from answers import answered
 from networks.support import NETWORKS
@@ -207,3 +210,25 @@ def test_an_activation_whose_outcome_is_not_told_has_ended():
     assert failure.value.state == (
         "the activation has ended with exit code 2; it is not known what runs and what boots"
     )
+
+
+def done(exit_code: int | None, step: str, **more: Any) -> Activation:
+    """An activation that ended."""
+    standing = Standing(OLD, OLD, OLD, 1, OLD)
+    return replace(Activation(NEW, "switch", standing, standing, exit_code, step, Units(), "shown"), **more)
+
+
+@pytest.mark.parametrize(
+    ("activation", "cause", "expected"),
+    [
+        (done(0, "rollback", rolled_back="yes"), PasswordMissing("no password", "host"), "-K"),
+        (done(0, "rollback", rolled_back="yes"), ConnectionLost("refused"), "keeps the controller out"),
+        (done(None, "reboot", rolled_back="reboot"), None, "journalctl --boot=-1"),
+        (done(None, "reboot", rolled_back="reboot", unhealthy=("tcp 80",)), None, "what the checks found"),
+        (done(None, "reboot"), None, "Run the same again."),
+    ],
+)
+def test_the_next_step_fits_what_happened(activation, cause, expected):
+    failure = ActivationFailed("it failed", activation, machine(), cause)
+    assert expected in str(failure.next_step)
+    assert (failure.output, failure.journal) == ("shown", "")

@@ -158,3 +158,21 @@ def test_a_host_that_goes_down_with_its_job_is_not_waited_for():
     )
     assert (ended.state, ended.exit_code, ended.step, ended.log) == ("gone", None, "reboot", "up\n")
     assert lines == ["up"]
+
+
+def test_the_last_error_of_a_job_that_was_followed_is_kept():
+    sudo = OpsError("sudo refuses", machine="host")
+    answers = iter([ConnectionLost("refused"), sudo, Completed(("sh",), 0, answered("job ended 0 boot\nlog 0\n"), "")])
+
+    def execute(*_words):
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    lines: list[str] = []
+    ended = jobs.follow(
+        Machine("host", execute, {}), "/run/job", what="it", on_line=lines.append, patience=5, within=60
+    )
+    assert (ended.exit_code, ended.trouble) == (0, sudo)
+    assert lines == ["connection lost, reconnecting: refused"]

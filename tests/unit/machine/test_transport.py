@@ -21,6 +21,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import 
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import (
     AnotherMachine,
     ConnectionLost,
+    PasswordMissing,
     PasswordRefused,
 )
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host_keys import Known
@@ -253,7 +254,11 @@ def test_variables_and_become_of_a_script():
 
 def test_errors_of_become_are_told():
     action = Action(Connection(), [AnsibleError("Missing sudo password")])
-    with pytest.raises(OpsError, match="Missing sudo password"):
+    with pytest.raises(PasswordMissing, match=r"none was given \(Missing sudo password\)") as failure:
+        HostTransport(action, "target").machine().run("machine/describe")
+    assert "-K" in str(failure.value.next_step)
+    action = Action(Connection(), [AnsibleError("su: no such user")])
+    with pytest.raises(OpsError, match="no such user"):
         HostTransport(action, "target").machine().run("machine/describe")
 
 
