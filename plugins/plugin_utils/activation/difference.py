@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.nix.ops.plugins.plugin_utils import nix
+from ansible_collections.nix.ops.plugins.plugin_utils.activation import contents
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import FILE, UNIT_FILE, Description, differs
 
 # As Nix splits names: the version begins after the first dash that is not followed by a letter.
@@ -38,17 +39,19 @@ class Difference:
     :param packages: a line for each package with other versions.
     :param units: a line for each unit that is new, gone or changed.
     :param files: a line for each file of /etc that is new, gone or changed.
+    :param contents: the differences of those files, of users and groups, and of the kernel's parameters.
     :param reboot: a line about the parts that need a reboot, if there are any.
     """
 
     packages: tuple[str, ...]
     units: tuple[str, ...]
     files: tuple[str, ...] = ()
+    contents: tuple[str, ...] = ()
     reboot: tuple[str, ...] = ()
 
     def text(self) -> str:
         """Return the lines for the user."""
-        return "".join(f"{line}\n" for line in (*self.packages, *self.units, *self.files, *self.reboot))
+        return "".join(f"{line}\n" for line in (*self.packages, *self.units, *self.files, *self.contents, *self.reboot))
 
 
 def text(found: Description, toplevel: str, env: Mapping[str, str]) -> str:
@@ -67,10 +70,23 @@ def text(found: Description, toplevel: str, env: Mapping[str, str]) -> str:
     if changed:
         changed = ("units whose files differ (which of them are restarted is decided on the machine):", *changed)
     closures = packages(found.closure, nix.requisites([toplevel], env=env))
-    etc = files(found.files, files_of(toplevel))
-    lines = Difference(closures, changed, etc, reboot(found.booted_parts, toplevel)).text()
-    # The activation script or the kernel's parameters, for example.
+    new_files = files_of(toplevel)
+    etc = files(found.files, new_files)
+    inside = _contents(old, toplevel, _changed_files(found.files, new_files))
+    lines = Difference(closures, changed, etc, inside, reboot(found.booted_parts, toplevel)).text()
+    # The activation script, for example.
     return lines or (paths and f"{paths}, with the same packages, units and files of /etc\n")
+
+
+def _contents(old: str | None, new: str, changed: Iterable[str]) -> tuple[str, ...]:
+    """Compare what is in two systems. The machine is not asked for that: the old one may be missing in this store."""
+    if old is None or not Path(old).exists():
+        return ()
+    return (
+        *contents.etc(old, new, tuple(changed)),
+        *contents.accounts(old, new),
+        *contents.kernel_parameters(old, new),
+    )
 
 
 def packages(old: Iterable[str], new: Iterable[str]) -> tuple[str, ...]:
@@ -122,6 +138,14 @@ def files(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[str, ...]:
     :param old: the files below /etc, and where they lead or the hash of their content.
     :returns: lines, of a limited number.
     """
+    changes = _changed_files(old, new)
+    lines = [f"/etc/{name}: {change}" for name, change in sorted(changes.items())]
+    more = len(lines) - _FILES
+    return (*lines[:_FILES], *([f"and {more} more files in /etc"] if more > 0 else []))
+
+
+def _changed_files(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
+    """Return which files of /etc are new, gone or changed, also those of which only mode or owner changed."""
     changes: dict[str, str] = {}
     for name, change in _changes(old, new).items():
         file, attribute = os.path.splitext(name)
@@ -129,9 +153,7 @@ def files(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[str, ...]:
             changes.setdefault(file, "changed")
         else:
             changes[name] = change
-    lines = [f"/etc/{name}: {change}" for name, change in sorted(changes.items())]
-    more = len(lines) - _FILES
-    return (*lines[:_FILES], *([f"and {more} more files in /etc"] if more > 0 else []))
+    return changes
 
 
 def files_of(toplevel: str) -> dict[str, str]:
