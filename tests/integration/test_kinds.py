@@ -119,3 +119,28 @@ def test_a_port_other_than_22(machine: MachineFactory, project: Project) -> None
 
 def test_a_small_store_with_room(machine: MachineFactory, project: Project) -> None:
     assert_deployed(Network(project, machine("small", store_mib=64)))
+
+
+def test_a_system_as_heavy_as_a_real_one(machine: MachineFactory, project: Project) -> None:
+    target = machine("target")
+    network = Network(project, target)
+    weight = "imports = [ <nixpkgs/nixos/modules/profiles/weight.nix> ];"
+    network.define(weight)
+    toplevel = toplevels(network.deployed())["target"]
+    assert len(target.run(["nix-store", "--query", "--requisites", toplevel]).stdout.split()) >= 500
+    assert not network.deployed().changed
+
+    network.define(f'{weight} environment.etc."weight/file-7".source = pkgs.lib.mkForce ./example-config.nix;')
+    preview = network.deployed("--check", "--diff").output
+    assert "/etc/weight/file-7: changed" in preview
+    assert "--- /etc/weight/file-7 now" in preview and "-path 1007" in preview
+
+
+def test_a_container_has_nothing_to_reboot_for(machine: MachineFactory, project: Project) -> None:
+    target = machine("target")
+    network = Network(project, target)
+    boot_id = target.inspect()["boot_id"]
+    network.define("boot.isContainer = true;")
+    answer = network.deployed("-e", "deploy_reboot=when_needed").of(ACTIVATE)
+    assert not answer["reboot_needed"] and not answer["rebooted"]
+    assert target.inspect()["boot_id"] == boot_id

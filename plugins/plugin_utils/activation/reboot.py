@@ -100,6 +100,8 @@ def await_boot(
         return Boot(now, "the machine has not rebooted")
     if now.running == toplevel:
         return Boot(now, f"{why}, and it has not booted back", unhealthy=unhealthy)
+    if not boots_back:
+        return Boot(now, "the machine has booted another system than the new one, which has no boot guard")
     return Boot(now, f"{why}, so the machine has booted back", True, unhealthy)
 
 

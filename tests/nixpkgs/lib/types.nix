@@ -95,7 +95,12 @@ rec {
   str = simple "str" "string" builtins.isString;
   string = str;
   nonEmptyStr = addCheck str (s: builtins.match "[ \t\n]*" s == null) // { name = "nonEmptyStr"; description = "non-empty string"; };
-  singleLineStr = addCheck str (s: builtins.match ".*\n.*" s == null) // { name = "singleLineStr"; description = "(optionally newline-terminated) single-line string"; };
+  # The value has no newline at its end, even if the definition has.
+  singleLineStr = addCheck str (s: builtins.match "[^\n\r]*\n?" s != null) // {
+    name = "singleLineStr";
+    description = "(optionally newline-terminated) single-line string";
+    merge = loc: defs: lib.removeSuffix "\n" (str.merge loc defs);
+  };
   strMatching = pattern: addCheck str (s: builtins.match pattern s != null) // {
     name = "strMatching ${lib.escapeNixString pattern}";
     description = "string matching the pattern ${pattern}";

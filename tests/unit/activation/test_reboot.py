@@ -108,3 +108,10 @@ def test_a_machine_that_does_not_come_back_is_given_up(monkeypatch, boots_back, 
 def test_a_machine_that_has_not_gone_down(monkeypatch):
     _clock, run = wait(monkeypatch, {0: replace(BEFORE)}, boots_back=False)
     assert run().what_failed == "the machine has not rebooted"
+
+
+def test_a_machine_that_boots_what_it_always_boots(monkeypatch):
+    _clock, run = wait(monkeypatch, {5: BACK}, boots_back=False)
+    came = run()
+    assert (came.after, came.booted_back) == (BACK, False)
+    assert came.what_failed == "the machine has booted another system than the new one, which has no boot guard"

@@ -53,7 +53,7 @@ let
   shellOf = u: if u.shell == null then "" else utils.toShellPath u.shell;
   groupsOf = u: lib.unique (u.extraGroups
     ++ map (g: g.name) (lib.filter (g: lib.elem u.name g.members) (lib.attrValues cfg.groups)));
-  keysOf = u: u.openssh.authorizedKeys.keys ++ map lib.fileContents u.openssh.authorizedKeys.keyFiles;
+  keysOf = u: u.openssh.authorizedKeys.keys ++ map builtins.readFile u.openssh.authorizedKeys.keyFiles;
   nullable = value: if value == null then "" else toString value;
 
   groupLines = lib.concatMapStrings (g: "${g.name}:${nullable g.gid}\n") (lib.attrValues cfg.groups);
