@@ -60,7 +60,7 @@ def indent(text: str) -> str:
     return text.replace("\n", "\n  ")
 
 
-def reason(error: Exception) -> str:
+def message(error: Exception) -> str:
     """Return an error's message for use in another error, which has its own state and next step."""
     if not isinstance(error, OpsError):
         return str(error)

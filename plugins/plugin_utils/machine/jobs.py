@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, reason
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, message, reason
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import answer as answers
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Key
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine, PasswordRefused
@@ -204,7 +204,7 @@ def patiently(
                     machine=name,
                     state="the job there goes on by itself; its result is not known",
                     next_step="Look at the machine's console. Once it can be reached, run the same again.",
-                    output=reason(lost),
+                    output=message(lost),
                 ) from lost
             if now - said > _SAY_AGAIN:
                 said = now
