@@ -608,28 +608,6 @@ def _describe_exit_code(activation: Activation, code: int) -> str:
     return f"{what}: {failed}" if code == 4 and failed else what
 
 
-def _next_step(what: str, activation: Activation, cause: Exception | None) -> str:
-    if "/run on the machine" in what:
-        return "Free room there (df -h /run; df -i /run), and let nothing remove files of it. Then run the same again."
-    if activation.unhealthy:
-        return "Correct what the checks found, or the checks, and deploy again."
-    if activation.rolled_back == "reboot":
-        return (
-            "Look at the journal of the boot before, on the machine (journalctl --boot=-1): what kept others out?"
-            + (" Correct the configuration and deploy again.")
-        )
-    if activation.exit_code is None or activation.step == "reboot":
-        return "Run the same again."
-    if activation.step in ("profile", "boot") and activation.exit_code == 124:
-        return "The lines above end with what hangs: correct it and deploy again, or set a longer 'boot_timeout'."
-    if activation.step == "profile":
-        return "Read the lines above. Where its disk is full, free room (df -h /nix /var). Then run the same again."
-    if activation.exit_code == 0:
-        helps: str | None = getattr(cause, "next_step", None)
-        return helps or "Correct what keeps the controller out of the new system, and deploy again."
-    return _NEXT_STEPS.get(activation.exit_code, "Read the lines above, correct the configuration and deploy again.")
-
-
 class ActivationFailed(OpsError):
     """An activation that failed, with all that is known of it.
 
@@ -652,16 +630,31 @@ class ActivationFailed(OpsError):
         self.activation = activation
 
 
-def _next_step(what: str, activation: Activation) -> str:
+def _next_step(what: str, activation: Activation, cause: Exception | None) -> str:
     """Return what helps after an activation that failed.
 
     :param what: what failed.
+    :param cause: the last error of the acknowledgement.
     """
     if "/run on the machine" in what:
         return "Free room there (df -h /run; df -i /run), and let nothing remove files of it. Then run the same again."
+    if activation.unhealthy:
+        return "Correct what the checks found, or the checks, and deploy again."
+    if activation.rolled_back == "reboot":
+        return (
+            "Look at the journal of the boot before, on the machine (journalctl --boot=-1): what kept others out?"
+            " Correct the configuration and deploy again."
+        )
     if activation.exit_code is None or activation.step == "reboot":
         return "Run the same again."
-    if activation.step in ("profile", "boot") and activation.exit_code == 124:
+    if activation.exit_code == 0:
+        helps: str | None = getattr(cause, "next_step", None)
+        return helps or "Correct what keeps the controller out of the new system, and deploy again."
+    return _next_step_of_code(activation, activation.exit_code)
+
+
+def _next_step_of_code(activation: Activation, code: int) -> str:
+    if activation.step in ("profile", "boot") and code == 124:
         return "The lines above end with what hangs: correct it and deploy again, or set a longer 'boot_timeout'."
     if nix.is_damaged(activation.output):
         return nix.DAMAGED_NEXT
@@ -669,7 +662,7 @@ def _next_step(what: str, activation: Activation) -> str:
         return "Free room on the machine (df -h; df -i), then run the same again."
     if activation.step == "profile":
         return "Read the lines above. Where its disk is full, free room (df -h /nix /var). Then run the same again."
-    return _NEXT_STEPS.get(activation.exit_code, "Read the lines above, correct the configuration and deploy again.")
+    return _NEXT_STEPS.get(code, "Read the lines above, correct the configuration and deploy again.")
 
 
 _SAID = {
