@@ -86,13 +86,13 @@ say "A NixOS machine somewhere in the world. Here it is a small one, started for
 fleet --number "$number" up target
 ssh_config=$(fleet ssh-config)
 # To the demo's user the machine is as new as any other.
-sed "/StrictHostKeyChecking/d; s|UserKnownHostsFile .*|UserKnownHostsFile $demo/known_hosts|" "$ssh_config" >ssh_config
+sed "/StrictHostKeyChecking/d; s|UserKnownHostsFile .*|UserKnownHostsFile $demo/known_hosts|" "$ssh_config" >reach
 
 cp "$checkout"/examples/*.nix "$checkout"/examples/*.yml .
 # How to reach the demo's machine, at home a matter of ~/.ssh. And the examples are evaluated with the
 # miniature of nixpkgs that the tests use, which needs no download; at home this is a channel or a path.
 cat >environment <<END
-export ANSIBLE_SSH_ARGS='-F $demo/ssh_config -o ControlMaster=auto -o ControlPersist=60s'
+export ANSIBLE_SSH_ARGS='-F $demo/reach -o ControlMaster=auto -o ControlPersist=60s'
 export ANSIBLE_SSH_CONTROL_PATH_DIR='$demo/cp'
 export NIX_PATH='nixpkgs=$checkout/tests/nixpkgs'
 export NIX_CONFIG='substituters =
