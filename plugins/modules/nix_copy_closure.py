@@ -16,7 +16,7 @@ description:
   - Only paths that the receiving store lacks are copied. If it has all of them, this takes one round trip.
   - Over C(ssh), Nix's own commands copy, with exactly the options of the host's Ansible connection. Over any other
     connection, and if become needs a password, the paths are sent as one file.
-extends_documentation_fragment: [nix.ops.attributes, nix.ops.waits, nix.ops.waits.copy]
+extends_documentation_fragment: [nix.ops.attributes, nix.ops.expected, nix.ops.waits, nix.ops.waits.copy]
 options:
   paths:
     description: The store paths whose closures are copied.
@@ -51,13 +51,6 @@ options:
         on.
       - Only with O(direction=to).
     type: path
-  expected:
-    description:
-      - The result of M(nix.ops.deployment_prepare) or M(nix.ops.nixos_info) for the machine.
-      - With it, the task fails if another machine answers now, before anything is run there. A machine that was
-        rebooted meanwhile is the same one if it has a RV(nix.ops.nixos_info#module:machine_id).
-    type: dict
-    default: {}
   require_signatures:
     description:
       - Whether the controller accepts only paths with a signature of one of its C(trusted-public-keys), and paths whose

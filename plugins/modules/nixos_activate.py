@@ -23,7 +23,7 @@ description:
     on the machine is killed, systemd cleans up. Before the acknowledgement the machine goes back; afterwards the
     profile is set and the boot entry is written.
   - Two activations never run at the same time on one machine.
-extends_documentation_fragment: [nix.ops.attributes, nix.ops.waits]
+extends_documentation_fragment: [nix.ops.attributes, nix.ops.expected, nix.ops.waits]
 attributes:
   diff_mode:
     support: full
@@ -208,13 +208,6 @@ options:
     description:
       - The result of M(nix.ops.deployment_prepare) or M(nix.ops.nixos_info) for the machine.
       - With it, the machine is not asked again if it runs and boots the toplevel already.
-    type: dict
-    default: {}
-  expected:
-    description:
-      - The result of M(nix.ops.deployment_prepare) or M(nix.ops.nixos_info) for the machine.
-      - With it, the task fails if another machine answers now, before anything is run there. A machine that was
-        rebooted meanwhile is the same one if it has a RV(nix.ops.nixos_info#module:machine_id).
     type: dict
     default: {}
   remember:
