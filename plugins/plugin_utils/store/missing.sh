@@ -1,4 +1,4 @@
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2154
 # Prints "boot_id ID", and "missing PATH" for each store path on standard input that this host lacks. Given a link, first
 # makes it a GC root of the path: the path is kept from its arrival on.
 
