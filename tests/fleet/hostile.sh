@@ -36,18 +36,10 @@ half() { # FILE
     head -c $(($(stat -c %s "$1") / 2)) "$1"
 }
 
-# Run a call and answer with what a filter makes of its answer.
+# Run a call and answer with what a filter makes of its answer. The last line of an answer tells its end.
 change() { # FILTER...
     run >"$work/answer"
     "$@" <"$work/answer"
-}
-
-# Run a call and put what a command prints into its answer, before the mark of its end.
-add() { # COMMAND...
-    run >"$work/answer"
-    grep -av '^nix\.ops ends' "$work/answer"
-    "$@"
-    grep -a '^nix\.ops ends' "$work/answer"
 }
 
 far_numbers() {
@@ -55,8 +47,8 @@ far_numbers() {
 }
 
 another_machine() {
-    sed -E "s/[0-9a-f]{8}-[0-9a-f]{4}-/00000000-0000-/g; s/\"machine\": \"[^\"]*\"/\"machine\": \"$other\"/
-        s/^nix\.ops ends/record 99 {\"machine\": \"$other\"}\n&/"
+    sed -E "s/[0-9a-f]{8}-[0-9a-f]{4}-/00000000-0000-/g; s/\"machine\": \"[^\"]*\"/\"machine\": \"$other\"/"
+    echo "record 99 {\"machine\": \"$other\"}"
 }
 
 misbehave() { # HOW
@@ -72,20 +64,18 @@ misbehave() { # HOW
         endless-errors) exec yes "$forged" >&2 ;;
         one-line) exec head -c 200000000 /dev/zero ;;
         drip) while printf x; do sleep 1; done ;;
-        wrong)
-            echo "nix.ops answers $(cat /proc/sys/kernel/random/boot_id) "
-            echo "$forged"
-            echo "nix.ops ends 0"
-            ;;
-        unknown) add echo "$forged" ;;
+        wrong) printf 'nix.ops answers %s \n%s\nnix.ops ends 0\n' "$(cat /proc/sys/kernel/random/boot_id)" "$forged" ;;
+        unknown) change sed "\$i $forged" ;;
         other) change another_machine ;;
         numbers) change far_numbers ;;
         escapes)
-            add escape
+            change cat
+            escape
             escape >&2
             ;;
         commands)
-            add inject
+            change cat
+            inject
             inject >&2
             ;;
         cut)
