@@ -642,14 +642,17 @@ def _next_step(what: str, activation: Activation, cause: Exception | None) -> st
         return "Correct what the checks found, or the checks, and deploy again."
     if activation.rolled_back == "reboot":
         return (
-            "Look at the journal of the boot before, on the machine (journalctl --boot=-1): what kept others out?"
-            " Correct the configuration and deploy again."
+            "The machine's journal tells what happened before it booted back (journalctl --boot=-1). Correct the"
+            " configuration and deploy again."
         )
     if activation.exit_code is None or activation.step == "reboot":
         return "Run the same again."
     if activation.exit_code == 0:
         helps: str | None = getattr(cause, "next_step", None)
-        return helps or "Correct what keeps the controller out of the new system, and deploy again."
+        return helps or (
+            "If only the network failed, run the same again. Otherwise correct what keeps the controller out of the new"
+            " system, and deploy again."
+        )
     return _next_step_of_code(activation, activation.exit_code)
 
 
@@ -662,6 +665,8 @@ def _next_step_of_code(activation: Activation, code: int) -> str:
         return "Free room on the machine (df -h; df -i), then run the same again."
     if activation.step == "profile":
         return "Read the lines above. Where its disk is full, free room (df -h /nix /var). Then run the same again."
+    if activation.step == "boot" and code != 4:
+        return "Read above what the boot loader said. Correct that and deploy again, or it boots the old system."
     return _NEXT_STEPS.get(code, "Read the lines above, correct the configuration and deploy again.")
 
 
