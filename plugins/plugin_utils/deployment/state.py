@@ -274,7 +274,8 @@ def status(state: State | None, seen: Seen, *, wanted: str | None) -> Status:
     now = seen.running or (known[0] if known else None)
     if state is not None and now == wanted:
         return _settled(seen, kept)
-    if state is not None and seen.boots == wanted:
+    # Until a machine reboots after its first deploy by the action boot, it runs something that nobody deployed.
+    if kept and seen.boots == wanted and (now in known or kept[0].action == "boot"):
         return Status.BOOTS_ANOTHER
     if not known:
         return Status.NEW

@@ -222,6 +222,7 @@ def test_the_status_compares_toplevels(state, wanted, running, status):
     assert states.status(state, states.Seen(running), wanted=wanted) is status
 
 
+FOREIGN = activation("foreign").toplevel
 OLD_ONE, NEW_ONE = activation("old", time=1), activation("new", time=2)
 AFTER = {name: replace(STATE, activations=(replace(NEW_ONE, action=name), OLD_ONE)) for name in states.ACTIONS}
 
@@ -237,6 +238,9 @@ AFTER = {name: replace(STATE, activations=(replace(NEW_ONE, action=name), OLD_ON
         ("switch", states.Seen(NEW_ONE.toplevel, unwritten=True), Status.BOOTS_ANOTHER),
         ("boot", states.Seen(OLD_ONE.toplevel, NEW_ONE.toplevel), Status.BOOTS_ANOTHER),
         ("boot", states.Seen(NEW_ONE.toplevel, NEW_ONE.toplevel), Status.UP_TO_DATE),
+        ("boot", states.Seen(FOREIGN, NEW_ONE.toplevel), Status.BOOTS_ANOTHER),
+        ("switch", states.Seen(FOREIGN, NEW_ONE.toplevel), Status.DRIFTED),
+        ("switch", states.Seen(OLD_ONE.toplevel, NEW_ONE.toplevel), Status.BOOTS_ANOTHER),
         ("test", states.Seen(NEW_ONE.toplevel, OLD_ONE.toplevel), Status.TEST),
         ("test", states.Seen(NEW_ONE.toplevel, NEW_ONE.toplevel), Status.UP_TO_DATE),
         ("test", states.Seen(OLD_ONE.toplevel, OLD_ONE.toplevel), Status.OUTDATED),
