@@ -191,7 +191,6 @@ DEPLOYMENT_INFO = {
     "argument_spec": {
         "networks": {"type": "list", "elements": "path"},
         "found": {"type": "dict", "default": {}},
-        "expected": {"type": "dict", "default": {}},
         "fail_on": {
             "type": "list",
             "elements": "str",

@@ -146,7 +146,12 @@ def _without_log(tree: str) -> str:
 
 def kept(state: Mapping[str, Any]) -> dict[str, Any]:
     """Of a state what must not be lost."""
-    return {name: state[name] for name in ("inputs", "activations", "acknowledged", "members")}
+    # Version 0.1.0 knew nothing of Git.
+    activations = [
+        {name: one[name] for name in one if name not in ("revision", "modified", "origin")}
+        for one in state["activations"]
+    ]
+    return {name: state[name] for name in ("inputs", "acknowledged", "members")} | {"activations": activations}
 
 
 def known(outcome: Outcome) -> dict[str, Any]:
