@@ -284,11 +284,13 @@ SYSTEMD_LOG_LEVEL=err systemd-tmpfiles --create --remove --exclude-prefix=/dev 9
 failed_jobs=
 apply() {
     announce "$3 the following units" "$(shown "$2")"
-    if ! command_units "$1" "$2"; then
-        result=4
+    if [ "$variant" = ng ]; then
+        # One by one, to know which of them failed.
         for unit in $(sorted "$2"); do
-            if systemctl is-failed --quiet -- "$unit"; then failed_jobs="$failed_jobs $1 $unit"; fi
+            command_units "$1" "$unit" || { result=4 failed_jobs="$failed_jobs $1 $unit"; }
         done
+    else
+        command_units "$1" "$2" || result=4
     fi
     rm -f "$remembered/$1-list"
 }
