@@ -314,7 +314,7 @@ def test_sudo_that_can_not_be_used_for_a_moment(machine, project):
     process, seen = start(project, gated, hosts="all")
     target.run("chmod 0666 /etc/sudoers")
     open_gate(target)
-    seen += read_until(process, "connection lost, reconnecting")
+    seen += read_until(process, "no answer, asking again")
     target.run("chmod 0440 /etc/sudoers")
     outcome = project.finish(process, seen)
     assert outcome.exit_code == 0, outcome.output
