@@ -17,12 +17,21 @@ from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed, 
 
 _OPTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 _STORE_PATH = r"/nix/store/[0-9a-z]{32}-[A-Za-z0-9+._?=-]+"
-# What SQLite says (sqlite3_errstr).
-_DAMAGED = re.compile("database disk image is malformed|file is not a database|disk I/O error")
-DAMAGED_NEXT = (
-    "The machine's Nix database is damaged: check its disk (dmesg), then restore /nix/var/nix/db from a backup, or"
-    " install the machine anew. Then run the same again."
-)
+# What the system and SQLite (sqlite3_errstr) say of the disk and Nix's database, and what helps. SQLite says "disk I/O
+# error" if the disk is full, too.
+_TROUBLES = {
+    "No space left on device|database or disk is full|not enough space available": (
+        "Free room on the machine (df -h; df -i; nix-collect-garbage), then run the same again."
+    ),
+    "database disk image is malformed|file is not a database": (
+        "The machine's Nix database is damaged: check its disk (dmesg), then restore /nix/var/nix/db from a backup, or"
+        " install the machine anew. Then run the same again."
+    ),
+    "disk I/O error": (
+        "Free room on the machine if its disk is full (df -h; df -i). Otherwise the disk fails: check it (dmesg). Then"
+        " run the same again."
+    ),
+}
 
 _NOT_FOUND = re.compile(r"file '([^/']+)[^']*' was not found in the Nix search path")
 STORE_PATH = re.compile(_STORE_PATH)
@@ -114,9 +123,9 @@ def explain_search_path(error: OpsError, next_step: str) -> None:
         error.next_step = next_step.format(entry=f"{missing[1]}=/path/to/{missing[1]}")
 
 
-def is_damaged(output: str) -> bool:
-    """Return whether Nix says that its database is damaged."""
-    return bool(_DAMAGED.search(output))
+def what_helps(output: str) -> str | None:
+    """Return what helps if an output says that the disk is full or the store is damaged; None if it does not."""
+    return next((helps for said, helps in _TROUBLES.items() if re.search(said, output)), None)
 
 
 def requisites(paths: Sequence[str], *, env: Mapping[str, str] | None = None) -> list[str]:

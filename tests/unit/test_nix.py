@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from ansible_collections.nix.ops.plugins.plugin_utils import nix
@@ -85,3 +87,18 @@ def test_other_errors_are_left_as_they_are(output):
     error = OpsError("the evaluation failed", output=output, next_step="Correct the error.")
     nix.explain_search_path(error, "{entry}")
     assert error.next_step == "Correct the error."
+
+
+@pytest.mark.parametrize(
+    ("output", "helps"),
+    [
+        ("error: executing SQLite query: database or disk is full", "^Free room on the machine \\("),
+        ("error: lock file: No space left on device\nerror: SQLite: disk I/O error", "^Free room on the machine \\("),
+        # On a full disk too.
+        ("error: executing SQLite statement 'pragma synchronous = normal': disk I/O error", "if its disk is full"),
+        ("error: executing SQLite query: database disk image is malformed", "database is damaged"),
+    ],
+)
+def test_a_full_disk_is_no_damaged_database(output, helps):
+    assert re.search(helps, str(nix.what_helps(output)))
+    assert nix.what_helps("error: cannot build") is None

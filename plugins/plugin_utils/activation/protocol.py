@@ -76,9 +76,6 @@ _JOB = "activation/activation_job"
 
 _NOT_KNOWN = "it is not known whether the activation began; if it did, it goes on by itself"
 
-# What the system and systemd say.
-_NO_ROOM = re.compile("No space left on device|not enough space available")
-
 # The exit code of a script that could not write an answer (acknowledge.sh).
 _NOT_WRITTEN = 73
 
@@ -659,10 +656,8 @@ def _next_step(what: str, activation: Activation, cause: Exception | None) -> st
 def _next_step_of_code(activation: Activation, code: int) -> str:
     if activation.step in ("profile", "boot") and code == 124:
         return "The lines above end with what hangs: correct it and deploy again, or set a longer 'boot_timeout'."
-    if nix.is_damaged(activation.output):
-        return nix.DAMAGED_NEXT
-    if _NO_ROOM.search(activation.output):
-        return "Free room on the machine (df -h; df -i), then run the same again."
+    if helps := nix.what_helps(activation.output):
+        return helps
     if activation.step == "profile":
         return "Read the lines above. Where its disk is full, free room (df -h /nix /var). Then run the same again."
     if activation.step == "boot" and code != 4:

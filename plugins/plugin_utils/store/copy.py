@@ -64,9 +64,6 @@ _SLOWEST_IMPORT = 1024 * 1024
 _UNTOUCHED = "the running system is untouched"
 # The exit code of missing.sh if Nix is not installed.
 _NO_NIX = 127
-# The messages of the system and of Nix's database if the disk is full.
-_FULL = ("No space left on device", "database or disk is full")
-_NO_ROOM_NEXT = "Free room in the machine's store (nix-collect-garbage), then run the same again."
 
 
 @dataclass(frozen=True)
@@ -496,10 +493,8 @@ def _failure(done: Completed, machine: str | None, what: str) -> OpsError:
     )
     if _UNSIGNED.search(done.stderr):
         next_step = _UNSIGNED_NEXT
-    elif nix.is_damaged(done.stderr):
-        next_step = nix.DAMAGED_NEXT
-    elif any(full in done.stderr for full in _FULL):
-        next_step = _NO_ROOM_NEXT
+    elif helps := nix.what_helps(done.stderr):
+        next_step = helps
     return OpsError(
         what,
         machine=machine,
