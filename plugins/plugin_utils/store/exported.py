@@ -56,7 +56,7 @@ def read(file: Path) -> dict[str, tuple[str, ...]]:
             if reader.number() != _MAGIC:
                 raise ValueError("a path does not end")
             path = reader.path()
-            found[path] = tuple(reader.path() for _ in range(reader.count()))
+            found[path] = tuple(reader.path() for _number in range(reader.count()))
             reader.text()
             if reader.number():
                 raise ValueError("a path has a signature of an old format")
