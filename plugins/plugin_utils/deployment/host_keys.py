@@ -73,7 +73,7 @@ def why_not_accepted(refused: Refused, uuid: str, variables: Mapping[str, Any]) 
     if refused.verdict is not Verdict.UNKNOWN:
         return f"Only the keys of machines without a known one are accepted ({_ACCEPT})."
     # The next job would accept the next key, whoever's it is.
-    return ssh_keys.why_not_kept(str(places.known_hosts(uuid)), os.environ, variables)
+    return ssh_keys.why_not_kept(str(places.known_hosts(uuid)), os.environ, variables, "accepted host key")
 
 
 def describe(refused: Refused, machine: str, *, is_of_network: bool, state: str, why_not: str | None) -> OpsError:

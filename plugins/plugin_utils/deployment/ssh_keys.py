@@ -135,20 +135,23 @@ def public_key(path: str) -> str | None:
     return "".join(beside if beside and beside[0] == own[0] else own)
 
 
-def why_not_kept(path: str, environment: Mapping[str, str], variables: Mapping[str, Any]) -> str | None:
-    """Return a sentence why a private key that is made now would be lost; None if it would be kept.
+def why_not_kept(
+    path: str, environment: Mapping[str, str], variables: Mapping[str, Any], what: str = "private key"
+) -> str | None:
+    """Return a sentence why a key that is written now would be lost; None if it would be kept.
 
-    :param path: the path of the private key.
+    :param path: the path of the key.
     :param environment: the variables of the process.
     :param variables: the variables of the task.
+    :param what: what the key is, for the sentence.
     """
     if awx.job_directory(environment) is not None or any(name in variables for name in _JOB):
-        return "The files of an AWX job are gone at its end, and a private key with them."
+        return f"The files of an AWX job are gone at its end, and the {what} with them."
     existing = Path(os.path.abspath(path)).parent
     while not os.path.lexists(existing):
         existing = existing.parent
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        return f"The directory of the private key can't be written: {existing}."
+        return f"The directory of the {what} can't be written: {existing}."
     return None
 
 

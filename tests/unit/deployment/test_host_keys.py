@@ -60,7 +60,9 @@ def test_keys_are_not_accepted_where_they_would_be_lost(monkeypatch):
     new, changed = (Refused("a", NEW, verdict, ()) for verdict in (Verdict.UNKNOWN, Verdict.CHANGED))
     assert host_keys.why_not_accepted(new, UUID, {}) is None
     assert "Only the keys of machines" in str(host_keys.why_not_accepted(changed, UUID, {}))
-    assert "AWX job" in str(host_keys.why_not_accepted(new, UUID, {"awx_job_id": 7}))
+    assert host_keys.why_not_accepted(new, UUID, {"awx_job_id": 7}) == (
+        "The files of an AWX job are gone at its end, and the accepted host key with them."
+    )
 
 
 def told(refused, *, is_of_network=True, why_not=None):
