@@ -24,8 +24,8 @@ from ansible_collections.nix.ops.plugins.plugin_utils.deployment.table import Co
 _COLUMNS = (Column("Machine"), Column("Runs"), Column("Deployed from"), Column("Deploy does"))
 
 _UNCHECKED = (
-    "Another host could answer in its place, and get its system and the sudo password. The variable"
-    " ansible_host_key_checking, or StrictHostKeyChecking of ssh, says so."
+    "Another host could answer in a machine's place, and get its system and the sudo password. The variable"
+    " ansible_host_key_checking, or StrictHostKeyChecking of ssh, switches the check off."
 )
 
 
@@ -83,7 +83,7 @@ class ActionModule(OpsAction):
         for host, units in rollout.failed_units(run, needs).items():
             self.warn(f"{host}: units failed: {', '.join(units)}")
         if unchecked := rollout.unchecked(run, needs):
-            self.warn(f"The host key is not checked of: {', '.join(unchecked)}. {_UNCHECKED}")
+            self.warn(f"Machines whose host key is not checked: {', '.join(unchecked)}. {_UNCHECKED}")
         others = {host: rollout.other_deployments(run, host) for host in needs}
         for host, uuids in others.items():
             for uuid in uuids:

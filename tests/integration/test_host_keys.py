@@ -170,4 +170,4 @@ def test_keys_of_the_network_are_enough_also_for_a_new_one(renewed: Machine, str
     off = network.deploy("--check", "-e", "ansible_host_key_checking=false")
     assert off.exit_code == 0, off.output
     assert off.of(PLAN)["unchecked"] == ["target"]
-    assert "The host key is not checked of: target" in off.output
+    assert "Machines whose host key is not checked: target" in off.output

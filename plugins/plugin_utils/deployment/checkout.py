@@ -98,7 +98,7 @@ def check(checkout: Checkout | None, deployed: Activated | None, machine: str) -
             what, step = "a revision that is not in this repository", "Get it (git fetch), and merge it"
     deployed_from = describe(deployed.revision, deployed.modified, deployed.origin)
     raise OpsError(
-        f"the machine was deployed from {what}, {deployed_from}; this is {checkout.short}",
+        f"the machine was deployed from {what}, {deployed_from}; {checkout.short} is checked out here",
         machine=machine,
         state="nothing was touched",
         next_step=f"{step}. To replace what it runs all the same, give -e deploy_older=true.",

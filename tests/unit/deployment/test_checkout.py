@@ -104,9 +104,10 @@ def test_an_older_revision_is_refused(repository):
     for known in (None, deployed(None), deployed(first)):
         checkout.check(found, known, "target")
     checkout.check(None, deployed(second), "target")
-    with pytest.raises(OpsError, match=f"a later revision, {second[:8]} with changes by bob@desk; this is {first[:8]}"):
+    later = f"a later revision, {second[:8]} with changes by bob@desk; {first[:8]} is checked out here"
+    with pytest.raises(OpsError, match=later):
         checkout.check(found, deployed(second, modified=True, origin="bob@desk"), "target")
-    with pytest.raises(OpsError, match=f"a revision that is not in this repository, {'0' * 8}; this is"):
+    with pytest.raises(OpsError, match=f"a revision that is not in this repository, {'0' * 8}; {first[:8]} is"):
         checkout.check(found, deployed("0" * 40), "target")
 
 
