@@ -54,6 +54,7 @@ options:
     description:
       - Path of the network's source, C(nix_network) of the machine's host. If it is in a Git work tree, the machine is
         refused if it was last deployed from a later commit, or from one that is not in the repository.
+      - With O(older=true) or O(remember=false) no machine is refused for that.
     type: path
   checkout:
     description: The commit that is checked out there, if it is known. By default Git is asked.
@@ -68,7 +69,7 @@ options:
         type: bool
         default: false
   older:
-    description: Whether the machine may be deployed from an older commit than it was last.
+    description: Whether to deploy the machine all the same if its last commit is later, or not in the repository.
     type: bool
     default: false
   take_over:

@@ -92,8 +92,8 @@ boot_id:
   returned: success
   sample: 2e7bd76b-6b5c-4b0b-8ff7-0ad38ac39e5b
 machine_id:
-  description: What tells the machine from others, also after a reboot. It gets it with its first activation, and root
-    alone can read it; else V(null).
+  description: An id that tells the machine from others, also after a reboot. The machine gets the id with its first
+    activation. V(null) before that, and if the user is not root there.
   type: str
   returned: success
   sample: 1e9d3a62-56f5-4b6e-a5f5-5a3c8f3a1b6d
