@@ -223,7 +223,7 @@ _WHOLE = re.compile(r"[*?~!&]|(?:^|[,:])(?:all|ungrouped|nixos|deployment_|tag_)
 # group, so that the user's own variables win.
 _GROUP_VARIABLES = {"ansible_user": "root", "ansible_host_key_checking": True}
 
-# Gives ssh the host keys that the deployment knows, in each run those that are known then.
+# Gives ssh the host keys that the deployment knows. A template, since a run may accept keys.
 _KNOWING = trust_as_template(
     "{{ lookup('nix.ops.host_key_options', nix_machine | default([]), deployment=nix_deployment_uuid | default(''),"
     " keys=nix_ssh_host_keys | default([])) }}"

@@ -67,7 +67,7 @@ def await_boot(
     :raises OpsError: if the machine does not come back.
     """
     wait = partial(_await_other_boot, machine, profile=profile, on_line=on_line)
-    # It waits for somebody, writes the old boot entry, and boots once more.
+    # The machine waits for the acknowledgement, writes the old boot entry, and boots once more.
     back = 2 * timeout + _BOOTING_BACK
     now = wait(before.boot_id, since + timeout)
     late = f"it has not booted within {timeout:.0f} seconds"

@@ -79,7 +79,7 @@ def hint(uuid: str, is_copied: Callable[[str], bool] | None = None) -> str | Non
         return None
     if directory is None or awx.job_directory() is not None:
         return None
-    # Of the old place, the preparation has told already.
+    # The preparation has warned of the old place already.
     is_old = places.is_old_facts(str(directory))
     if is_old if is_copied else not is_old:
         return None

@@ -85,7 +85,7 @@ def update(
 def _stamp(
     latest: Activated, checkout: Mapping[str, Any] | None, earlier: Sequence[Activated], origin: str
 ) -> Activated:
-    """Add to an activation which revision of the network it is of, and who made it."""
+    """Add the revision of the network, and who deployed it, to an activation."""
     if checkout:
         return replace(latest, revision=checkout["revision"], modified=checkout["modified"], origin=origin)
     # A machine that goes back runs what it was deployed from before.

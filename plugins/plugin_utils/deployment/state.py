@@ -246,7 +246,7 @@ def activated(state: State, latest: Activated, members: Sequence[str]) -> State:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a machine was seen at; nothing if it was not asked.
+    """What a machine was seen to run and boot; empty if it was not asked.
 
     :param running: the toplevel that it runs.
     :param boots: the toplevel that it boots; None if that is not known.
@@ -283,7 +283,7 @@ def status(state: State | None, seen: Seen, *, wanted: str | None) -> Status:
 
 
 def _settled(seen: Seen, kept: Sequence[Activated]) -> Status:
-    """Return how a machine stands that runs what its network says."""
+    """Return the status of a machine that runs what its network says."""
     last = kept[0] if kept else None
     if seen.running is None:
         # It was not asked: all that is known is how it was activated.

@@ -32,7 +32,7 @@ _OF_ITS_OWN = "-o ControlMaster=no -o ControlPath=none"
 # Seconds for the process that shares a connection to answer.
 _CONTROL = 5.0
 
-# Seconds for ssh to be answered once, beyond its own limits.
+# Seconds until a connection that is only tried out is ended. The user may have set longer limits for ssh.
 _TRIAL = 20.0
 
 
@@ -183,7 +183,7 @@ def configuration(connection: Any) -> dict[str, str]:
 
 
 def try_out(connection: Any, words: Sequence[str]) -> None:
-    """Run the connection's ssh for a moment, with these options before its own, whatever comes of it."""
+    """Run the connection's ssh once, with these options before its own, and ignore how it ends."""
     real, *options = command(connection)
     with suppress(subprocess.TimeoutExpired):
         subprocess.run(

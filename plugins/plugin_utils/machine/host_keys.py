@@ -29,8 +29,8 @@ _KEY = re.compile(r"(?P<key>[a-z0-9@.-]+ [A-Za-z0-9+/=]{40,4000})(?: .*)?")
 # What ssh -G says of StrictHostKeyChecking if an unknown key is refused.
 _STRICT = frozenset({"true", "yes", "ask"})
 
-# Takes the key of whoever answers into a file of its own, and ends before it would log in. ssh writes the key before
-# the authentication. For ssh the first value of an option counts.
+# With these options ssh writes the key of the host that answers into a separate file, and ends before it logs in: ssh
+# writes the key before the authentication. For ssh the first value of an option counts.
 _LOOK = (
     "BatchMode=yes",
     "CheckHostIP=no",
@@ -166,7 +166,7 @@ def judge(name: str, key: str, known: Sequence[Known], told: str) -> Refused | N
     valid = tuple(one for one in known if not one.is_revoked)
     if any(one.key == key for one in valid):
         return None
-    # What ssh says counts only to its disadvantage: a key is never new because of it.
+    # ssh may know keys that no file has. So its words can make a key a changed one, and never a new one.
     is_changed = valid or "has changed" in told.lower()
     return Refused(name, key, Verdict.CHANGED if is_changed else Verdict.UNKNOWN, valid)
 

@@ -18,11 +18,11 @@ from pathlib import Path
 _SYSTEM = "/etc/ssh/ssh_config"
 _USER = "~/.ssh/config"
 
-# ssh_config(5). A `Match` may run a program, and needs none here if no user is set.
+# ssh_config(5). These are looked for before ssh is asked: asked, ssh runs the programs of `Match exec`.
 _SETS_USER = re.compile(r"^\s*user[\s=]", re.IGNORECASE | re.MULTILINE)
 _INCLUDES = re.compile(r"^\s*include[\s=]+(.+?)\s*$", re.IGNORECASE | re.MULTILINE)
 
-# The user of a host for which no other is set. `ssh -G` does not tell the local user's name from a configured one.
+# Stands for a host without a configured user. `ssh -G` does not tell the local user's name from a configured one.
 _NOBODY = "nix.ops-nobody"
 
 # Seconds for reading a configuration: a `Match exec` could hang.
@@ -35,7 +35,7 @@ def configured_users(addresses: Iterable[str], words: Sequence[str]) -> dict[str
 
     :param addresses: host names and addresses as ssh gets them.
     :param words: the options that ssh gets. None may come from a network: they can name a configuration that runs
-        programs, and who only lists a network must run none.
+        programs, and listing a network must run none of them.
     """
     asked = list(addresses) if _may_set_user(words) else []
     with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -62,7 +62,7 @@ def _ask(given: Sequence[str], address: str) -> str | None:
 
 
 def _may_set_user(words: Sequence[str]) -> bool:
-    """Return whether any configuration sets a user: asking ssh takes 7 ms a host."""
+    """Return whether any configuration may set a user. If none does, ssh need not be asked, which takes 7 ms a host."""
     files, rest = _split(words)
     return bool(re.search(r"-l|user", " ".join(rest), re.IGNORECASE)) or any(
         _SETS_USER.search(text) for text in _texts(files)

@@ -131,7 +131,7 @@ print_parts() { # TOPLEVEL
 has_other_parts() { # TOPLEVEL
     print_parts "$1" | {
         while read -r _ _ booted next; do
-            # Without one of both, the second is empty.
+            # If either part is missing, read leaves the second variable empty.
             [ -z "$next" ] || [ "$booted" = "$next" ] || exit 0
         done
         exit 1

@@ -24,8 +24,8 @@ let
     else
       outputs.nixosConfigurations or (throw "the flake '${flake}' has neither nixosConfigurations nor nixopsConfigurations.default");
 
-  # Another tool's declaration of deployment.* is kept, unlike a copy of ours (nixos-module.nix). If a machine sets these options and nothing declares
-  # them, reading its options throws.
+  # Another tool's declaration of deployment.* is kept, unlike a copy of ours (nixos-module.nix). If a machine sets these
+  # options and nothing declares them, reading its options throws.
   isOthers =
     configuration:
     let

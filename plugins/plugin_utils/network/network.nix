@@ -70,7 +70,7 @@ let
 
   lib = importNixpkgs (nixpkgs + "/lib");
 
-  # That of a flake knows the revision of nixpkgs.
+  # A flake's own nixosSystem knows the revision of nixpkgs.
   evalConfig = chosen.lib.nixosSystem or (importNixpkgs (nixpkgs + "/nixos/lib/eval-config.nix"));
 
   packages = importNixpkgs nixpkgs {

@@ -10,7 +10,7 @@ main() { # [LINK PATH]
     if [ $# -eq 2 ]; then
         case $1 in
             "$nix_ops_root_copied"*)
-                # Another deployment may need it, unless that has been activated.
+                # Another deployment may still need what is not activated yet.
                 [ "$(readlink -f "$nix_ops_old_root_copied")" = "$(readlink -f /run/current-system)" ] &&
                     rm -f "$nix_ops_old_root_copied"
                 ;;
