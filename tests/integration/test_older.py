@@ -228,7 +228,7 @@ def test_a_deployed_machine(older: Older) -> None:
     assert f"{older.project.directory}/state/nix.ops/toplevels/{UUID}/target" in roots
     assert not list((older.project.directory / ".nix-ops/toplevels").glob("*"))
     # Its ansible.cfg is the user's: the facts go on to be used, and the run tells how to move them.
-    assert MOVE_FACTS in first.output.replace("\n", " ")
+    assert MOVE_FACTS in " ".join(first.output.split())
     assert list((older.project.directory / ".nix-ops/facts").iterdir())
     assert not (older.project.directory / "state/nix.ops/facts").exists()
 
