@@ -193,7 +193,7 @@ from ansible.utils.path import unfrackpath
 from ansible_collections.nix.ops.plugins.plugin_utils import nix
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import ssh_keys
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.ssh_user import configured_users
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.ssh_configuration import DEFAULT_USER, configured_users
 from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluation import (
     evaluate,
     keep_inputs,
@@ -221,7 +221,7 @@ _WHOLE = re.compile(r"[*?~!&]|(?:^|[,:])(?:all|ungrouped|nixos|deployment_|tag_)
 
 # NixOps' defaults, and host keys are checked whatever ansible.cfg and the environment say. They are variables of a
 # group, so that the user's own variables win.
-_GROUP_VARIABLES = {"ansible_user": "root", "ansible_host_key_checking": True}
+_GROUP_VARIABLES = {"ansible_user": DEFAULT_USER, "ansible_host_key_checking": True}
 
 # Gives ssh the host keys that the deployment knows. A template, since a run may accept keys.
 _KNOWING = trust_as_template(
@@ -518,7 +518,7 @@ def _variables(definition: Definition, network: Network, source: str, ssh_user: 
         variables["ansible_user"] = definition.target_user
     elif ssh_user is not None:
         variables["nix_ssh_user"] = ssh_user
-    if (definition.target_user or ssh_user or "root") != "root":
+    if (definition.target_user or ssh_user or DEFAULT_USER) != DEFAULT_USER:
         variables.update(_become(definition.privilege_escalation_command))
     return variables
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from ansible_collections.nix.ops.plugins.plugin_utils import process
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import connection as connections
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import ssh_configuration
 
 _SCRIPT = Path(__file__).parent / "known_host_keys.sh"
 
@@ -125,6 +126,10 @@ def file_of(key: str) -> str:
 def is_checked(connection: Any) -> bool | None:
     """Return whether a connection of Ansible refuses an unknown host key; None for connections without host keys."""
     if connections.is_ssh(connection):
+        # By default ssh asks, and without a terminal it refuses.
+        set_somewhere = ssh_configuration.values("stricthostkeychecking", connections.command(connection)[1:])
+        if {one.lower() for one in set_somewhere} <= _STRICT:
+            return True
         return connections.configuration(connection).get("stricthostkeychecking") in _STRICT
     try:
         return connection.get_option("host_key_checking") is not False
