@@ -864,6 +864,15 @@ def test_network_that_no_longer_evaluates_stops_no_report(project: Project) -> N
     assert "syntax error" in project.refused(broken, other)
 
 
+def test_another_network_of_the_same_name_is_never_the_last_good_one(project: Project) -> None:
+    write(project.directory, foreign='{ web.deployment.targetHost = "192.0.2.66"; }', config="{ web = ; }")
+    same = "name: example\nuuid: 9e8652aa-e64a-11f1-b7ab-02fc00000001\n"
+    project.hosts(project.source(f"{same}files: [foreign.nix]\n", "foreign.network.yml"))
+    done = project.run(*RAW, "-i", project.source(f"{same}files: [config.nix]\n"))
+    assert "192.0.2.66" not in done.stdout
+    assert (done.returncode, "This run uses" in done.stderr) == (4, False)
+
+
 @pytest.mark.parametrize("wrong", ["files: [config.nix]\n", "files: [\n"])
 def test_network_that_never_evaluated_stops_no_report_of_the_others(project: Project, wrong: str) -> None:
     write(project.directory, other='{ other.deployment.targetHost = "192.0.2.9"; }', config="{ web = ; }")

@@ -108,7 +108,7 @@ class LastGood:
 
 def last_good(network: Network) -> LastGood | None:
     """Return the definitions with which a network last evaluated; None if they are not kept."""
-    kept = disk.load_definitions(_deployment(network))
+    kept = disk.load_definitions(_identity(network))
     if kept is None:
         return None
     try:
@@ -150,10 +150,6 @@ def _inputs(kept: Mapping[str, Any]) -> Remembered:
         return value if isinstance(value, str) and pattern.fullmatch(value) else None
 
     return Remembered(known("stateVersion", STATE_VERSION), known("sshPublicKey", PUBLIC_KEY))
-
-
-def _deployment(network: Network) -> list[Any]:
-    return [network.name, network.uuid]
 
 
 def _identity(network: Network) -> list[Any]:
@@ -320,7 +316,7 @@ def _evaluate(question: _Question, show: LineSink, remember: bool) -> tuple[Eval
     evaluation = evaluation_of(asked.answer, asked.messages)
     if question.names is None:
         kept = {kind: asked.answer[kind] for kind in ("network", "definitions")}
-        disk.store_definitions(_deployment(network), kept, now=int(time.time()))
+        disk.store_definitions(identity, kept, now=int(time.time()))
     return evaluation, reads
 
 
