@@ -56,8 +56,9 @@ _NEXT = (
 
 _PRINTS = "Look at its console: its login shell, or a start-up file of it, prints without end."
 
-# ssh's warning of a changed or revoked host key. Without the box, its first line says what is wrong.
-_BOX = re.compile(r"@{9,}\s*\n@ +(.*?) +@\s*\n@{9,}")
+# ssh's warning of a changed or revoked host key. Without the box, its first line says what is wrong. The numbers are
+# bounded: a machine can say anything of any length, and must not keep the controller busy.
+_BOX = re.compile(r"(?<!@)@{9,80}\s{0,2}\n@ {1,30}([!-~][ -~]{0,80}?) {1,30}@\s{0,2}\n@{9,80}")
 
 _Result = TypeVar("_Result")
 

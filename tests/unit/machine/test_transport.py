@@ -17,6 +17,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.nix.ops.plugins.plugin_utils import waiting
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import connection as connections
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import transport as transports
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import Endpoint
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import (
     AnotherMachine,
@@ -363,3 +364,19 @@ def test_known_host_keys_reach_all_commands_of_ssh_once():
     for name in ("ssh_extra_args", "sftp_extra_args", "scp_extra_args"):
         assert str(connection.options[name]).count("KnownHostsCommand=") == 1, name
     assert str(connection.options["sftp_extra_args"]).endswith(" -4")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "@" * 1_000_000,
+        "@" * 9 + "\n" * 1_000_000,
+        "@" * 9 + "\n@" + " " * 1_000_000,
+        ("@@@@@@@@@\n@ " + "a " * 60) * 10_000,
+    ],
+    ids=["signs", "lines", "spaces", "boxes"],
+)
+def test_what_a_machine_says_instead_of_a_warning_takes_no_time(said):
+    began = time.monotonic()
+    assert transports._BOX.sub(r"\1", said) == said
+    assert time.monotonic() - began < 10
