@@ -72,6 +72,8 @@ def why_not_accepted(refused: Refused, uuid: str, variables: Mapping[str, Any]) 
     """Return a sentence why a host key is not accepted though the user accepts new ones; None if it is."""
     if refused.verdict is not Verdict.UNKNOWN:
         return f"Only the keys of machines without a known one are accepted ({_ACCEPT})."
+    if refused.unread:
+        return f"It is not known whether ssh knows another key of the machine, by {refused.unread}."
     # The next job would accept the next key, whoever's it is.
     return ssh_keys.why_not_kept(str(places.known_hosts(uuid)), os.environ, variables, "accepted host key")
 

@@ -13,8 +13,8 @@ import os
 import re
 import shlex
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -86,12 +86,14 @@ class Refused:
 
     :param name: the name by which ssh looks the host up in its files.
     :param known: the keys that are known instead.
+    :param unread: by what ssh may know more keys; None if all that it knows were compared.
     """
 
     name: str
     key: str
     verdict: Verdict
     known: tuple[Known, ...]
+    unread: str | None = None
 
 
 def read(line: str) -> str | None:
@@ -157,7 +159,25 @@ def examine(connection: Any, own: Sequence[Known], told: str) -> Refused | None:
     if _kinds(known) != _kinds(own):
         # ssh asks for a key of a known type first.
         found = _offered(connection, _kinds(known)) or found
-    return judge(*found, known, told)
+    refused = judge(*found, known, told)
+    return replace(refused, unread=unread(settings, own)) if refused else None
+
+
+def unread(settings: Mapping[str, str], own: Sequence[Known]) -> str | None:
+    """Return by what ssh may know keys that :func:`examine` can't read; None if there is nothing of that kind.
+
+    :param settings: ssh's configuration.
+    :param own: the keys that the deployment knows. The option that tells them hides a command of the user's.
+    """
+    command = settings.get("knownhostscommand", "none")
+    if command != "none" and not own:
+        return f"KnownHostsCommand {command}"
+    for whose in ("User", "Global"):
+        files = settings.get(f"{whose.lower()}knownhostsfile", "")
+        # ssh -G does not quote the names: one with a space falls into parts.
+        if not all(file == "none" or file.startswith(("/", "~")) for file in files.split()):
+            return f"{whose}KnownHostsFile {files}"
+    return None
 
 
 def judge(name: str, key: str, known: Sequence[Known], told: str) -> Refused | None:

@@ -65,6 +65,11 @@ def test_keys_are_not_accepted_where_they_would_be_lost(monkeypatch):
     )
 
 
+def test_no_key_is_accepted_while_ssh_may_know_another_one():
+    new = Refused("a", NEW, Verdict.UNKNOWN, (), unread="KnownHostsCommand /usr/bin/sss_ssh_knownhosts %H")
+    assert "sss_ssh_knownhosts" in str(host_keys.why_not_accepted(new, UUID, {}))
+
+
 def told(refused, *, is_of_network=True, why_not=None):
     return str(
         host_keys.describe(refused, "target", is_of_network=is_of_network, state="nothing changed", why_not=why_not)

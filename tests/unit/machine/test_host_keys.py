@@ -92,3 +92,25 @@ def test_ssh_is_given_a_command_that_prints_the_keys(monkeypatch, tmp_path):
 
 def test_without_keys_ssh_is_given_nothing():
     assert options([]) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "own", "unread"),
+    [
+        (
+            {"userknownhostsfile": "/root/.ssh/known_hosts ~/.ssh/known_hosts2", "globalknownhostsfile": "none"},
+            [],
+            None,
+        ),
+        ({"knownhostscommand": "none"}, [], None),
+        (
+            {"knownhostscommand": "/usr/bin/sss_ssh_knownhosts %H"},
+            [],
+            "KnownHostsCommand /usr/bin/sss_ssh_knownhosts %H",
+        ),
+        ({"knownhostscommand": "/bin/sh known_host_keys.sh"}, [known(OLD)], None),
+        ({"userknownhostsfile": "/home/a b/known_hosts"}, [], "UserKnownHostsFile /home/a b/known_hosts"),
+    ],
+)
+def test_what_ssh_may_know_besides_is_told(setting, own, unread):
+    assert host_keys.unread(setting, own) == unread
