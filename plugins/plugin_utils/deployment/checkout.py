@@ -24,6 +24,9 @@ _ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
 # A repository's own configuration must not run programs (git-config(1)).
 _NO_PROGRAMS = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
 
+# In a partial clone, Git would fetch a commit that it lacks. The machine names it, and a server may never answer.
+_OFFLINE = "GIT_ALLOW_PROTOCOL=none"
+
 # Characters of a revision in messages.
 _SHORT = 8
 
@@ -137,5 +140,5 @@ def _plain(text: str) -> str:
 def _git(directory: str, *words: str) -> str | None:
     """Run Git in a directory; return what it printed, or None if it failed or is not installed."""
     unset = [word for name in _ELSEWHERE for word in ("-u", name)]
-    done = process.run(["env", *unset, "git", "--no-optional-locks", *_NO_PROGRAMS, "-C", directory, *words])
+    done = process.run(["env", *unset, _OFFLINE, "git", "--no-optional-locks", *_NO_PROGRAMS, "-C", directory, *words])
     return done.stdout.strip() if done.exit_code == 0 else None

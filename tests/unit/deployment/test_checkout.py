@@ -117,3 +117,15 @@ def test_who_deploys(monkeypatch):
     monkeypatch.setenv("LOGNAME", "alice")
     assert checkout.origin({}) == f"alice@{os.uname().nodename}"
     assert len(checkout.origin({"awx_job_id": 1, "awx_user_name": "x" * 300})) == 100
+
+
+def test_a_revision_that_a_machine_names_is_not_fetched(repository, tmp_path):
+    commit(repository, "one")
+    git(repository, "config", "uploadpack.allowFilter", "true")
+    git(tmp_path, "clone", "--quiet", "--filter=blob:none", f"file://{repository}", "partial")
+    script = tmp_path / "upload-pack"
+    script.write_text(f"#!/bin/sh\ntouch {tmp_path}/asked\nexit 1\n")
+    script.chmod(0o755)
+    git(tmp_path / "partial", "config", "remote.origin.uploadpack", str(script))
+    assert checkout.relation(found_in(tmp_path / "partial"), "1" * 40) is Relation.UNKNOWN
+    assert not (tmp_path / "asked").exists()
