@@ -92,8 +92,10 @@ def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
             given = word[2:]
         else:
             rest.append(word)
-    files = [_USER, _SYSTEM] if given is None else [given] if given != "none" else []
-    return files, rest
+    if given is None:
+        return [_USER, _SYSTEM], rest
+    # ssh reads this file from the working directory, and one that is included from ~/.ssh.
+    return ([os.path.abspath(given)] if given != "none" else []), rest
 
 
 def _texts(files: Iterable[str]) -> Iterable[str]:
