@@ -35,6 +35,9 @@ def check(file: Path, asked: Iterable[str], machine: str) -> tuple[str, ...]:
     """
     try:
         found = read(file)
+    except RecursionError as damage:
+        # Ansible's own calls count, too.
+        raise answer.invalid(machine, "what it exports is damaged: its directories are too deep") from damage
     except ValueError as damage:
         raise answer.invalid(machine, f"what it exports is damaged: {damage}") from damage
     if other := found.keys() - _closure(asked, found):

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,3 +80,18 @@ def test_a_damaged_file_is_refused(export: Path, data: st.DataObject) -> None:
             continue
         # Only contents and names were changed.
         assert len(content) >= len(whole)
+
+
+def test_directories_that_are_too_deep_are_refused(tmp_path: Path) -> None:
+    def texts(*words: bytes) -> bytes:
+        return b"".join(len(word).to_bytes(8, "little") + word + bytes(-len(word) % 8) for word in words)
+
+    deep = texts(b"(", b"type", b"directory", b"entry", b"(", b"name", b"a", b"node") * 2000
+    (tmp_path / "closure").write_bytes((1).to_bytes(8, "little") + texts(b"nix-archive-1") + deep)
+    frames = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 500)
+    try:
+        with pytest.raises(OpsError, match="its directories are too deep"):
+            exported.check(tmp_path / "closure", [], "target")
+    finally:
+        sys.setrecursionlimit(frames)
