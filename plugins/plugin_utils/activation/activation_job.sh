@@ -276,7 +276,8 @@ write_trial() {
         warn_of_no_way_back "$job_new has no boot guard"
         return 0
     fi
-    if ! (umask 077 && mkdir -p "${trial%/*}") || ! outlives_reboot "${trial%/*}" "$job_new"; then
+    (umask 077 && mkdir -p "${trial%/*}") || return
+    if ! outlives_reboot "${trial%/*}" "$job_new"; then
         warn_of_no_way_back "the next boot may not mount what ${trial%/*} is on"
         return 0
     fi
