@@ -108,7 +108,8 @@ def check_owner(found: Description, machine: Machine, addresses: Addresses | Non
     """
     others = [uuid for uuid in found.owners if uuid != subject.uuid]
     latest = found.standing.activated_by
-    if not others or (subject.uuid in found.owners and latest in (None, subject.uuid)):
+    # The last activation counts, also if its record could not be written.
+    if not others or latest == subject.uuid or (latest is None and subject.uuid in found.owners):
         return
     where = f" at {addresses.now}" if addresses else ""
     owner = latest if latest in others else others[0]

@@ -22,6 +22,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import 
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Description, Standing
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Remembered
+from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed
 
 UUID = "9e8652aa-e64a-11f1-b7ab-02fc00000001"
 SUBJECT = Subject(UUID, "example", "target")
@@ -127,6 +128,35 @@ def test_a_stranger_at_the_old_address_is_left_alone(reach, said):
 def test_another_machine_of_the_deployment_is_refused(reach):
     with pytest.raises(OpsError, match=r"at 192\.0\.2\.1 port 22 has a record that it is other of this deployment"):
         reach(record("other"), addresses=lead_to())
+
+
+OTHER = "4d0b5c2e-0000-4000-8000-000000000002"
+
+
+@pytest.mark.parametrize(
+    ("owners", "latest", "is_refused"),
+    [
+        ((), None, False),
+        ((UUID,), UUID, False),
+        ((OTHER,), OTHER, True),
+        ((OTHER,), None, True),
+        ((UUID, OTHER), OTHER, True),
+        ((UUID, OTHER), UUID, False),
+        ((UUID, OTHER), None, False),
+        # The record of this deployment could not be written.
+        ((OTHER,), UUID, False),
+    ],
+)
+def test_a_machine_of_another_deployment_is_refused(owners, latest, is_refused):
+    last = f"{latest} {OLD} switch 0 50 no" if latest else None
+    found = replace(FOUND, owners=owners, standing=replace(FOUND.standing, last_activation=last))
+    target = Machine("target", lambda *_words: Completed((), 0, "", ""), {})
+    if not is_refused:
+        preparation.check_owner(found, target, None, SUBJECT)
+        return
+    with pytest.raises(OpsError, match=f"belongs to the deployment {OTHER}") as refused:
+        preparation.check_owner(found, target, None, SUBJECT)
+    assert "deploy_take_over=true" in str(refused.value)
 
 
 def test_a_damaged_record_is_told(reach, said):

@@ -376,7 +376,6 @@ def test_known_host_keys_reach_all_commands_of_ssh_once():
     ],
     ids=["signs", "lines", "spaces", "boxes"],
 )
-def test_what_a_machine_says_instead_of_a_warning_takes_no_time(said):
-    began = time.monotonic()
+def test_a_machine_that_says_anything_instead_of_a_warning(said):
+    # A search whose time grows with the square of the length would take hours.
     assert transports._BOX.sub(r"\1", said) == said
-    assert time.monotonic() - began < 10
