@@ -111,7 +111,7 @@ class ActionModule(OpsAction):
             for host, need in needs.items()
         ]
         display.show(table(_COLUMNS, rows))
-        for network, one in rollout.checkouts(run, needs).items():
+        for network, one in rollout.planned_checkouts(run, needs).items():
             changes = ", with changes that are not committed" if one.modified else ""
             display.show(f"{network}: revision {one.short}{changes}")
 

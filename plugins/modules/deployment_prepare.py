@@ -130,7 +130,9 @@ state:
   type: dict
   returned: success
 checkout:
-  description: The Git commit of the network, for O(nix.ops.nixos_activate#module:remember); V(null) if there is none.
+  description:
+    - The Git commit that the network is checked out at. Pass it on to O(nix.ops.nixos_activate#module:remember).
+    - V(null) if the network is not in a Git work tree.
   type: dict
   returned: success
   contains:

@@ -49,5 +49,5 @@ class Hostile:
 
     def behave(self) -> None:
         """Answer every call as asked from now on, and end what hangs there."""
-        scratch = f"~{self.machine.user}/hostile.*"
+        scratch = f"~{self.machine.user}/tmp.*"
         self.machine.run(f"kill $(cat {_RULES}/pids) 2>/dev/null; rm -rf {_RULES} {scratch}")

@@ -106,7 +106,7 @@ mark=$(cat "$rules/mark" 2>/dev/null) other=$(cat "$rules/other" 2>/dev/null)
 case ${1-} in
     -c)
         command=$2
-        work=$(mktemp -d -p ~ hostile.XXXXXX)
+        work=$(mktemp -d -p ~)
         printf '%s\n' "$command" >"$work/call"
         run() { /bin/sh -c "$command"; }
         if is_chosen "$work/call"; then
@@ -116,7 +116,7 @@ case ${1-} in
         exec /bin/sh -c "$(printf '%s\n' "$command" | sed "s#/bin/sh -s#$0 -s#")"
         ;;
     -s)
-        work=$(mktemp -d -p ~ hostile.XXXXXX)
+        work=$(mktemp -d -p ~)
         cat >"$work/call"
         run() { /bin/sh -s <"$work/call"; }
         if is_chosen "$work/call"; then

@@ -74,7 +74,10 @@ def kernel_parameters(old: str, new: str) -> tuple[str, ...]:
 
 
 def _text(path: Path, largest: int = _LARGEST) -> str | None:
-    """Return the text of a file of the store, empty if it is missing; None if it is no text or too large."""
+    """Read a text file of the store.
+
+    :returns: an empty text if the file is missing; None if the file is binary, too large or outside of the store.
+    """
     try:
         place = path.resolve()
         if not place.exists():

@@ -80,8 +80,7 @@ def hint(uuid: str, is_copied: Callable[[str], bool] | None = None) -> str | Non
     if directory is None or awx.job_directory() is not None:
         return None
     # The preparation has warned of the old place already.
-    is_old = places.is_old_facts(str(directory))
-    if is_old if is_copied else not is_old:
+    if places.is_old_facts(str(directory)) == (is_copied is not None):
         return None
     if is_copied and not is_copied(str(directory)):
         return None

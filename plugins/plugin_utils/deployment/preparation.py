@@ -117,8 +117,8 @@ def check_owner(found: Description, machine: Machine, addresses: Addresses | Non
         f"the machine{where} belongs to the deployment {owner}",
         machine=machine.name,
         state="nothing was touched",
-        next_step=f"Correct deployment.targetHost if this is the wrong machine. If it shall be {subject.name} of"
-        f" {subject.deployment}, replace its system with -e deploy_take_over=true.",
+        next_step="If this is the wrong machine, correct deployment.targetHost. To deploy"
+        f" {subject.name} of {subject.deployment} to this machine, give -e deploy_take_over=true.",
     )
 
 

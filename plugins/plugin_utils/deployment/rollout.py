@@ -156,6 +156,12 @@ def checkouts(run: Run, hosts: Iterable[str]) -> dict[str, Checkout]:
     return {network: one for network, one in found.items() if one}
 
 
+def planned_checkouts(run: Run, hosts: Iterable[str]) -> dict[str, Checkout]:
+    """Return the same, as the preparation of the hosts found it."""
+    found = {str(run.of(host)["nix_network"]): run.result(host, _PREPARED).get("checkout") for host in hosts}
+    return {network: Checkout(os.path.dirname(network), **one) for network, one in found.items() if one}
+
+
 def check_approved(run: Run) -> None:
     """Refuse extra variables that would change what an earlier job has previewed, if there was one.
 

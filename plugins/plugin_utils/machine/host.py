@@ -121,7 +121,7 @@ class PasswordRefused(OpsError):
 
 
 class PasswordMissing(OpsError):
-    """The host asks for a password to run commands as root, and there is none.
+    """The host asks for a password before it runs commands as root, and the user gave no password.
 
     :param what: the error of the connection.
     :param machine: the host's name.
