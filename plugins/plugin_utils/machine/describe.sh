@@ -44,7 +44,7 @@ main() { # PROFILE [contents] [record=UUID]
     shift
     standing "$profile"
     ! is_activating || echo "activating yes"
-    echo "system_state $(systemctl is-system-running 2>/dev/null)"
+    echo "system_state ${system_state:-$(systemctl is-system-running 2>/dev/null)}"
     if [ -r /run/current-system/nixos-version ]; then
         # The file has no end of line.
         read -r version </run/current-system/nixos-version || :

@@ -27,15 +27,20 @@ print_record() { # UUID
 
 # Print a line "owner UUID" for each deployment that has a record here, at most 1000.
 print_owners() {
+    count=0
     for directory in "$nix_ops_records"/*/ "$nix_ops_old_records"/*/; do
         directory=${directory%/}
         name=${directory##*/}
         # Anything else would make the whole answer invalid.
         case $name in *[!0-9a-f-]*) continue ;; esac
-        [ "${#name}" -eq 36 ] || continue
+        if [ "${#name}" -ne 36 ] || [ "$count" -ge 1000 ]; then continue; fi
+        # A deployment may have records in both places.
+        case $directory in "$nix_ops_old_records"/*) [ ! -d "$nix_ops_records/$name" ] || continue ;; esac
         find_record "$name"
-        [ -z "$revision" ] || echo "owner $name"
-    done | sort -u | head -n 1000
+        [ -n "$revision" ] || continue
+        echo "owner $name"
+        count=$((count + 1))
+    done
 }
 
 # Print the time in a file like last-activation; 0 if the file is missing.
@@ -45,14 +50,13 @@ time_of() { # FILE
     echo "$seconds"
 }
 
-# Print the file with the result of the last activation. If both have the same time, an old boot guard may have added to
-# its copy.
-last_activation_file() {
+# Set last_activation to the file with the result of the last activation. If both have the same time, an old boot guard
+# may have added to its copy.
+find_last_activation() {
+    last_activation=$nix_ops_last_activation
     if [ -e "$nix_ops_old_last_activation" ] &&
         [ "$(time_of "$nix_ops_old_last_activation")" -ge "$(time_of "$nix_ops_last_activation")" ]; then
-        echo "$nix_ops_old_last_activation"
-    else
-        echo "$nix_ops_last_activation"
+        last_activation=$nix_ops_old_last_activation
     fi
 }
 
@@ -130,7 +134,8 @@ move_kept() (
     [ -d "$nix_ops_old_kept" ] && [ ! -e "$nix_ops_old_trial" ] || exit 0
     umask 077
     mkdir -p "$nix_ops_kept" && move_records || exit
-    if [ "$(last_activation_file)" = "$nix_ops_old_last_activation" ]; then
+    find_last_activation
+    if [ "$last_activation" = "$nix_ops_old_last_activation" ]; then
         move_file "$nix_ops_old_last_activation" "$nix_ops_last_activation" || exit
     fi
     move_file "$nix_ops_old_boot_unfinished" "$nix_ops_boot_unfinished" || exit

@@ -1,26 +1,41 @@
 # shellcheck shell=sh disable=SC2154
-# Reads what a NixOS machine runs and boots.
+# Reads what a NixOS machine runs and boots. Each deploy asks all machines, so this starts few processes.
+
+# A line break.
+nl='
+'
+
+reboot_parts='kernel initrd kernel-modules systemd'
 
 # Print the toplevel a link leads to; nothing if it is missing.
 toplevel() { # LINK
     [ ! -e "$1" ] || readlink -f "$1"
 }
 
-# Print a line for each link with the toplevel it leads to, an empty one if it is missing. The links have no spaces.
-toplevels() { # LINK...
+# Set resolved to the toplevels that links lead to, one a line, an empty line for a missing one. The links have no spaces.
+resolve() { # LINK...
     existing=''
     for link; do
         [ ! -e "$link" ] || existing="$existing $link"
     done
-    # One process for all of them: a deploy asks many machines.
     # shellcheck disable=SC2086
-    { [ -z "$existing" ] || readlink -f -- $existing; } | {
-        for link; do
-            found=''
-            [ ! -e "$link" ] || read -r found
-            echo "$found"
-        done
-    }
+    found=$([ -z "$existing" ] || readlink -f -- $existing)$nl
+    resolved=''
+    for link; do
+        case "$existing " in
+            *" $link "*)
+                resolved=$resolved${found%%"$nl"*}$nl
+                found=${found#*"$nl"}
+                ;;
+            *) resolved=$resolved$nl ;;
+        esac
+    done
+}
+
+# Set toplevel to the first line of resolved, and take it from there.
+take_resolved() {
+    toplevel=${resolved%%"$nl"*}
+    resolved=${resolved#*"$nl"}
 }
 
 # Print the number of the generation a profile stands at.
@@ -36,19 +51,29 @@ generation() { # PROFILE
 # and for none.
 loader_of() { # TOPLEVEL
     # switch-to-configuration has the path of the program that writes the boot menu, as text or in a compiled wrapper.
-    grep -aoE -m 1 '/nix/store/[0-9a-z]{32}-[^ /]*(grub|systemd-boot|extlinux|init-script)' \
-        "$1/bin/switch-to-configuration" 2>/dev/null | sed -n '1s/.*[^a-z]\(grub\|systemd-boot\|extlinux\|init-script\)$/\1/p'
+    found=$(grep -aoE -m 1 '/nix/store/[0-9a-z]{32}-[^ /]*(grub|systemd-boot|extlinux|init-script)' \
+        "$1/bin/switch-to-configuration" 2>/dev/null)
+    case ${found%%"$nl"*} in
+        *[!a-z]grub) echo grub ;;
+        *[!a-z]systemd-boot) echo systemd-boot ;;
+        *[!a-z]extlinux) echo extlinux ;;
+        *[!a-z]init-script) echo init-script ;;
+    esac
 }
 
 # Print the first toplevel that a boot menu on standard input names.
 named_toplevel() {
-    sed -n 's|.*init=\(/nix/store/[^ "/]*\)/init.*|\1|p' | head -n 1
+    sed -n '\|init=/nix/store/[^ "/]*/init|{s|.*init=\(/nix/store/[^ "/]*\)/init.*|\1|p;q;}'
 }
 
 # Print the entry that systemd-boot starts by default, out of the files of entries that match the pattern of loader.conf(5).
 # A count of tries in a name, as in nixos-generation-5+3-1.conf, is no part of it; a bad entry, with no tries left, is last.
 default_entry() { # LOADER-DIRECTORY
-    pattern=$(sed -n 's/^default[[:space:]][[:space:]]*//p' "$1/loader.conf" | tail -n 1)
+    pattern=''
+    while read -r key value || [ -n "$key" ]; do
+        [ "$key" != default ] || pattern=$value
+    done <"$1/loader.conf"
+    matches=''
     for file in "$1"/entries/*.conf /boot/loader/entries/*.conf "${1%/*}"/EFI/Linux/*.efi; do
         [ -f "$file" ] || continue
         name=${file##*/} left=1
@@ -63,8 +88,20 @@ default_entry() { # LOADER-DIRECTORY
         esac
         # shellcheck disable=SC2254
         case $name in
-            $pattern | $pattern.conf | $pattern.efi) echo "$left 0$(echo "$name" | tr -cd '0-9' | head -c 15) $file" ;;
+            $pattern | $pattern.conf | $pattern.efi) matches=$matches$left/$name/$file$nl ;;
         esac
+    done
+    case $matches in
+        # NixOS names one entry.
+        *"$nl"?*) printf '%s' "$matches" | last_entry ;;
+        *) printf '%s' "${matches#*/*/}" ;;
+    esac
+}
+
+# Print the file of the entry that systemd-boot puts first, out of lines "LEFT/NAME/FILE".
+last_entry() {
+    while IFS=/ read -r left name file; do
+        echo "$left 0$(echo "$name" | tr -cd '0-9' | head -c 15) $file"
     done | sort -k 1,1nr -k 2,2nr | sed -n '1s/^[01] [0-9]* //p'
 }
 
@@ -87,11 +124,18 @@ default_of() { # MENU
     esac
 }
 
-# Print the file that exists, or the newest of several. GRUB may have its menu on several disks.
-newest() { # FILE...
+# Set menu to the file that exists, or to the newest of several. GRUB may have its menu on several disks.
+find_menu() { # FILE...
+    menu='' several=''
     for file; do
-        [ ! -r "$file" ] || echo "$(stat -c %Y "$file") $file"
-    done | sort -rn | sed -n '1s/^[0-9]* //p'
+        [ -r "$file" ] || continue
+        several=$menu menu=$file
+    done
+    [ -z "$several" ] || menu=$(
+        for file; do
+            [ ! -r "$file" ] || echo "$(stat -c %Y "$file") $file"
+        done | sort -rn | sed -n '1s/^[0-9]* //p'
+    )
 }
 
 # Print the toplevel that the machine boots next; nothing if that is not known: if its menu can't be read, or may be left
@@ -99,12 +143,12 @@ newest() { # FILE...
 boot_default() { # PROFILE
     loader=$(loader_of "$1")
     case $loader in
-        grub) menu=$(newest /boot*/grub/grub.cfg /boot/*/grub/grub.cfg) ;;
-        systemd-boot) menu=$(newest /boot*/loader/loader.conf /boot/*/loader/loader.conf /efi*/loader/loader.conf) ;;
-        extlinux) menu=$(newest /boot*/extlinux/extlinux.conf) ;;
+        grub) find_menu /boot*/grub/grub.cfg /boot/*/grub/grub.cfg ;;
+        systemd-boot) find_menu /boot*/loader/loader.conf /boot/*/loader/loader.conf /efi*/loader/loader.conf ;;
+        extlinux) find_menu /boot*/extlinux/extlinux.conf ;;
         init-script) menu=/sbin/init ;;
-        *) menu=$(newest /boot*/loader/loader.conf /boot/*/loader/loader.conf /efi*/loader/loader.conf \
-            /boot*/grub/grub.cfg /boot*/extlinux/extlinux.conf) ;;
+        *) find_menu /boot*/loader/loader.conf /boot/*/loader/loader.conf /efi*/loader/loader.conf \
+            /boot*/grub/grub.cfg /boot*/extlinux/extlinux.conf ;;
     esac
     [ -r "$menu" ] || return 0
     found=$(default_of "$menu")
@@ -114,16 +158,25 @@ boot_default() { # PROFILE
 # Print the parts that only a reboot replaces, of the booted system and of another one: "part NAME BOOTED OTHER". Missing
 # parts, as in a container, are left empty.
 print_parts() { # TOPLEVEL
-    set -- "$1" kernel initrd kernel-modules systemd
-    toplevels "/run/booted-system/$2" "$1/$2" "/run/booted-system/$3" "$1/$3" \
-        "/run/booted-system/$4" "$1/$4" "/run/booted-system/$5" "$1/$5" | {
-        shift
-        for part; do
-            read -r booted
-            read -r next
-            echo "part $part $booted $next"
-        done
-    }
+    # shellcheck disable=SC2046
+    resolve $(part_links "$1")
+    print_resolved_parts
+}
+
+# Print the links to these parts, both systems' link of a part one after the other.
+part_links() { # TOPLEVEL
+    for part in $reboot_parts; do
+        echo "/run/booted-system/$part $1/$part"
+    done
+}
+
+print_resolved_parts() {
+    for part in $reboot_parts; do
+        take_resolved
+        booted=$toplevel
+        take_resolved
+        echo "part $part $booted $toplevel"
+    done
 }
 
 # Return whether a toplevel has parts that only a reboot replaces. A part that one of the systems lacks does not count
@@ -140,22 +193,37 @@ has_other_parts() { # TOPLEVEL
 
 # Print what runs and what boots, as lines "key value".
 standing() { # PROFILE
-    toplevels /run/current-system /run/booted-system "$1" | {
-        for key in running booted profile; do
-            read -r found
-            echo "$key $found"
-        done
-    }
+    # shellcheck disable=SC2046
+    resolve /run/current-system /run/booted-system "$1" $(part_links "$1")
+    for key in running booted profile; do
+        take_resolved
+        echo "$key $toplevel"
+    done
+    print_resolved_parts
     echo "generation $(generation "$1")"
     echo "boot_default $(boot_default "$1")"
     ! is_boot_unfinished || echo "boot_unfinished yes"
     find_trial
     [ -z "$trial_file" ] || echo "trial $trial_toplevel"
-    last=$(last_activation_file)
-    [ ! -r "$last" ] || echo "last_activation $(head -c 1024 "$last" | tr -cd ' -~')"
+    find_last_activation
+    [ ! -r "$last_activation" ] || echo "last_activation $(head -c 1024 "$last_activation" | tr -cd ' -~')"
     read -r boot_id </proc/sys/kernel/random/boot_id
     echo "boot_id $boot_id"
-    print_parts "$1"
+    print_failed_units
+}
+
+# Print the failed units, and set system_state to the state of the whole system (systemctl(1), is-system-running).
+print_failed_units() {
+    system_state=''
+    said=$(systemctl show --property=SystemState,NFailedUnits 2>/dev/null)
+    case $said in
+        *SystemState=*)
+            system_state=${said#*SystemState=}
+            system_state=${system_state%%"$nl"*}
+            ;;
+    esac
+    # Most machines have no failed units, and need no second question.
+    case $nl$said$nl in *"${nl}NFailedUnits=0$nl"*) return 0 ;; esac
     systemctl list-units --failed --plain --no-legend --full 2>/dev/null | while read -r unit _; do
         printf 'failed %s\n' "$unit"
     done
@@ -177,6 +245,8 @@ outlives_reboot() { # DIRECTORY TOPLEVEL
 
 # Return whether an activation is at work.
 is_activating() {
+    # systemd keeps a file of each transient unit as long as it knows the unit.
+    [ -e "/run/systemd/transient/$nix_ops_activation_unit" ] || return 1
     case $(systemctl show --property=ActiveState --value "$nix_ops_activation_unit" 2>/dev/null) in
         active | activating | deactivating) return 0 ;;
         *) return 1 ;;

@@ -130,7 +130,7 @@ def test_a_move_that_ends_anywhere_loses_nothing_and_is_continued(host: Host, co
     host.write("old_last_activation", "- NEW switch 0 5 no\n")
     host.write("old_boot_unfinished", "")
     host.write("old_trial_failed", "trial")
-    known = f"print_record {ONE}; print_record {OTHER}; cat $(last_activation_file); is_boot_unfinished && echo yes"
+    known = f"print_record {ONE}; print_record {OTHER}; find_last_activation; cat $last_activation; is_boot_unfinished && echo yes"
     before = host.run(known)
     killed = f'echo >>"$root/calls"; [ "$(wc -l <"$root/calls")" -le {times} ] || kill -KILL 0'
     host.functions = f'{command}() {{ {killed}; command {command} "$@"; }}'
@@ -197,15 +197,15 @@ def test_not_more_owners_are_told_than_an_answer_may_have(host: Host) -> None:
 
 def test_the_later_activation_counts(host: Host) -> None:
     host.write("last_activation", "- NEW switch 0 7 no\n")
-    assert host.run("last_activation_file") == f"{host.path('last_activation')}\n"
+    assert host.run("find_last_activation; echo $last_activation") == f"{host.path('last_activation')}\n"
     host.write("old_last_activation", "- NEW switch 0 6 no\n")
-    assert host.run("last_activation_file") == f"{host.path('last_activation')}\n"
+    assert host.run("find_last_activation; echo $last_activation") == f"{host.path('last_activation')}\n"
     # A boot guard of version 0.1.0 adds to its copy, and leaves the time.
     for line in ("- NEW switch 0 7 reboot\n", "- NEW switch 0 8 no\n"):
         host.write("old_last_activation", line)
-        assert host.run("last_activation_file") == f"{host.path('old_last_activation')}\n"
+        assert host.run("find_last_activation; echo $last_activation") == f"{host.path('old_last_activation')}\n"
     host.write("old_last_activation", "garbage")
-    assert host.run("last_activation_file") == f"{host.path('last_activation')}\n"
+    assert host.run("find_last_activation; echo $last_activation") == f"{host.path('last_activation')}\n"
 
 
 def test_the_trial_of_the_running_system_counts(host: Host) -> None:
