@@ -130,7 +130,8 @@ def test_a_move_that_ends_anywhere_loses_nothing_and_is_continued(host: Host, co
     host.write("old_last_activation", "- NEW switch 0 5 no\n")
     host.write("old_boot_unfinished", "")
     host.write("old_trial_failed", "trial")
-    known = f"print_record {ONE}; print_record {OTHER}; find_last_activation; cat $last_activation; is_boot_unfinished && echo yes"
+    records = f"print_record {ONE}; print_record {OTHER}"
+    known = f"{records}; find_last_activation; cat $last_activation; is_boot_unfinished && echo yes"
     before = host.run(known)
     killed = f'echo >>"$root/calls"; [ "$(wc -l <"$root/calls")" -le {times} ] || kill -KILL 0'
     host.functions = f'{command}() {{ {killed}; command {command} "$@"; }}'
