@@ -17,6 +17,7 @@ from typing import Any
 
 from ansible_collections.nix.ops.plugins.plugin_utils import nix
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.network import memory
 from ansible_collections.nix.ops.plugins.plugin_utils.network.bounds import Bounds, ways_to
 from ansible_collections.nix.ops.plugins.plugin_utils.network.settings import are_restricted, search_path
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
@@ -108,7 +109,7 @@ def ask(
         else:
             argv += [*_RESTRICTING, *_allowing([*own, *bounds.paths()])]
             env = {**env, "NIX_PATH": ""}
-        completed = nix.run(argv, env=env, cwd=cwd, on_stderr=heard.line)
+        completed = nix.run(argv, env={**env, **memory.heap(env)}, cwd=cwd, on_stderr=heard.line)
     if completed.exit_code != 0:
         raise _failure(heard, completed.exit_code)
     return Asked(json.loads(completed.stdout), tuple(heard.messages), tuple(heard.reports))
