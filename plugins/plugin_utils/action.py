@@ -62,8 +62,9 @@ class OpsAction(ActionBase):  # type: ignore[misc]
                 result.update(self.perform(options))
         except OpsError as error:
             result.update(self.describe_failure(error))
+            self._tell(error)
         except ConnectionLost as lost:
-            result.update(unreachable=True, **self._describe_unreachable(lost))
+            result.update(self._describe_unreachable(lost))
         # The result has text from the machine, and Ansible does not replace control characters.
         plain: dict[str, Any] = display.plain_values(result)
         return plain
@@ -91,19 +92,25 @@ class OpsAction(ActionBase):  # type: ignore[misc]
             found["exit_code"] = error.exit_code
         return found
 
+    def _tell(self, error: OpsError) -> None:
+        """Show a failure in readable lines, once."""
+        # With failed_when, the user decides whether it is a failure.
+        if not self._task.no_log and not self._task.failed_when:
+            display.failure(error.machine, error.untold(), str(error))
+
     def _describe_unreachable(self, lost: ConnectionLost) -> dict[str, Any]:
         refused = self.transport.refused_host_key(str(lost))
         if refused is None:
-            return {"msg": str(_unreachable(self.transport.name, lost, self._missing_secret()))}
-        of_network = "nix_network" in self.variables and not self._task.delegate_to
-        error = host_keys.describe(
-            refused, self.transport.name, is_of_network=of_network, state=lost.state, why_not=self.why_not_accepted
-        )
-        if not self._task.ignore_unreachable:
-            # Ansible shows the message of an unreachable host as one line of JSON.
-            for line in str(error).removeprefix(f"{error.machine}: ").splitlines():
-                self.live(error.machine)(line)
-        return {"msg": str(error), "host_key": str(refused.verdict)}
+            error = _unreachable(self.transport.name, lost, self._missing_secret())
+            found = {}
+        else:
+            of_network = "nix_network" in self.variables and not self._task.delegate_to
+            error = host_keys.describe(
+                refused, self.transport.name, is_of_network=of_network, state=lost.state, why_not=self.why_not_accepted
+            )
+            found = {"host_key": str(refused.verdict)}
+        self._tell(error)
+        return {"unreachable": True, "msg": str(error), **found}
 
     def warn(self, text: str) -> None:
         """Show a warning."""
