@@ -19,6 +19,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils import display, waiting
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import fact_cache, host_keys, vaulted_keys
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, indent
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import unreachable
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import SSH_PORT, Endpoint
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine, Wait
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.transport import HostTransport
@@ -101,7 +102,7 @@ class OpsAction(ActionBase):  # type: ignore[misc]
     def _describe_unreachable(self, lost: ConnectionLost) -> dict[str, Any]:
         refused = self.transport.refused_host_key(str(lost))
         if refused is None:
-            error = _unreachable(self.transport.name, lost, self._missing_secret())
+            error = unreachable.describe(self.transport.name, lost, self._missing_secret())
             found = {}
         else:
             of_network = "nix_network" in self.variables and not self._task.delegate_to
@@ -176,17 +177,3 @@ def _acknowledged(variables: Mapping[str, Any]) -> Endpoint | None:
     known = state.acknowledged if state else None
     # The port of ssh's own configuration is recorded as ssh's default.
     return Endpoint(known.address, None if known.port == SSH_PORT else known.port) if known else None
-
-
-def _unreachable(host: str, lost: ConnectionLost, missing_secret: str | None) -> OpsError:
-    next_step = lost.next_step or "Check its address, its power and its network, then run the same again."
-    if missing_secret and "permission denied" in str(lost).lower():
-        next_step = missing_secret
-    if "host key" in str(lost).lower():
-        next_step = (
-            "The host key may be a jump host's. Compare it with the host's own on its console (ssh-keygen -lf"
-            " /etc/ssh/ssh_host_ed25519_key.pub), then correct the controller's known_hosts."
-        )
-    return OpsError(
-        "the machine can't be reached", machine=host, output=str(lost), state=lost.state, next_step=next_step
-    )

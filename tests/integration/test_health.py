@@ -220,7 +220,7 @@ def test_a_task_of_ones_own(target: Machine, project: Project) -> None:
     """
     bad = run_tasks(project, task.replace("COMMAND", "false"))
     assert bad.exit_code == 2
-    assert bad.of("Activate")["unhealthy"] == ["command 'false': exit code 1: "]
+    assert bad.of("Activate")["unhealthy"] == ["command 'false': exit code 1"]
     assert standing(target) == before
     good = run_tasks(project, task.replace("COMMAND", "true"))
     assert good.exit_code == 0, good.output

@@ -15,6 +15,7 @@ import textwrap
 from collections.abc import Iterator
 
 import pytest
+from ansible.utils.display import Display
 
 from ansible_collections.nix.ops.plugins.plugin_utils import display
 
@@ -157,9 +158,9 @@ def test_nothing_else_is_left_out(told: str, text: str) -> None:
 
 def test_with_v_the_result_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[display._Line] = []
-    monkeypatch.setattr(display.Display, "display", lambda _self, line, **_how: shown.append(line))
+    monkeypatch.setattr(Display, "display", lambda _self, line, **_how: shown.append(line))
     for verbosity in (0, 1):
-        monkeypatch.setattr(display.Display(), "verbosity", verbosity)
+        monkeypatch.setattr(Display(), "verbosity", verbosity)
         display.failure("target", "it failed\nState: \x1b[2K", "target: it failed\nState: \x1b[2K")
     assert shown == ["target> it failed\ntarget> State: \N{REPLACEMENT CHARACTER}[2K"] * 2
     assert [line.tells for line in shown] == ["target: it failed\nState: \N{REPLACEMENT CHARACTER}[2K", ""]

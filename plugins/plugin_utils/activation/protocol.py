@@ -611,11 +611,15 @@ class ActivationFailed(OpsError):
     :param what: what failed, in one sentence.
     :param cause: the last error of the acknowledgement.
 
-    The attribute ``journal`` has the part of the output that was not shown while it happened.
+    The attribute ``journal`` has what the journals of failed units say beside the output, which was shown while it
+    happened.
     """
 
     def __init__(self, what: str, activation: Activation, machine: Machine, cause: Exception | None = None) -> None:
-        self.journal = "\n".join(f"{unit} {line}" for unit, lines in activation.journal.items() for line in lines)
+        shown = f"{activation.output}\n"
+        # switch-to-configuration shows the status of failed units, with the ends of their journals.
+        said = [(unit, line) for unit, lines in activation.journal.items() for line in lines]
+        self.journal = "\n".join(f"{unit} {line}" for unit, line in said if f"{line}\n" not in shown)
         super().__init__(
             what,
             machine=machine.name,

@@ -193,6 +193,7 @@ def _root(derivation: str, root: str, options: BuildOptions) -> None:
 
 
 def _failure(machine: str | None, log: str, exit_code: int | None) -> OpsError:
+    """Return the error of a build whose lines were shown."""
     lines = log.rstrip().split("\n")
     left_out = len(lines) - _END_OF_LOG
     if left_out > 0:
@@ -204,6 +205,7 @@ def _failure(machine: str | None, log: str, exit_code: int | None) -> OpsError:
         state="no machine was touched",
         next_step="Correct what the lines above name; 'nix-store --read-log' shows a derivation's whole log.",
         exit_code=exit_code,
+        was_shown=True,
     )
 
 

@@ -150,7 +150,7 @@ def test_a_boot_entry_that_was_not_written_is_something_to_do():
 
 def test_what_boots_is_not_claimed_where_the_menu_can_not_be_read():
     assert "can't be read" in Standing(NEW, OLD, NEW, 2, None, False, ()).sentence()
-    assert Standing(NEW, OLD, NEW, 2, NEW, False, ()).sentence() == f"runs {NEW}, boots {NEW}"
+    assert Standing(NEW, OLD, NEW, 2, NEW, False, ()).sentence() == f"runs and boots {NEW}"
 
 
 @pytest.mark.parametrize("times", [(0, 60, 600, 600), (1800, -1, 600, 600), (1800, 60, 0, 600), (1800, 60, 600, 0)])
