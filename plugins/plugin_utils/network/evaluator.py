@@ -46,6 +46,13 @@ _URIS = " ".join(
 _RESTRICTING = (*_REPORTING, "--option", "restrict-eval", "true", "--option", "allowed-uris", _URIS)
 
 
+# What Nix says, and what helps then.
+_HELPS = {
+    "lock file changes": "Run 'nix flake lock' in the directory of the flake, and commit flake.lock.",
+    "--show-trace": "'options: {show-trace: true}' in the source makes Nix say where it came from.",
+}
+
+
 class NixFailure(OpsError):
     """Nix failed to evaluate.
 
@@ -123,6 +130,7 @@ class _Heard:
 
     def __init__(self, on_line: LineSink | None, *, is_bounded: bool) -> None:
         self.messages: list[str] = []
+        self.unshown: list[str] = []
         self.reports: dict[tuple[str, str], None] = {}
         self._on_line = on_line
         self._is_bounded = is_bounded
@@ -143,14 +151,18 @@ class _Heard:
         self._failing = self._failing or line.startswith("error:")
         if self._on_line is not None and not self._failing:
             self._on_line(line)
+        else:
+            self.unshown.append(line)
 
 
 def _failure(heard: _Heard, exit_code: int) -> NixFailure:
+    said = "\n".join(heard.unshown)
+    helps = next((helps for cause, helps in _HELPS.items() if cause in said), "")
     failure = NixFailure(
         "the evaluation failed",
-        output="\n".join(heard.messages),
+        output=said,
         state="no machine was touched",
-        next_step="Correct the error that Nix shows above.",
+        next_step=f"Correct the error that Nix shows above. {helps}".rstrip(),
         exit_code=exit_code,
     )
     failure.reports = tuple(heard.reports)
