@@ -11,6 +11,7 @@ import subprocess
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -110,13 +111,30 @@ def test_an_answer_is_bounded_while_it_arrives():
 
 def test_a_wait_says_what_it_waits_for(monkeypatch):
     monkeypatch.setattr(waiting, "_FIRST", 0.3)
-    monkeypatch.setattr(waiting, "_AGAIN", 0.4)
     said: list[str] = []
     waiting.bounded(lambda: time.sleep(1.3), "what it runs", 5, say=said.append)
-    assert said == [f"waiting for what it runs since {seconds} s" for seconds in (0, 1, 1)]
+    assert said == [f"waiting for what it runs since {seconds} s" for seconds in (0, 1)]
     beating = Heartbeat("it", said.append)
     beating.beat()
-    assert len(said) == 3
+    assert len(said) == 2
+
+
+def test_a_long_wait_is_told_less_and_less_often(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(waiting, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    said: list[str] = []
+    beating = Heartbeat("it", said.append, lambda: "no answer" if now[0] > 120 else "")
+    for now[0] in range(100, 1500):
+        beating.beat()
+    assert said[0] == "waiting for it since 10 s"
+    assert [line.removeprefix("waiting for it since ") for line in said[1:]] == [
+        f"{seconds} s: no answer" for seconds in (30, 70, 150, 310, 610, 910, 1210)
+    ]
+    beating.restart()
+    said.clear()
+    for now[0] in range(1500, 1511):
+        beating.beat()
+    assert len(said) == 1
 
 
 def test_a_transfer_without_progress_is_ended():

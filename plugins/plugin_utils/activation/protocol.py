@@ -275,6 +275,7 @@ def activate(
             patience=patience,
             within=policy.longest(access.check_seconds),
             on_step=answers,
+            detail=partial(answers.waits, policy.confirm_timeout),
         )
         if ended.exit_code is None and ended.step == "reboot":
             return _follow_reboot(machine, goal, policy, access, before, ended, answers, on_line)
@@ -386,6 +387,7 @@ class _Acknowledgements:
         self._reached = False
         self._verdict: str | None = None
         self._told = False
+        self._since: float | None = None
         self.lost: Exception | None = None
         self.unhealthy: tuple[str, ...] = ()
         # When the machine was told to reboot, and what it has on trial.
@@ -396,6 +398,7 @@ class _Acknowledgements:
         """Do what a step needs; return whether the machine goes down."""
         try:
             if step in ("acknowledge", "check") and not self._told:
+                self._since = self._since or time.monotonic()
                 self._acknowledge()
             elif step == "reboot" and self.rebooting is None:
                 self.trial = description.describe(self._machine).standing.trial
@@ -407,6 +410,17 @@ class _Acknowledgements:
         except (ConnectionLost, OpsError) as lost:
             self.lost = lost
         return self.rebooting is not None
+
+    def waits(self, seconds: float) -> str:
+        """Return how long the machine still waits to be reached; empty if it does not wait.
+
+        :param seconds: how long it waits.
+        """
+        if self._since is None or self._reached or self._told:
+            return ""
+        left = max(0, self._since + seconds - time.monotonic())
+        why = f" ({reason(self.lost)})" if self.lost else ""
+        return f"it has {left:.0f} s left to be reached over a new connection{why}"
 
     def _acknowledge(self) -> None:
         if self._access.check is None:

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.plugin_utils import nix
@@ -20,6 +21,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.network.bounds import Bounds, ways_to
 from ansible_collections.nix.ops.plugins.plugin_utils.network.settings import are_restricted, search_path
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
+from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Heartbeat, beat
 
 NIX = os.path.dirname(__file__)
 _PLUGIN_UTILS = os.path.dirname(NIX)
@@ -115,7 +117,8 @@ def ask(
         else:
             argv += [*_RESTRICTING, *_allowing([*own, *bounds.paths()])]
             env = {**env, "NIX_PATH": ""}
-        completed = nix.run(argv, env=env, cwd=cwd, on_stderr=heard.line)
+        watch = partial(beat, Heartbeat("the evaluation", on_line)) if on_line else None
+        completed = nix.run(argv, env=env, cwd=cwd, on_stderr=heard.line, watch=watch)
     if completed.exit_code != 0:
         raise _failure(heard, completed.exit_code)
     return Asked(json.loads(completed.stdout), tuple(heard.messages), tuple(heard.reports))

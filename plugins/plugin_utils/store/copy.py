@@ -366,8 +366,8 @@ def _copy_closure(
 def _watch(limits: Limits, on_line: LineSink) -> Watch:
     """Return a watch that ends a copy without progress, and says while it lasts what is waited for."""
     deadline = time.monotonic() + limits.seconds
-    heartbeat = Heartbeat(_WHAT, on_line)
     pids: list[int] = []
+    heartbeat = Heartbeat(_WHAT, on_line, lambda: _done(children.written(pids[0])))
     progress = Stall(lambda: children.moved(pids[0]), limits.stall)
     seen = 0
 
@@ -387,6 +387,10 @@ def _watch(limits: Limits, on_line: LineSink) -> Watch:
         heartbeat.beat()
 
     return look
+
+
+def _done(count: int | None) -> str:
+    return "" if count is None else f"{count / 2**20:.0f} MiB done"
 
 
 def _copied(transport: Transport, paths: Sequence[str], progress: Progress) -> Copied:
