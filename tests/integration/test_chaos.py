@@ -250,8 +250,8 @@ def test_a_worker_of_ansible_that_is_killed(network: Network, target: Machine, t
     os.kill(worker_of(run), signal.SIGKILL)
     outcome = network.project.finish(run, seen)
     assert outcome.exit_code != 0
-    told = outcome.output[outcome.output.index("target: the process of this run") :]
-    assert "State: if the activation has begun, it goes on by itself" in told and "Next: Run the same again" in told
+    told = outcome.output[outcome.output.index("target: this run has ended") :]
+    assert "State: the activation goes on by itself" in told and "Next: Run the same again" in told
     wait_for(lambda: not processes_of(network.project), "no process of the run is left")
     target.run("rm /run/gate")
     after = at_rest(target)
