@@ -698,7 +698,7 @@ def _next_step(what: str, activation: Activation, cause: Exception | None) -> st
         helps: str | None = getattr(cause, "next_step", None)
         return helps or (
             "If only the network failed, run the same again. Otherwise correct what keeps the controller out of the new"
-            " system, and deploy again."
+            " system, and deploy again. See docs/troubleshooting.md#nobody-gets-in-after-the-switch"
         )
     return _next_step_of_code(activation, activation.exit_code)
 

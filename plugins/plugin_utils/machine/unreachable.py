@@ -35,16 +35,18 @@ def _cause(said: str, helps: str) -> _Cause:
 
 
 _AGAIN = "then run the same again."
+_SEE = "See docs/troubleshooting.md#"
 _CAUSES = (
     _cause(
         "too many authentication failures",
         "ssh offers more keys than the machine wants to see. Name the right one in ~/.ssh/config (IdentitiesOnly yes,"
-        f" IdentityFile), or remove the others from the agent (ssh-add -D), {_AGAIN}",
+        f" IdentityFile), or remove the others from the agent (ssh-add -D), {_AGAIN}"
+        f" {_SEE}too-many-authentication-failures",
     ),
     _cause(
         "permission denied",
         "The machine accepts no key that ssh offers. Name the user (deployment.targetUser) and the key (ssh-add,"
-        f" ansible_ssh_private_key_file), or give a password with -k, {_AGAIN}",
+        f" ansible_ssh_private_key_file), or give a password with -k, {_AGAIN} {_SEE}permission-denied",
     ),
     _cause(
         "host key",
@@ -59,7 +61,10 @@ _CAUSES = (
         f" sshd, {_AGAIN}",
     ),
 )
-_OTHERWISE = f"Check its address, its power, its network and the firewalls on the way, {_AGAIN}"
+_OTHERWISE = (
+    f"Check its address, its power, its network and the firewalls on the way, {_AGAIN}"
+    f" {_SEE}the-machine-does-not-answer"
+)
 
 
 def words_of_ssh(told: str) -> str:
