@@ -17,6 +17,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO, cast
 
+import yaml
 from ansible import constants
 from ansible.utils.display import Display
 
@@ -28,12 +29,11 @@ from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-# What the default callback of Ansible prints of a task that failed: its message as an error, and its result as JSON.
+# What the default callback of Ansible prints of a task that failed: its message as an error, and its result as JSON, or
+# as YAML below that line.
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 _AS_ERROR = "[ERROR]: "
-_AS_JSON = re.compile(
-    r"(?P<line>(?:\x1b\[[0-9;]*m)?(?:fatal|failed): \[.*?) => (?P<json>\{.*\})(?P<end>(?:\x1b\[0m)?\n?)", re.DOTALL
-)
+_AS_RESULT = re.compile(r"(?:fatal|failed): \[.*?( => [{\n])(.*)", re.DOTALL)
 
 
 def plain(text: str) -> str:
@@ -134,17 +134,26 @@ _TOLD: deque[str] = deque(maxlen=256)
 
 def without_repetition(text: str) -> str:
     """Leave out of a text of Ansible's default callback what was shown already. Its log file has all of it."""
-    start = _COLOR.sub("", text[:32])
-    if start.startswith(_AS_ERROR):
-        error = _COLOR.sub("", text)
-        return "" if any(message in error for message in _TOLD) else text
-    if start.startswith(("fatal: [", "failed: [")) and (found := _AS_JSON.fullmatch(text)):
-        try:
-            message = json.loads(found["json"]).get("msg")
-        except ValueError:
-            return text
-        return f"{found['line']}{found['end']}" if message in _TOLD else text
-    return text
+    if not _TOLD or not _COLOR.sub("", text[:32]).startswith((_AS_ERROR, "fatal: [", "failed: [")):
+        return text
+    shown = _COLOR.sub("", text)
+    if shown.startswith(_AS_ERROR):
+        return "" if any(message in shown for message in _TOLD) else text
+    found = _AS_RESULT.fullmatch(shown)
+    if not found or _message(found[1][-1] + found[2]) not in _TOLD:
+        return text
+    color = _COLOR.match(text)
+    line = shown[: found.start(1)]
+    return f"{color[0]}{line}\x1b[0m\n" if color else f"{line}\n"
+
+
+def _message(result: str) -> object:
+    """Return the message of a result in JSON or YAML; None if it has none."""
+    try:
+        read = json.loads(result) if result.startswith("{") else yaml.safe_load(result)
+    except (ValueError, yaml.YAMLError):
+        return None
+    return read.get("msg") if isinstance(read, dict) else None
 
 
 class _Output:

@@ -15,6 +15,7 @@ import textwrap
 from collections.abc import Iterator
 
 import pytest
+import yaml
 from ansible.utils.display import Display
 
 from ansible_collections.nix.ops.plugins.plugin_utils import display
@@ -115,6 +116,12 @@ def as_error(message: str, *, colored: bool) -> str:
     return "\n".join(f"{RED}{line}{END}" for line in lines) if colored else "\n".join(lines)
 
 
+def as_yaml(message: str, how: str, *, colored: bool) -> str:
+    result = yaml.dump({"changed": False, "msg": message, "output": "..."}, default_flow_style=False, indent=4)
+    lines = [f"{how} => ", *textwrap.indent(result, "    ").split("\n")]
+    return "\n".join(f"{RED}{line}{END}" for line in lines) if colored else "\n".join(lines)
+
+
 def as_json(message: str, how: str, *, colored: bool) -> str:
     line = f"{how} => {json.dumps({'changed': False, 'msg': message, 'output': '...'}, ensure_ascii=False)}"
     return f"{RED}{line}{END}\n" if colored else f"{line}\n"
@@ -136,7 +143,8 @@ def told() -> Iterator[str]:
 )
 def test_a_failure_that_was_shown_is_not_repeated(told: str, how: str, colored: bool) -> None:
     shown = f"{RED}{how}{END}\n" if colored else f"{how}\n"
-    assert display.without_repetition(as_json(told, how, colored=colored)) == shown
+    for text in (as_json(told, how, colored=colored), as_yaml(told, how, colored=colored)):
+        assert display.without_repetition(text) == shown
     assert display.without_repetition(as_error(told, colored=colored)) == ""
 
 
@@ -146,6 +154,8 @@ def test_a_failure_that_was_shown_is_not_repeated(told: str, how: str, colored: 
         as_error("another failure", colored=False),
         as_error("another failure", colored=True),
         as_json("another failure", "fatal: [target]: FAILED!", colored=False),
+        as_yaml("another failure", "fatal: [target]: FAILED!", colored=True),
+        "fatal: [target]: FAILED! => \n    : {",
         "fatal: [target]: FAILED! => {not JSON}\n",
         f"changed: [target] => {json.dumps({'msg': MESSAGE})}\n",
         f"target> {MESSAGE}\n",
