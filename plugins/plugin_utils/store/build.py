@@ -23,6 +23,9 @@ from ansible_collections.nix.ops.plugins.plugin_utils.nix import Progress
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Heartbeat, beat
 
+# The first derivation that failed, in the words of old and new versions of Nix.
+_FAILED = re.compile(r"error: (?:builder for|Cannot build) '(/nix/store/[^'\s]{1,300}\.drv)'", re.IGNORECASE)
+
 _BEGUN = {"directory": Key(re.compile(r"/[A-Za-z0-9._/-]*/nix-ops-build\.[A-Za-z0-9]{6}"), required=True)}
 
 # Maximum number of Nix's lines in the message of a failed build.
@@ -198,6 +201,7 @@ def _root(derivation: str, root: str, options: BuildOptions) -> None:
 
 def _failure(machine: str | None, log: str, exit_code: int | None) -> OpsError:
     """Return the error of a build whose lines were shown."""
+    failed = _FAILED.search(log)
     lines = log.rstrip().split("\n")
     left_out = len(lines) - _END_OF_LOG
     if left_out > 0:
@@ -207,7 +211,8 @@ def _failure(machine: str | None, log: str, exit_code: int | None) -> OpsError:
         machine=machine,
         output="\n".join(lines),
         state="no machine was touched",
-        next_step="Correct what the lines above name; 'nix-store --read-log' shows a derivation's whole log.",
+        next_step="Correct what the lines above name; a derivation's whole log: nix-store --read-log"
+        f" {failed[1] if failed else 'PATH.drv'}",
         exit_code=exit_code,
         was_shown=True,
     )
