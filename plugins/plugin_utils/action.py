@@ -63,7 +63,7 @@ class OpsAction(ActionBase):  # type: ignore[misc]
                 result.update(self.perform(options))
         except OpsError as error:
             result.update(self.describe_failure(error))
-            self._tell(error)
+            self.tell(error)
         except ConnectionLost as lost:
             result.update(self._describe_unreachable(lost))
         # The result has text from the machine, and Ansible does not replace control characters.
@@ -93,7 +93,7 @@ class OpsAction(ActionBase):  # type: ignore[misc]
             found["exit_code"] = error.exit_code
         return found
 
-    def _tell(self, error: OpsError) -> None:
+    def tell(self, error: OpsError) -> None:
         """Show a failure in readable lines, once."""
         # With failed_when, the user decides whether it is a failure.
         if not self._task.no_log and not self._task.failed_when:
@@ -110,7 +110,7 @@ class OpsAction(ActionBase):  # type: ignore[misc]
                 refused, self.transport.name, is_of_network=of_network, state=lost.state, why_not=self.why_not_accepted
             )
             found = {"host_key": str(refused.verdict)}
-        self._tell(error)
+        self.tell(error)
         return {"unreachable": True, "msg": str(error), **found}
 
     def warn(self, text: str) -> None:

@@ -122,6 +122,7 @@ def failed(run: Outcome) -> str:
     return run.output
 
 
+@pytest.mark.both_pairs
 def test_a_machine_that_can_not_be_reached(network: Network, target: Machine, shown: Shown) -> None:
     project = network.project
     target.link_down()
@@ -202,6 +203,7 @@ def test_a_machine_without_room(machine: MachineFactory, project: Project, shown
     assert is_short(shown("The disk is full", failed(run), small, begins="target> the closure could not"))
 
 
+@pytest.mark.both_pairs
 def test_a_user_who_may_not_become_root(machine: MachineFactory, project: Project, shown: Shown) -> None:
     visited = machine("target", user="deploy", sudo_password="secret")
     network = Network(project, visited)

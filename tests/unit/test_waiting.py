@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -107,6 +108,19 @@ def test_an_answer_is_bounded_while_it_arrives():
     with pytest.raises(Overdue, match=r"^its answer takes more than 128 MiB \(it\)$"):
         waiting.bounded(lambda: subprocess.run(["yes"], capture_output=True, check=False), "it", 60)
     assert time.monotonic() - began < 30
+
+
+def test_of_several_processes_the_one_counts_that_has_written_most():
+    write = "import os, time; os.write(1, b'x' * {size}); time.sleep(1000)"
+    one, other = (f'{sys.executable} -c "{write.format(size=size)}" >/dev/null' for size in (3000000, 2000000))
+    with subprocess.Popen(["sh", "-c", f"{one} & {other} & wait"]) as process:
+        deadline = time.monotonic() + 10
+        while (children.moved(process.pid) or 0) < 5000000 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        written = children.written(process.pid)
+        children.end(children.children() - {process.pid})
+    assert written is not None and 3000000 <= written < 4000000
+    assert children.written(process.pid) is None
 
 
 def test_a_wait_says_what_it_waits_for(monkeypatch):
