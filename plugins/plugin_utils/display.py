@@ -32,7 +32,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u20
 # What the default callback of Ansible prints of a task that failed: its message as an error, and its result as JSON, or
 # as YAML below that line.
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
-_AS_ERROR = "[ERROR]: "
+_AS_ERROR = "[ERROR]: Task failed: Action failed: "
 _AS_RESULT = re.compile(r"(?:fatal|failed): \[.*?( => [{\n])(.*)", re.DOTALL)
 
 
@@ -134,11 +134,13 @@ _TOLD: deque[str] = deque(maxlen=256)
 
 def without_repetition(text: str) -> str:
     """Leave out of a text of Ansible's default callback what was shown already. Its log file has all of it."""
-    if not _TOLD or not _COLOR.sub("", text[:32]).startswith((_AS_ERROR, "fatal: [", "failed: [")):
+    if not _TOLD or not _COLOR.sub("", text[:64]).startswith((_AS_ERROR, "fatal: [", "failed: [")):
         return text
     shown = _COLOR.sub("", text)
     if shown.startswith(_AS_ERROR):
-        return "" if any(message in shown for message in _TOLD) else text
+        # Beside the message, it names the task's place in its file.
+        error = shown.removeprefix(_AS_ERROR).rstrip().partition("\nOrigin: ")[0]
+        return "" if error in {message.rstrip() for message in _TOLD} else text
     found = _AS_RESULT.fullmatch(shown)
     if not found or _message(found[1][-1] + found[2]) not in _TOLD:
         return text

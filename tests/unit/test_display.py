@@ -153,6 +153,8 @@ def test_a_failure_that_was_shown_is_not_repeated(told: str, how: str, colored: 
     [
         as_error("another failure", colored=False),
         as_error("another failure", colored=True),
+        as_error(f"The deploy failed: {MESSAGE}", colored=False),
+        as_error(f"{MESSAGE} And more.", colored=False),
         as_json("another failure", "fatal: [target]: FAILED!", colored=False),
         as_yaml("another failure", "fatal: [target]: FAILED!", colored=True),
         "fatal: [target]: FAILED! => \n    : {",
