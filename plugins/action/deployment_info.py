@@ -51,7 +51,8 @@ class ActionModule(OpsAction):
                 state="nothing was changed",
                 next_step="Preview with --check --diff what a deploy would change, then deploy.",
             )
-            return result | self.describe_failure(error)
+            result |= self.describe_failure(error)
+            self.tell(error)
         return result
 
     def _deployments(self, sources: list[str] | None) -> list[Deployment]:

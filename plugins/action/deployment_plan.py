@@ -16,10 +16,12 @@ from ansible.inventory.manager import split_host_pattern
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import DEPLOYMENT_PLAN
 from ansible_collections.nix.ops.plugins.plugin_utils import display
 from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
+from ansible_collections.nix.ops.plugins.plugin_utils.activation import plan
 from ansible_collections.nix.ops.plugins.plugin_utils.activation.plan import Need
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import rollout
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.rollout import Run
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.table import Column, table
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 
 _COLUMNS = (Column("Machine"), Column("Runs"), Column("Deployed from"), Column("Deploy does"))
 
@@ -51,7 +53,15 @@ class ActionModule(OpsAction):
         )
         if options["stage"] == "check":
             return {"changed": False, **self._check(run, options["pattern"])}
-        stages = {"reached": self._reached, "decide": self._decide, "batch": self._batch, "outcome": self._outcome}
+        if options["stage"] == "fail":
+            raise OpsError(options["reason"], machine=self.host)
+        stages = {
+            "reached": self._reached,
+            "decide": self._decide,
+            "begin": self._begin,
+            "batch": self._batch,
+            "outcome": self._outcome,
+        }
         return {"changed": False, **stages[options["stage"]](run)}
 
     def _check(self, run: Run, given: Any) -> dict[str, Any]:
@@ -114,6 +124,13 @@ class ActionModule(OpsAction):
         for network, one in rollout.planned_checkouts(run, needs).items():
             changes = ", with changes that are not committed" if one.modified else ""
             display.show(f"{network}: revision {one.short}{changes}")
+
+    def _begin(self, run: Run) -> dict[str, Any]:
+        batch = [str(host) for host in run.variables["ansible_play_batch"]]
+        number, count = plan.batch_number(batch, run.hosts, self._task.play.serial)
+        if count > 1 and not self._task.no_log:
+            display.show(f"batch {number} of {count}: {', '.join(batch)}")
+        return {}
 
     def _batch(self, run: Run) -> dict[str, Any]:
         ending = rollout.end_batch(run)

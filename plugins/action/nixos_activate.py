@@ -38,7 +38,8 @@ from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Description, Standing
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost
-from ansible_collections.nix.ops.plugins.plugin_utils.signals import told_if_killed
+from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
+from ansible_collections.nix.ops.plugins.plugin_utils.signals import told_if_ended
 
 # The name of an option in a message.
 _OPTION = re.compile(r"'([a-z_]+)'")
@@ -82,8 +83,8 @@ class ActionModule(OpsAction):
         done = None
         if decided.goal:
             try:
-                with told_if_killed(display.plain(str(_killed(self.transport.name, options)))):
-                    done = self._activate(decided.goal, decided, standing, access, options)
+                with told_if_ended(_ended(self.transport.name, options["rollback"])) as tell:
+                    done = self._activate(decided.goal, decided, standing, access, options, tell)
             except ActivationFailed as failed:
                 if options["remember"] and goal.action != "dry-activate":
                     self._remember_failure(options["remember"], goal.action, failed.activation)
@@ -103,7 +104,13 @@ class ActionModule(OpsAction):
         return described.standing, described
 
     def _activate(
-        self, goal: Goal, decided: Decision, standing: Standing, access: Access, options: Mapping[str, Any]
+        self,
+        goal: Goal,
+        decided: Decision,
+        standing: Standing,
+        access: Access,
+        options: Mapping[str, Any],
+        tell_if_ended: LineSink,
     ) -> Activation:
         remember = options["remember"]
         if not decided.only_reboots and not options["replace_unknown"]:
@@ -128,6 +135,7 @@ class ActionModule(OpsAction):
             holder=self.holder,
             deployment=remember["uuid"] if remember else None,
             on_line=self.live(),
+            on_course=lambda state: tell_if_ended(_ended(machine.name, options["rollback"], state)),
             patience=options["reconnect_timeout"],
         )
         if done.exit_code == 4:
@@ -223,11 +231,16 @@ class ActionModule(OpsAction):
         return of_deploy if is_deploy else f"activate_{name}"
 
 
-def _killed(machine: str, options: Mapping[str, Any]) -> OpsError:
-    back = "; without an acknowledgement the machine goes back" if options["rollback"] == "auto" else ""
-    return OpsError(
-        "the process of this run that activates a system there was killed",
+def _ended(machine: str, rollback: str, state: str | None = None) -> str:
+    """Return what the user is told if the run ends during an activation.
+
+    :param state: what the machine does by itself; None if it is not known whether the activation has begun.
+    """
+    back = "; without an acknowledgement the machine goes back" if rollback == "auto" else ""
+    ended = OpsError(
+        "this run has ended while it activates a system there",
         machine=machine,
-        state=f"if the activation has begun, it goes on by itself{back}",
-        next_step="Run the same again. It tells how the activation ended.",
+        state=state or f"if the activation has begun, it goes on by itself{back}",
+        next_step="Run the same again. It follows the activation to its end, or tells how it ended.",
     )
+    return display.plain(str(ended))

@@ -68,12 +68,15 @@ NIX_COPY_CLOSURE = {
     },
 }
 
+STAGES = ["check", "reached", "decide", "begin", "batch", "outcome", "fail"]
+
 DEPLOYMENT_PLAN = {
     "argument_spec": {
-        "stage": {"type": "str", "choices": ["check", "reached", "decide", "batch", "outcome"], "required": True},
+        "stage": {"type": "str", "choices": STAGES, "required": True},
         "pattern": {"type": "raw"},
+        "reason": {"type": "str"},
     },
-    "required_if": [["stage", "check", ["pattern"]]],
+    "required_if": [["stage", "check", ["pattern"]], ["stage", "fail", ["reason"]]],
 }
 
 _MACHINE_OF_A_DEPLOYMENT = {

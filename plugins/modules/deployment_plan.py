@@ -31,12 +31,18 @@ options:
       - V(decide), after the role P(nix.ops.build#role), makes the plan and shows it as a table. It fails if a machine
         failed before and C(deploy_any_errors_fatal) is true, or if the plan has a toplevel that is missing from
         C(deploy_previewed).
+      - V(begin), in a rollout with C(serial), says which batch begins.
       - V(batch), in the rollout, decides whether too many machines of the batch failed, and which machines go back then
         (C(deploy_revert)).
-      - V(outcome) prints a line for each machine with its outcome.
+      - V(outcome) prints a line for each machine with its outcome, and for a machine that failed the reason and what
+        helps.
+      - V(fail), without C(run_once), fails for a host with a reason.
     type: str
-    choices: [check, reached, decide, batch, outcome]
+    choices: [check, reached, decide, begin, batch, outcome, fail]
     required: true
+  reason:
+    description: Why the host fails, for the stage V(fail).
+    type: str
   pattern:
     description: The pattern of hosts to deploy, for the stage V(check). A text or a list.
     type: raw

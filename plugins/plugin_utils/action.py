@@ -19,6 +19,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils import display, waiting
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import fact_cache, host_keys, vaulted_keys
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, indent
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import unreachable
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import SSH_PORT, Endpoint
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine, Wait
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.transport import HostTransport
@@ -62,8 +63,9 @@ class OpsAction(ActionBase):  # type: ignore[misc]
                 result.update(self.perform(options))
         except OpsError as error:
             result.update(self.describe_failure(error))
+            self.tell(error)
         except ConnectionLost as lost:
-            result.update(unreachable=True, **self._describe_unreachable(lost))
+            result.update(self._describe_unreachable(lost))
         # The result has text from the machine, and Ansible does not replace control characters.
         plain: dict[str, Any] = display.plain_values(result)
         return plain
@@ -91,19 +93,25 @@ class OpsAction(ActionBase):  # type: ignore[misc]
             found["exit_code"] = error.exit_code
         return found
 
+    def tell(self, error: OpsError) -> None:
+        """Show a failure in readable lines, once."""
+        # With failed_when, the user decides whether it is a failure.
+        if not self._task.no_log and not self._task.failed_when:
+            display.failure(error.machine, error.untold(), str(error))
+
     def _describe_unreachable(self, lost: ConnectionLost) -> dict[str, Any]:
         refused = self.transport.refused_host_key(str(lost))
         if refused is None:
-            return {"msg": str(_unreachable(self.transport.name, lost, self._missing_secret()))}
-        of_network = "nix_network" in self.variables and not self._task.delegate_to
-        error = host_keys.describe(
-            refused, self.transport.name, is_of_network=of_network, state=lost.state, why_not=self.why_not_accepted
-        )
-        if not self._task.ignore_unreachable:
-            # Ansible shows the message of an unreachable host as one line of JSON.
-            for line in str(error).removeprefix(f"{error.machine}: ").splitlines():
-                self.live(error.machine)(line)
-        return {"msg": str(error), "host_key": str(refused.verdict)}
+            error = unreachable.describe(self.transport.name, lost, self._missing_secret())
+            found = {}
+        else:
+            of_network = "nix_network" in self.variables and not self._task.delegate_to
+            error = host_keys.describe(
+                refused, self.transport.name, is_of_network=of_network, state=lost.state, why_not=self.why_not_accepted
+            )
+            found = {"host_key": str(refused.verdict)}
+        self.tell(error)
+        return {"unreachable": True, "msg": str(error), **found}
 
     def warn(self, text: str) -> None:
         """Show a warning."""
@@ -169,17 +177,3 @@ def _acknowledged(variables: Mapping[str, Any]) -> Endpoint | None:
     known = state.acknowledged if state else None
     # The port of ssh's own configuration is recorded as ssh's default.
     return Endpoint(known.address, None if known.port == SSH_PORT else known.port) if known else None
-
-
-def _unreachable(host: str, lost: ConnectionLost, missing_secret: str | None) -> OpsError:
-    next_step = lost.next_step or "Check its address, its power and its network, then run the same again."
-    if missing_secret and "permission denied" in str(lost).lower():
-        next_step = missing_secret
-    if "host key" in str(lost).lower():
-        next_step = (
-            "The host key may be a jump host's. Compare it with the host's own on its console (ssh-keygen -lf"
-            " /etc/ssh/ssh_host_ed25519_key.pub), then correct the controller's known_hosts."
-        )
-    return OpsError(
-        "the machine can't be reached", machine=host, output=str(lost), state=lost.state, next_step=next_step
-    )

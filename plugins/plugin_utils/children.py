@@ -77,6 +77,19 @@ def moved(pid: int) -> int | None:
     return total
 
 
+def written(pid: int) -> int | None:
+    """Return how many bytes that of a process and its descendants has written that wrote the most; None if not known.
+
+    In a pipeline, each byte is written several times.
+    """
+    counts = []
+    for each in (pid, *descendants(pid)):
+        with suppress(OSError):
+            lines = Path(f"/proc/{each}/io").read_text().splitlines()
+            counts.append(int(dict(line.split(": ") for line in lines)["wchar"]))
+    return max(counts, default=None)
+
+
 def _children_by_ps(pid: int) -> set[int]:
     asked = subprocess.run(
         ["ps", "-A", "-o", "pid=", "-o", "ppid="], capture_output=True, text=True, check=False, timeout=_GRACE * 10

@@ -6,15 +6,18 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import signal
 import sys
+from collections import deque
 from collections.abc import Callable
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO, cast
 
+import yaml
 from ansible import constants
 from ansible.utils.display import Display
 
@@ -24,6 +27,13 @@ from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 # C0 without tab and newline, DEL and C1, bidirectional marks and overrides, line and paragraph separators, and
 # bytes that were not UTF-8 (surrogates).
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+# What the default callback of Ansible prints of a task that failed: its message as an error, and its result as JSON, or
+# as YAML below that line.
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")
+_AS_ERROR = "[ERROR]: Task failed: Action failed: "
+_AS_RESULT = re.compile(r"(?:fatal|failed): \[.*?( => [{\n])(.*)", re.DOTALL)
 
 
 def plain(text: str) -> str:
@@ -58,8 +68,24 @@ def live(name: str, *, silent: bool) -> LineSink:
 
 def show(text: str) -> None:
     """Show a text. With a callback that writes JSON to standard output, use standard error."""
-    line = _Line(plain(text))
-    Display().display(line, stderr="json" in str(constants.DEFAULT_STDOUT_CALLBACK))
+    _show(_Line(plain(text)))
+
+
+def failure(name: str | None, text: str, message: str) -> None:
+    """Show why a task fails. Of the same message, the default callback of Ansible shows no more.
+
+    :param name: the prefix of each line; None for no prefix.
+    :param text: what to show.
+    :param message: the message in the task's result.
+    """
+    line = _Line("\n".join(f"{name}> {line}" if name else line for line in plain(text).splitlines()))
+    # With -v, users want to see the result.
+    line.tells = plain(message) if Display().verbosity < 1 else ""
+    _show(line, color=constants.COLOR_ERROR)
+
+
+def _show(line: _Line, color: str | None = None) -> None:
+    Display().display(line, color=color, stderr="json" in str(constants.DEFAULT_STDOUT_CALLBACK))
 
 
 def write(path: str, text: str) -> None:
@@ -80,16 +106,20 @@ class _Line(str):
 
     Python buffers output to a pipe, and Ansible does not flush it. A worker sends its lines to the process that writes
     them. Unpickling a line there turns the buffering off.
+
+    The attribute ``tells`` is the message of a failure that this line shows; empty if it shows none.
     """
 
-    __slots__ = ()
+    tells = ""
 
-    def __reduce__(self) -> tuple[Callable[[str], str], tuple[str]]:
-        return _receive, (str(self),)
+    def __reduce__(self) -> tuple[Callable[[str, str], str], tuple[str, str]]:
+        return _receive, (str(self), self.tells)
 
 
-def _receive(text: str) -> str:
+def _receive(text: str, tells: str) -> str:
     """Unpickle a line of a worker, in the process that writes it."""
+    if tells:
+        _TOLD.append(tells)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if isinstance(stream, TextIOWrapper):
@@ -98,8 +128,38 @@ def _receive(text: str) -> str:
     return text
 
 
+# The messages of failures that were shown. The callback of a failure comes soon after its message.
+_TOLD: deque[str] = deque(maxlen=256)
+
+
+def without_repetition(text: str) -> str:
+    """Leave out of a text of Ansible's default callback what was shown already. Its log file has all of it."""
+    if not _TOLD or not _COLOR.sub("", text[:64]).startswith((_AS_ERROR, "fatal: [", "failed: [")):
+        return text
+    shown = _COLOR.sub("", text)
+    if shown.startswith(_AS_ERROR):
+        # Beside the message, it names the task's place in its file.
+        error = shown.removeprefix(_AS_ERROR).rstrip().partition("\nOrigin: ")[0]
+        return "" if error in {message.rstrip() for message in _TOLD} else text
+    found = _AS_RESULT.fullmatch(shown)
+    if not found or _message(found[1][-1] + found[2]) not in _TOLD:
+        return text
+    color = _COLOR.match(text)
+    line = shown[: found.start(1)]
+    return f"{color[0]}{line}\x1b[0m\n" if color else f"{line}\n"
+
+
+def _message(result: str) -> object:
+    """Return the message of a result in JSON or YAML; None if it has none."""
+    try:
+        read = json.loads(result) if result.startswith("{") else yaml.safe_load(result)
+    except (ValueError, yaml.YAMLError):
+        return None
+    return read.get("msg") if isinstance(read, dict) else None
+
+
 class _Output:
-    """Standard output or standard error that ends the run if it can't be written.
+    """Standard output or standard error that ends the run if it can't be written, and does not repeat failures.
 
     Otherwise a write error would silently end Ansible's thread that receives the workers' results, and the run would
     wait for ever (ansible-core, plugins/strategy/__init__.py: results_thread_main).
@@ -115,7 +175,7 @@ class _Output:
     def write(self, text: str) -> int:
         """Write a text."""
         try:
-            return self._stream.write(text)
+            return self._stream.write(without_repetition(text))
         except OSError as error:
             self._end(error)
             return len(text)

@@ -18,6 +18,7 @@ class OpsError(Exception):
     :param next_step: a command or an edit that helps.
     :param output: the whole output of the tool that failed.
     :param exit_code: the exit code of the tool that failed.
+    :param was_shown: whether the output was shown while the tool ran.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class OpsError(Exception):
         next_step: str | None = None,
         output: str | None = None,
         exit_code: int | None = None,
+        was_shown: bool = False,
     ) -> None:
         super().__init__(what)
         self.what = what
@@ -37,11 +39,19 @@ class OpsError(Exception):
         self.next_step = next_step
         self.output = output
         self.exit_code = exit_code
+        self.was_shown = was_shown
 
     def __str__(self) -> str:
-        text = "\n".join([self.what, *([_end(self.output.rstrip())] if self.output else [])])
+        return self._text(f"{self.machine}: " if self.machine else "", self.output)
+
+    def untold(self) -> str:
+        """Return the message without the machine's name, and without an output that was shown."""
+        return self._text("", None if self.was_shown else self.output)
+
+    def _text(self, prefix: str, output: str | None) -> str:
+        text = "\n".join([self.what, *([_end(output.rstrip())] if output else [])])
         # A machine could end a line and write one that looks like another machine's, or like the state.
-        lines = [f"{self.machine}: {indent(text)}" if self.machine else text]
+        lines = [f"{prefix}{indent(text)}" if self.machine else text]
         if self.state:
             lines.append(f"State: {indent(self.state)}")
         if self.next_step:

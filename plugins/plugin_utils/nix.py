@@ -148,6 +148,11 @@ def sizes(paths: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
     return sum(int(line) for line in asked)
 
 
+def _name(path: str) -> str:
+    """Return the name in a store path."""
+    return path.rpartition("/")[2].partition("-")[2]
+
+
 @dataclass
 class Progress:
     """Reads from Nix's output what it builds, fetches and copies.
@@ -162,6 +167,7 @@ class Progress:
     to_fetch: list[str] = field(default_factory=list)
     built: list[str] = field(default_factory=list)
     copied: list[str] = field(default_factory=list)
+    _latest: str = ""
     _plan: list[str] | None = None
 
     _BUILDING: ClassVar[re.Pattern[str]] = re.compile(rf"building '({_STORE_PATH})'")
@@ -181,8 +187,14 @@ class Progress:
             self._plan = self.to_fetch
         elif building := self._BUILDING.match(line):
             self.built.append(building[1])
+            self._latest = f"building {_name(building[1]).removesuffix('.drv')}"
         elif copying := self._COPYING.match(line):
             self.copied.append(copying[1])
+            self._latest = f"copying {_name(copying[1])}"
+
+    def latest(self) -> str:
+        """Return what Nix has begun last; empty if it has begun nothing."""
+        return f"the last step that began is {self._latest}" if self._latest else ""
 
 
 def export(paths: Sequence[str], file: Path, *, environment: Mapping[str, str]) -> Completed:

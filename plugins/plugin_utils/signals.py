@@ -1,7 +1,7 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ends a worker of ansible-playbook in order when the run is interrupted or killed; tells if the worker is killed."""
+"""Ends a worker of ansible-playbook in order when the run is interrupted or killed; tells if a worker is ended."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -55,12 +57,13 @@ def _watch_parent(parent: int, is_over: threading.Event) -> None:
 
 
 @contextmanager
-def told_if_killed(text: str) -> Iterator[None]:
-    """Have another process tell the user if this worker is killed. Ansible then ends without a word about the machine.
+def told_if_ended(text: str) -> Iterator[LineSink]:
+    """Have another process tell the user if this worker is interrupted or killed. Ansible ends without a word about it.
 
     Only on Linux: a worker has no output of its own, and its parent's is found in /proc.
 
     :param text: what the user is told.
+    :returns: a function that replaces the text.
     """
     witness = None
     with suppress(OSError):
@@ -69,9 +72,24 @@ def told_if_killed(text: str) -> Iterator[None]:
         # In a session of its own, since a whole group of processes may be killed.
         witness = subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=output, start_new_session=True)
         os.close(output)
+
+    def write(*lines: str) -> None:
+        if witness and witness.stdin:
+            with suppress(OSError):
+                witness.stdin.write("".join(f"{line}\n" for line in lines).encode())
+                witness.stdin.flush()
+
+    is_over = False
     try:
-        yield
+        yield lambda new: write("begin", *(f"line {line}" for line in new.splitlines()))
+        is_over = True
+    except Exception:
+        # Ansible tells a failure.
+        is_over = True
+        raise
     finally:
+        if is_over:
+            write("over")
         if witness:
             with suppress(OSError):
-                witness.communicate(b"over\n")
+                witness.communicate()

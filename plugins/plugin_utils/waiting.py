@@ -23,9 +23,9 @@ from ansible_collections.nix.ops.plugins.plugin_utils import children
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 
-# Seconds until the first line that says what is waited for, and between the next ones.
+# Seconds until the first line that says what is waited for. Until each next one it is twice as long, up to a limit.
 _FIRST = 10.0
-_AGAIN = 30.0
+_LONGEST = 300.0
 
 # Seconds between two looks at a wait.
 _INTERVAL = 0.1
@@ -63,28 +63,38 @@ class Overdue(Exception):
 
 
 class Heartbeat:
-    """Says what is waited for: after ten seconds, and then every thirty.
+    """Says what is waited for: after ten seconds, and then at growing intervals.
 
     :param what: what is waited for.
     :param say: called with each line.
+    :param detail: returns more about the wait as it is now; empty for no more.
     """
 
-    def __init__(self, what: str, say: LineSink) -> None:
+    def __init__(self, what: str, say: LineSink, detail: Callable[[], str] = str) -> None:
         self._what = what
         self._say = say
+        self._detail = detail
         self.restart()
 
     def restart(self) -> None:
         """Count the time from now on."""
         self._since = time.monotonic()
+        self._pause = _FIRST
         self._next = self._since + _FIRST
 
     def beat(self) -> None:
         """Say it if it is time to."""
         now = time.monotonic()
         if now >= self._next:
-            self._next += _AGAIN
-            self._say(f"waiting for {self._what} since {now - self._since:.0f} s")
+            self._pause = min(2 * self._pause, _LONGEST)
+            self._next = now + self._pause
+            line = f"waiting for {self._what} since {now - self._since:.0f} s"
+            self._say(": ".join(part for part in (line, self._detail()) if part))
+
+
+def beat(heartbeat: Heartbeat, _pid: int, _printed: int) -> None:
+    """Watch a command of the controller that has no limit of ours."""
+    heartbeat.beat()
 
 
 class Stall:

@@ -151,7 +151,7 @@ class FaultsPage:
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Leave out the tests that tell nothing, where the page is written."""
         if os.environ.get(WRITE):
-            silent = [item for item in items if "tell" not in getattr(item, "fixturenames", ())]
+            silent = [item for item in items if {"tell", "shown"}.isdisjoint(getattr(item, "fixturenames", ()))]
             items[:] = [item for item in items if item not in silent]
             config.hook.pytest_deselected(items=silent)
 

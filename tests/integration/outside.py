@@ -24,6 +24,11 @@ def stands(seen: Mapping[str, Any]) -> tuple[str, str, str]:
     return seen["running"], seen["profile"], seen["boot_default"]
 
 
+def in_words(running: str, boots: str) -> str:
+    """What a message says of what runs and what boots."""
+    return f"runs and boots {running}" if running == boots else f"runs {running}, boots {boots}"
+
+
 def left_over(seen: Mapping[str, Any]) -> list[str]:
     """What is left over on a machine, but the root of what was copied last."""
     return [one for one in seen["leftovers"] if one != COPIED]

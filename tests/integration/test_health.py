@@ -171,7 +171,7 @@ def test_a_deploy_to_a_machine_that_is_not_well_goes_back(
     assert run.exit_code == 2, run.output
     answer = run.of(ACTIVATE)
     assert answer["rolled_back"]
-    assert answer["unhealthy"] == ["command 'exit 3': exit code 3: "]
+    assert answer["unhealthy"] == ["command 'exit 3': exit code 3"]
     assert answer["exit_code"] == 0
     assert f"{FAILED}command 'exit 3': exit code 3" in answer["msg"]
     is_as_before(target, before)
@@ -220,7 +220,7 @@ def test_a_task_of_ones_own(target: Machine, project: Project) -> None:
     """
     bad = run_tasks(project, task.replace("COMMAND", "false"))
     assert bad.exit_code == 2
-    assert bad.of("Activate")["unhealthy"] == ["command 'false': exit code 1: "]
+    assert bad.of("Activate")["unhealthy"] == ["command 'false': exit code 1"]
     assert standing(target) == before
     good = run_tasks(project, task.replace("COMMAND", "true"))
     assert good.exit_code == 0, good.output

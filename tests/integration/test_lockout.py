@@ -17,7 +17,7 @@ from integration.conftest import MachineFactory
 from integration.engine import SETTLED, Controller, bring, controlled, other, provide, settle
 from integration.faults import Tell
 from integration.networks import ACTIVATE, INFO, Network, main_pids, standing
-from integration.outside import COPIED, boots_of, left_over, stands, untouched
+from integration.outside import COPIED, boots_of, in_words, left_over, stands, untouched
 from integration.project import Project
 from integration.tasks import read_until, wait_for
 
@@ -127,7 +127,7 @@ def test_a_configuration_that_locks_out_is_undone_by_the_machine(
 ) -> None:
     message = controller.activate(systems[how], confirm_timeout=4).undone
     assert "nobody got in over a new connection within 4 seconds" in message
-    assert f"State: it runs {before['running']}, boots {before['boot_default']}" in message
+    assert f"State: it {in_words(before['running'], before['boot_default'])}" in message
     after = as_before(target, before)
 
     assert controller.activate(other(systems, before["running"])).done.changed
@@ -144,7 +144,7 @@ def test_a_deploy_that_locks_out_is_undone_by_the_machine(
     assert answer["rolled_back"]
     assert "nobody got in over a new connection within 4 seconds" in answer["msg"]
     assert "gone back to what ran before" in answer["msg"]
-    assert f"State: it runs {before['running']}, boots {before['boot_default']}" in answer["msg"]
+    assert f"State: it {in_words(before['running'], before['boot_default'])}" in answer["msg"]
     after = as_before(target, before)
 
     network.define(one="uno")
@@ -183,7 +183,7 @@ def test_another_machine_that_answers_at_the_address_of_the_network(
     assert undone.exit_code == 2, undone.output
     message = undone.of(ACTIVATE)["msg"]
     assert "another machine answers there" in message
-    assert f"State: it runs {before['running']}, boots {before['boot_default']}" in message
+    assert f"State: it {in_words(before['running'], before['boot_default'])}" in message
     as_before(target, before)
 
 
@@ -401,7 +401,7 @@ def test_files_of_the_activation_that_are_removed(
     assert "another activation is at work on the machine" in busy
     message = running.finish().undone
     assert "the files of the activation were removed from /run on the machine" in message
-    assert f"State: it runs {before['running']}, boots {before['boot_default']}" in message
+    assert f"State: it {in_words(before['running'], before['boot_default'])}" in message
     after = as_before(target, before)
     assert controller.activate(other(systems, before["running"])).done.changed
     tell("the files of the activation are removed, and sshd is gone", before, after, says=message, then="succeeds")
@@ -424,7 +424,7 @@ def test_a_disk_that_is_full(machine: MachineFactory, project: Project, tell: Te
     # What was acknowledged runs on; a reboot brings back what boots.
     assert after["running"] == run.of(ACTIVATE)["toplevel"] != before["running"]
     assert (after["profile"], after["boot_default"]) == (before["profile"], before["boot_default"])
-    assert f"State: it runs {after['running']}, boots {before['boot_default']}" in message
+    assert f"State: it {in_words(after['running'], before['boot_default'])}" in message
     assert small.ssh("true").returncode == 0
     assert after["leftovers"] == [COPIED]
     small.run("rm /nix/full")

@@ -194,7 +194,7 @@ def test_failed_unit(failing, systems, controller, before, policy):
         assert "units failed" in ran.failed
         assert "bad.service" in ran.failed
         assert "it is so bad" in ran.failed
-        assert f"runs {runs}, boots {runs}" in ran.failed
+        assert f"runs and boots {runs}" in ran.failed
         assert ("gone back to what ran before" in ran.failed) != stays
 
 

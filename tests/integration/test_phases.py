@@ -14,7 +14,7 @@ from fleet import Machine
 from integration.conftest import MachineFactory
 from integration.engine import SETTLED, Controller, Running, controlled, other, provide, settle, wait_on
 from integration.faults import Tell
-from integration.outside import stands
+from integration.outside import in_words, stands
 
 UNIT = "nix-ops-activation.service"
 
@@ -154,7 +154,7 @@ def test_a_fault_in_a_phase(
     if outcome.message is not None:
         what = "the machine was rebooted during the activation" if goes_down else "the activation was killed"
         assert outcome.message.startswith(f"target: {what}")
-        assert f"State: it runs {after['running']}, boots {after['boot_default']}" in outcome.message
+        assert f"State: it {in_words(after['running'], after['boot_default'])}" in outcome.message
         assert "Next: Run the same again" in outcome.message
     assert after["system_state"] == "running"
     assert target.ssh("true").returncode == 0

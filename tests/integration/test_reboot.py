@@ -16,7 +16,7 @@ from integration.conftest import MachineFactory
 from integration.engine import SETTLED, Controller, controlled, other, provide, wait_on
 from integration.faults import Tell
 from integration.networks import ACTIVATE, INFO, PLAN, Network, standing
-from integration.outside import boots_of, left_over, processes_of, stands
+from integration.outside import boots_of, in_words, left_over, processes_of, stands
 from integration.project import Project
 from integration.tasks import wait_for
 
@@ -204,7 +204,7 @@ def test_a_system_that_locks_out_once_it_is_booted(
 ) -> None:
     ran = controller.activate(systems["locks out"], **SOON)
     assert "so the machine has booted back" in ran.failed
-    assert f"State: it runs {before['running']}, boots {before['running']}" in ran.failed
+    assert f"State: it {in_words(before['running'], before['running'])}" in ran.failed
     assert ran.activation is not None
     assert (ran.activation.rolled_back, ran.activation.rebooted) == ("reboot", False)
     as_before(target, before)

@@ -110,7 +110,7 @@ def test_the_machines_of_a_batch_or_of_the_run_go_back(machines: dict[str, Machi
         "untouched": ["omega"],
     }
     assert [host for host, status in batch.statuses(BACK).items() if status == "changed"] == ["beta"]
-    assert batch.of(TOLD, "beta")["msg"].startswith("beta runs and boots again what it did before this deploy")
+    assert batch.of(TOLD, "beta")["msg"].startswith("beta: runs and boots again what it did before this deploy")
     assert recap(batch, "failed") == {"beta", "gamma"}
     assert standing(machines["alpha"]) == (toplevels(batch)["alpha"],) * 3
     assert {name: stand(machines[name]) for name in ("beta", "gamma")} == {

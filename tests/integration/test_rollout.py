@@ -9,7 +9,7 @@ import pytest
 
 from fleet import Machine
 from integration.conftest import MachineFactory
-from integration.networks import ACTIVATE, BUILD, COPY, INFO, Network, import_deploy, standing, toplevels
+from integration.networks import ACTIVATE, BUILD, COPY, INFO, OUTCOME, Network, import_deploy, standing, toplevels
 from integration.outside import untouched
 from integration.project import Project
 
@@ -75,6 +75,8 @@ def test_an_unreachable_machine_stops_no_other_unless_the_user_says_so(
     named = first.of(NAMED)["msg"]
     assert named[0].startswith("gamma: the machine can't be reached")
     assert named[1:] == ["The other machines are deployed (deploy_unreachable=warn)."]
+    outcome = first.of(OUTCOME)["machines"]["gamma"]
+    assert outcome.startswith("not deployed: the machine can't be reached: ssh: ") and ". Next: Check its " in outcome
     assert set(toplevels(first)) == {"target", "beta"}
     assert first.statuses(ACTIVATE) == {"target": "changed", "beta": "changed"}
     for name in ("target", "beta"):
@@ -120,6 +122,7 @@ def test_a_failed_activation_stops_whom_the_user_says(machines: dict[str, Machin
     careful = network.deploy(playbook=import_deploy(project, deploy_serial=serial, deploy_max_fail_percentage=25))
     assert careful.exit_code == 2
     assert careful.statuses(ACTIVATE) == {"beta": "changed", "gamma": "failed"}
+    assert "\nbatch 1 of 2: beta, gamma\n" in careful.output
     # The machine that failed has gone back by itself.
     assert left_alone(machines, before) == {"target", "gamma"}
     new = toplevels(careful)

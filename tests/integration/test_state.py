@@ -318,7 +318,7 @@ def test_a_controller_that_was_killed_finds_out_what_became_of_its_activation(
     after = network.deployed()
     said = " ".join(after.lines("target"))
     assert "was rolled back after its run had ended" in said
-    assert f"it runs {target.toplevel}, boots {target.toplevel}" in said
+    assert f"it runs and boots {target.toplevel}" in said
     # Nobody got in again, so that it was undone.
     assert after.of(ACTIVATE)["old_toplevel"] == target.toplevel
     latest, first = record(target)["activations"]

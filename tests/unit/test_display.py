@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 
 import pytest
+import yaml
+from ansible.utils.display import Display
 
 from ansible_collections.nix.ops.plugins.plugin_utils import display
 
@@ -100,3 +104,75 @@ def test_a_worker_shows_its_lines_by_the_process_that_shows_them() -> None:
     line = pickle.loads(pickle.dumps(display._Line("text")))
     assert (type(line), line) == (str, "text")
     assert signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN
+
+
+# What the default callback prints of a failed task, with the colors of a terminal and without.
+MESSAGE = 'target: it failed\n  "so"\nState: grün\nNext: Run the same again.'
+RED, END = "\x1b[0;31m", "\x1b[0m"
+
+
+def as_error(message: str, *, colored: bool) -> str:
+    lines = f"[ERROR]: Task failed: Action failed: {message}\nOrigin: /a/main.yml:5:3\n\n5 - name: it\n".split("\n")
+    return "\n".join(f"{RED}{line}{END}" for line in lines) if colored else "\n".join(lines)
+
+
+def as_yaml(message: str, how: str, *, colored: bool) -> str:
+    result = yaml.dump({"changed": False, "msg": message, "output": "..."}, default_flow_style=False, indent=4)
+    lines = [f"{how} => ", *textwrap.indent(result, "    ").split("\n")]
+    return "\n".join(f"{RED}{line}{END}" for line in lines) if colored else "\n".join(lines)
+
+
+def as_json(message: str, how: str, *, colored: bool) -> str:
+    line = f"{how} => {json.dumps({'changed': False, 'msg': message, 'output': '...'}, ensure_ascii=False)}"
+    return f"{RED}{line}{END}\n" if colored else f"{line}\n"
+
+
+@pytest.fixture
+def told() -> Iterator[str]:
+    """A failure that was shown."""
+    line = display._Line("target> it failed")
+    line.tells = MESSAGE
+    pickle.loads(pickle.dumps(line))
+    yield MESSAGE
+    display._TOLD.clear()
+
+
+@pytest.mark.parametrize("colored", [False, True])
+@pytest.mark.parametrize(
+    "how", ["fatal: [target]: FAILED!", "fatal: [target]: UNREACHABLE!", "failed: [target -> localhost] (item=a => b)"]
+)
+def test_a_failure_that_was_shown_is_not_repeated(told: str, how: str, colored: bool) -> None:
+    shown = f"{RED}{how}{END}\n" if colored else f"{how}\n"
+    for text in (as_json(told, how, colored=colored), as_yaml(told, how, colored=colored)):
+        assert display.without_repetition(text) == shown
+    assert display.without_repetition(as_error(told, colored=colored)) == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        as_error("another failure", colored=False),
+        as_error("another failure", colored=True),
+        as_error(f"The deploy failed: {MESSAGE}", colored=False),
+        as_error(f"{MESSAGE} And more.", colored=False),
+        as_json("another failure", "fatal: [target]: FAILED!", colored=False),
+        as_yaml("another failure", "fatal: [target]: FAILED!", colored=True),
+        "fatal: [target]: FAILED! => \n    : {",
+        "fatal: [target]: FAILED! => {not JSON}\n",
+        f"changed: [target] => {json.dumps({'msg': MESSAGE})}\n",
+        f"target> {MESSAGE}\n",
+        "",
+    ],
+)
+def test_nothing_else_is_left_out(told: str, text: str) -> None:
+    assert display.without_repetition(text) == text
+
+
+def test_with_v_the_result_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[display._Line] = []
+    monkeypatch.setattr(Display, "display", lambda _self, line, **_how: shown.append(line))
+    for verbosity in (0, 1):
+        monkeypatch.setattr(Display(), "verbosity", verbosity)
+        display.failure("target", "it failed\nState: \x1b[2K", "target: it failed\nState: \x1b[2K")
+    assert shown == ["target> it failed\ntarget> State: \N{REPLACEMENT CHARACTER}[2K"] * 2
+    assert [line.tells for line in shown] == ["target: it failed\nState: \N{REPLACEMENT CHARACTER}[2K", ""]

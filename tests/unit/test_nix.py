@@ -44,6 +44,9 @@ def test_what_begins_is_read():
     )
     assert progress.built == [f"{A}.drv"]
     assert progress.copied == [B, C]
+    assert progress.latest().startswith("the last step that began is copying ")
+    assert read(f"building '{A}.drv'...").latest().endswith(f" building {A.partition('-')[2]}")
+    assert read("hello").latest() == ""
 
 
 @pytest.mark.parametrize(("name", "value"), [("--help", "1"), ("", "1"), ("a b", "1"), ("cores", "1\nsandbox = false")])

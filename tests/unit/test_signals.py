@@ -29,9 +29,11 @@ except SystemExit as ended:
 # Has another process tell if it is killed. Its own output is nowhere.
 TELLING = """
 import signal, sys
-from ansible_collections.nix.ops.plugins.plugin_utils.signals import told_if_killed
+from ansible_collections.nix.ops.plugins.plugin_utils.signals import end_in_order, told_if_ended
 
-with told_if_killed("it was killed"):
+with end_in_order(), told_if_ended("it was killed") as tell:
+    tell("1.\\n  begin\\nover\\n")
+    tell("it was killed\\n  at once")
     print("begun", flush=True)
     sys.stdin.readline()
 """
@@ -86,8 +88,8 @@ def test_handlers_are_put_back():
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def tell(*, kill):
-    """Run a worker that is killed, or not; return what its parent's output got."""
+def tell(number=None):
+    """Run a worker that gets a signal, or none; return what its parent's output got."""
     reader, writer = os.pipe()
     # The output of this process is what the worker's parent has.
     before = os.dup(2)
@@ -95,8 +97,8 @@ def tell(*, kill):
     try:
         worker = start(TELLING)
         assert worker.stdout.readline() == "begun\n"
-        if kill:
-            worker.kill()
+        if number:
+            worker.send_signal(number)
         worker.communicate("\n")
         os.close(writer)
     finally:
@@ -106,9 +108,10 @@ def tell(*, kill):
         return output.read()
 
 
-def test_a_killed_worker_is_told():
-    assert tell(kill=True) == "it was killed\n"
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_worker_that_is_ended_is_told(number):
+    assert tell(number) == "it was killed\n  at once\n"
 
 
 def test_a_worker_that_ends_is_not_told():
-    assert tell(kill=False) == ""
+    assert tell() == ""

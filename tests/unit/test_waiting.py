@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -108,15 +110,45 @@ def test_an_answer_is_bounded_while_it_arrives():
     assert time.monotonic() - began < 30
 
 
+def test_of_several_processes_the_one_counts_that_has_written_most():
+    write = "import os, time; os.write(1, b'x' * {size}); time.sleep(1000)"
+    one, other = (f'{sys.executable} -c "{write.format(size=size)}" >/dev/null' for size in (3000000, 2000000))
+    with subprocess.Popen(["sh", "-c", f"{one} & {other} & wait"]) as process:
+        deadline = time.monotonic() + 10
+        while (children.moved(process.pid) or 0) < 5000000 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        written = children.written(process.pid)
+        children.end(children.children() - {process.pid})
+    assert written is not None and 3000000 <= written < 4000000
+    assert children.written(process.pid) is None
+
+
 def test_a_wait_says_what_it_waits_for(monkeypatch):
     monkeypatch.setattr(waiting, "_FIRST", 0.3)
-    monkeypatch.setattr(waiting, "_AGAIN", 0.4)
     said: list[str] = []
     waiting.bounded(lambda: time.sleep(1.3), "what it runs", 5, say=said.append)
-    assert said == [f"waiting for what it runs since {seconds} s" for seconds in (0, 1, 1)]
+    assert said == [f"waiting for what it runs since {seconds} s" for seconds in (0, 1)]
     beating = Heartbeat("it", said.append)
     beating.beat()
-    assert len(said) == 3
+    assert len(said) == 2
+
+
+def test_a_long_wait_is_told_less_and_less_often(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(waiting, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    said: list[str] = []
+    beating = Heartbeat("it", said.append, lambda: "no answer" if now[0] > 120 else "")
+    for now[0] in range(100, 1500):
+        beating.beat()
+    assert said[0] == "waiting for it since 10 s"
+    assert [line.removeprefix("waiting for it since ") for line in said[1:]] == [
+        f"{seconds} s: no answer" for seconds in (30, 70, 150, 310, 610, 910, 1210)
+    ]
+    beating.restart()
+    said.clear()
+    for now[0] in range(1500, 1511):
+        beating.beat()
+    assert len(said) == 1
 
 
 def test_a_transfer_without_progress_is_ended():

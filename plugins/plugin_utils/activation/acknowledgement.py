@@ -13,6 +13,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.activation.protocol import
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import jobs
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Standing
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import PasswordRefused
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.transport import HostTransport
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 
@@ -41,12 +42,19 @@ def keep_trial(machine: str, standing: Standing, access: Access, *, timeout: flo
     :raises OpsError: if the machine boots back.
     """
     on_line("it has booted this system for the first time, and waits to be reached")
-    failure = reboot.keep(standing, timeout=timeout, confirm=access.confirm_boot, check=access.check, on_line=on_line)
+    boots_back = "the machine boots back to what it had booted before"
+    try:
+        failure = reboot.keep(
+            standing, timeout=timeout, confirm=access.confirm_boot, check=access.check, on_line=on_line
+        )
+    except PasswordRefused as refused:
+        refused.state = boots_back
+        raise
     if failure is not None:
         raise OpsError(
             failure[0],
             machine=machine,
-            state="the machine boots back to what it had booted before",
+            state=boots_back,
             next_step="Correct the configuration and deploy again.",
         )
 

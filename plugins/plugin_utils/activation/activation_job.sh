@@ -7,6 +7,7 @@
 # Before this text stand the user's variables, places.sh, kept.sh, system.sh, shared.sh, failed_units.sh and the settings
 # (job_NAME).
 # Files of the directory:
+#   journal_end where the journal ended when the switch began
 #   before      what ran and booted before the activation
 #   ways_in     the units that let somebody in before
 #   log         the output
@@ -51,6 +52,7 @@ write_line() { # LINE FILE
 
 # Print the ends of the journals of the units that failed in this activation.
 print_journals() {
+    since=$(cat "$job_directory/journal_end" 2>/dev/null)
     {
         systemctl list-units --failed --plain --no-legend --full 2>/dev/null
         sed -n 's/^own //p' "$job_directory/failed" 2>/dev/null
@@ -58,9 +60,9 @@ print_journals() {
         if grep -qxF "failed $unit" "$job_directory/before" && ! grep -qF "$unit" "$job_directory/log"; then
             continue
         fi
-        timeout 30 journalctl --unit="$unit" --lines=10 --no-pager --output=cat 2>/dev/null | while IFS= read -r line; do
-            printf '%s %s\n' "$unit" "$line"
-        done
+        # With --cursor, --lines would print the first ones.
+        timeout 30 journalctl --unit="$unit" ${since:+"--cursor=$since"} --no-pager --output=cat 2>/dev/null |
+            tail -n 10 | while IFS= read -r line; do printf '%s %s\n' "$unit" "$line"; done
     done
 }
 
@@ -316,6 +318,7 @@ activate_and_await() {
     at activate
     job_code=0
     journal=$(journal_end)
+    echo "$journal" >"$job_directory/journal_end"
     switch "$job_new" || job_code=$?
     judge_failed_units "$journal"
     if only_boots; then

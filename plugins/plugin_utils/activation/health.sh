@@ -39,7 +39,7 @@ main() { # STABLE SECONDS unit=NAME|command=LINE...
                     *)
                         # Without line breaks: each line of the answer is one check.
                         said=$(printf '%s\n' "$said" | tail -n 3 | paste -s -d ' ' | cut -c 1-300)
-                        printf 'amiss %s: exit code %s: %s\n' "$command" "$code" "$said"
+                        printf 'amiss %s: exit code %s%s\n' "$command" "$code" "${said:+: $said}"
                         ;;
                 esac
                 ;;

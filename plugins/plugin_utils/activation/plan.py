@@ -184,6 +184,25 @@ def ending(
     )
 
 
+def batch_number(batch: Collection[str], hosts: Sequence[str], serial: Sequence[int | str]) -> tuple[int, int]:
+    """Return the number of a batch, and how many there are.
+
+    :param batch: machines of the batch.
+    :param hosts: all machines of the rollout.
+    :param serial: the sizes of the batches, as Ansible takes them: numbers or percentages, of which the last repeats.
+    """
+    begin, number, count = 0, 1, 0
+    while begin < len(hosts):
+        size = str(serial[min(count, len(serial) - 1)]) if serial else "100%"
+        taken = int(float(size[:-1]) / 100 * len(hosts)) or 1 if size.endswith("%") else int(size)
+        end = begin + taken if taken > 0 else len(hosts)
+        count += 1
+        if not set(hosts[begin:end]).isdisjoint(batch):
+            number = count
+        begin = end
+    return number, count
+
+
 def outcome(
     need: Need | None, result: Mapping[str, Any], *, standing: Standing | None = None, reverted: bool = False
 ) -> str:
@@ -201,8 +220,7 @@ def outcome(
     if not result or result.get("skipped"):
         return "not activated"
     if result.get("failed") or result.get("unreachable"):
-        back = ", and has gone back to what ran before" if result.get("rolled_back") else ""
-        return f"failed{back}"
+        return "failed"
     toplevel, action = result.get("toplevel"), result.get("action")
     rebooted = ", rebooted" if result.get("rebooted") else ""
     if action not in ("switch", "boot"):

@@ -240,6 +240,7 @@ def activate(
     holder: str,
     deployment: str | None = None,
     on_line: LineSink,
+    on_course: LineSink = lambda _state: None,
     patience: float,
 ) -> Activation:
     """Activate a toplevel that is in the machine's store.
@@ -250,6 +251,7 @@ def activate(
     :param holder: the user and process that activate, for others who find the machine busy.
     :param deployment: the UUID of the deployment, which the machine notes.
     :param on_line: called with each line of output at once.
+    :param on_course: called at each step with what the machine does by itself if this run ends now.
     :param patience: seconds in a row that the machine may be out of reach.
     :raises ActivationFailed: if the activation fails, with what runs and what boots.
     :raises OpsError: if it could not be started, or the machine is out of reach for too long.
@@ -257,7 +259,14 @@ def activate(
     goal.check()
     policy.check()
     before, directory = _start(machine, goal, policy, access, deployment, holder, on_line)
+    on_course(_course(goal, policy, access, "activate"))
     answers = _Acknowledgements(access, directory, machine, on_line)
+
+    def on_step(step: str) -> bool:
+        if step != answers.step:
+            on_course(_course(goal, policy, access, step))
+        return answers(step)
+
     outcome = partial(
         machine.ask,
         *("activation/activation_outcome", directory, goal.profile),
@@ -274,7 +283,8 @@ def activate(
             on_line=on_line,
             patience=patience,
             within=policy.longest(access.check_seconds),
-            on_step=answers,
+            on_step=on_step,
+            detail=partial(answers.waits, policy.confirm_timeout),
         )
         if ended.exit_code is None and ended.step == "reboot":
             return _follow_reboot(machine, goal, policy, access, before, ended, answers, on_line)
@@ -288,11 +298,6 @@ def activate(
         )
         refused.state = f"the activation there goes on by itself; {back}"
         raise
-    except OpsError:
-        raise
-    except BaseException:
-        on_line("this run ends; the activation goes on by itself on the machine")
-        raise
     told = _ask_outcome(outcome, machine, ended, on_line, patience)
     done = _read_outcome(goal, before, ended, told, answers.unhealthy)
     # Without an answer of the machine, nothing was acknowledged.
@@ -303,6 +308,32 @@ def activate(
         done = replace(done, unhealthy=amiss)
         raise ActivationFailed(f"it is not healthy, and rollback is never: {'; '.join(amiss)}", done, machine)
     return done
+
+
+def _course(goal: Goal, policy: Policy, access: Access, step: str) -> str:
+    """Return what the machine does by itself if the controller leaves it at a step that has just begun."""
+    if goal.action == "dry-activate":
+        return "nothing is activated on the machine"
+    if step == "activate" and goal.action != "boot":
+        goes_on = f"the activation goes on by itself; the switch ends by {_clock(policy.switch_timeout)} at the latest"
+        if not policy.rollback:
+            return f"{goes_on}, and the new system stays"
+        waits = f"the machine waits {policy.confirm_timeout} s for this controller"
+        return f"{goes_on}, then {waits} and goes back to what ran before"
+    if step in ("acknowledge", "check"):
+        by = _clock(policy.confirm_timeout + (access.check_seconds if step == "check" else 0))
+        return f"the new system runs, and the machine goes back to what ran before by {by} at the latest"
+    if step == "reboot":
+        boots_back = f"boots back {policy.reboot_timeout} s after its boot unless it is reached"
+        return f"the machine reboots if it was told to, and {boots_back}"
+    if step == "rollback":
+        return "the machine is going back to what ran before"
+    return "the activation goes on by itself, and the machine keeps the new system"
+
+
+def _clock(seconds: float) -> str:
+    """Return the time of day in so many seconds, on the controller."""
+    return time.strftime("%H:%M:%S", time.localtime(time.time() + seconds))
 
 
 def _ask_outcome(
@@ -386,6 +417,8 @@ class _Acknowledgements:
         self._reached = False
         self._verdict: str | None = None
         self._told = False
+        self.step = "activate"
+        self._since: float | None = None
         self.lost: Exception | None = None
         self.unhealthy: tuple[str, ...] = ()
         # When the machine was told to reboot, and what it has on trial.
@@ -394,8 +427,10 @@ class _Acknowledgements:
 
     def __call__(self, step: str) -> bool:
         """Do what a step needs; return whether the machine goes down."""
+        self.step = step
         try:
             if step in ("acknowledge", "check") and not self._told:
+                self._since = self._since or time.monotonic()
                 self._acknowledge()
             elif step == "reboot" and self.rebooting is None:
                 self.trial = description.describe(self._machine).standing.trial
@@ -407,6 +442,17 @@ class _Acknowledgements:
         except (ConnectionLost, OpsError) as lost:
             self.lost = lost
         return self.rebooting is not None
+
+    def waits(self, seconds: float) -> str:
+        """Return how long the machine still waits to be reached; empty if it does not wait.
+
+        :param seconds: how long it waits.
+        """
+        if self._since is None or self._reached or self._told:
+            return ""
+        left = max(0, self._since + seconds - time.monotonic())
+        why = f" ({reason(self.lost)})" if self.lost else ""
+        return f"it has {left:.0f} s left to be reached over a new connection{why}"
 
     def _acknowledge(self) -> None:
         if self._access.check is None:
@@ -611,11 +657,15 @@ class ActivationFailed(OpsError):
     :param what: what failed, in one sentence.
     :param cause: the last error of the acknowledgement.
 
-    The attribute ``journal`` has the part of the output that was not shown while it happened.
+    The attribute ``journal`` has what the journals of failed units say beside the output, which was shown while it
+    happened.
     """
 
     def __init__(self, what: str, activation: Activation, machine: Machine, cause: Exception | None = None) -> None:
-        self.journal = "\n".join(f"{unit} {line}" for unit, lines in activation.journal.items() for line in lines)
+        shown = f"{activation.output}\n"
+        # switch-to-configuration shows the status of failed units, with the ends of their journals.
+        said = [(unit, line) for unit, lines in activation.journal.items() for line in lines]
+        self.journal = "\n".join(f"{unit} {line}" for unit, line in said if f"{line}\n" not in shown)
         super().__init__(
             what,
             machine=machine.name,
@@ -648,7 +698,7 @@ def _next_step(what: str, activation: Activation, cause: Exception | None) -> st
         helps: str | None = getattr(cause, "next_step", None)
         return helps or (
             "If only the network failed, run the same again. Otherwise correct what keeps the controller out of the new"
-            " system, and deploy again."
+            " system, and deploy again. See docs/troubleshooting.md#nobody-gets-in-after-the-switch"
         )
     return _next_step_of_code(activation, activation.exit_code)
 

@@ -147,7 +147,7 @@ def _await_other_boot(
     machine: Machine, boot_id: str | None, deadline: float, *, profile: str, on_line: LineSink
 ) -> Standing | None:
     """Wait for another boot than this one; return None if it does not happen in time."""
-    heartbeat = Heartbeat("its boot", on_line)
+    heartbeat = Heartbeat("its boot", on_line, lambda: f"{deadline - time.monotonic():.0f} s left")
     while time.monotonic() < deadline:
         heartbeat.beat()
         now = _ask(machine, profile)

@@ -17,7 +17,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.deployment import ssh_keys
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.record import Record
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import Acknowledged, Activated, State
-from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import Addresses
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Description
@@ -79,12 +79,14 @@ def reach(
     if timeout:
         on_line("waiting for SSH...")
     deadline = time.monotonic() + timeout
-    heartbeat = Heartbeat("its SSH server", on_line)
+    refusals: list[ConnectionLost] = []
+    heartbeat = Heartbeat("its SSH server", on_line, lambda: first_line(refusals[-1]) if refusals else "")
     while True:
         heartbeat.beat()
         try:
             found = description.describe(machine, record=subject.uuid)
         except ConnectionLost as lost:
+            refusals[:] = [lost]
             if time.monotonic() > deadline or any(text in str(lost).lower() for text in _FINAL):
                 raise
             # A refused connection answers at once, so that this would be a busy loop.

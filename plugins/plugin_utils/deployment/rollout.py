@@ -252,7 +252,7 @@ def outcomes(run: Run) -> dict[str, str]:
     told = {}
     for host in run.hosts:
         if host not in planned:
-            told[host] = f"not deployed: {_reason(run, host)}"
+            told[host] = f"not deployed: {_why(host, run.result(host, _PREPARED))}"
             continue
         copied = run.result(host, _COPIED)
         result = copied if copied.get("failed") or copied.get("unreachable") else run.result(host, _ACTIVATED)
@@ -262,6 +262,8 @@ def outcomes(run: Run) -> dict[str, str]:
             standing=description.standing_of(run.result(host, _PREPARED)),
             reverted=host in ended.get("goes_back", ()),
         )
+        if told[host] == "failed":
+            told[host] = f"failed: {_why(host, result)}"
     return told
 
 
@@ -297,6 +299,14 @@ def other_deployments(run: Run, host: str) -> list[str]:
 def _reason(run: Run, host: str) -> str:
     """Return why a host was lost. Most messages name the host themselves."""
     return first_line(run.result(host, _PREPARED).get("msg", "failed")).removeprefix(f"{host}: ")
+
+
+def _why(host: str, result: Mapping[str, Any]) -> str:
+    """Return in one line why a task failed for a host, and what helps."""
+    what, *lines = str(result.get("msg", "failed")).split("\n")
+    # Lines of a machine are indented.
+    helps = [line for line in lines if line.startswith("Next: ")][-1:]
+    return ". ".join([what.removeprefix(f"{host}: ").rstrip("."), *helps])
 
 
 def _toplevel(run: Run, host: str) -> str | None:

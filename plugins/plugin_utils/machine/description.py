@@ -130,6 +130,8 @@ class Standing:
 
     def sentence(self) -> str:
         """What runs and what boots, in words."""
+        if self.running and self.running == self.boot_default:
+            return f"runs and boots {self.running}"
         return f"runs {self.running or 'an unknown system'}, {self._boots()}"
 
     def _boots(self) -> str:

@@ -44,11 +44,24 @@ _BEFORE_EVERY_SCRIPT = ("machine/places", "machine/kept", "machine/system", "mac
 # The start-up files of a shell may print something before and after it.
 _BEGINS = re.compile(r"nix\.ops answers ([0-9a-f-]{36}) ((?:[0-9a-f-]{36})?)\n")
 _ENDS = re.compile(r"nix\.ops ends ([0-9]{1,3})\n")
+# What the programs say that run commands as root, if they refuse. The numbers are bounded: a machine can say anything.
+_REFUSED = re.compile(
+    r"^(?:.{0,40}\b(?:sudo|doas|su|run0|pkexec): .{1,200}"
+    r"|.{1,100}is not in the sudoers file.{0,100}|.{0,100}is not allowed to (?:execute|run) .{1,200})$",
+    re.MULTILINE,
+)
+_REFUSED_NEXT = (
+    "Let this user become root there, for example by the group wheel (users.users.NAME.extraGroups), or log in as root"
+    " (deployment.targetUser), then run the same again."
+)
 _NOT_RUN_NEXT = (
     "Let the SSH user run commands there: no forced command, a login shell that runs /bin/sh, and neither -n nor"
     " StdinNull among ssh's options."
 )
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+UNTOUCHED = "the running system is untouched"
 
 
 class ConnectionLost(Exception):
@@ -59,7 +72,7 @@ class ConnectionLost(Exception):
     :param next_step: a command or an edit that helps; None if the error alone tells it.
     """
 
-    def __init__(self, what: str, state: str = "the running system is untouched", next_step: str | None = None) -> None:
+    def __init__(self, what: str, state: str = UNTOUCHED, next_step: str | None = None) -> None:
         super().__init__(what)
         self.state = state
         self.next_step = next_step
@@ -107,14 +120,15 @@ class PasswordRefused(OpsError):
 
     :param what: the error of the connection.
     :param machine: the host's name.
+    :param state: what the host runs now, for the user.
     """
 
-    def __init__(self, what: str, machine: str) -> None:
+    def __init__(self, what: str, machine: str, state: str = UNTOUCHED) -> None:
         super().__init__(
             "the machine refuses the password, so no more was tried",
             machine=machine,
             output=what,
-            state="the running system is untouched",
+            state=state,
             next_step="Correct the password (ansible_become_password, ansible_password, -K or -k), then run the same"
             " again.",
         )
@@ -125,13 +139,14 @@ class PasswordMissing(OpsError):
 
     :param what: the error of the connection.
     :param machine: the host's name.
+    :param state: what the host runs now, for the user.
     """
 
-    def __init__(self, what: str, machine: str) -> None:
+    def __init__(self, what: str, machine: str, state: str = UNTOUCHED) -> None:
         super().__init__(
             f"the machine asks for a password to run commands as root, and none was given ({what})",
             machine=machine,
-            state="the running system is untouched",
+            state=state,
             next_step="Give the password (-K, or ansible_become_password), or let the SSH user become root without it.",
         )
 
@@ -267,15 +282,7 @@ class Machine:
         """Return the script's own output and exit code, without what the host's shell says before and after it."""
         begin = _BEGINS.search(done.stdout)
         if begin is None:
-            code = f" (exit code {done.exit_code})" if done.exit_code else ""
-            raise OpsError(
-                f"the machine did not answer the script that it was sent{code}",
-                machine=self.name,
-                output=done.stderr or done.stdout,
-                state="the running system is untouched",
-                next_step=_NOT_RUN_NEXT,
-                exit_code=done.exit_code or None,
-            )
+            raise self._not_run(done)
         if not self.identity.is_of(begin[1], begin[2]):
             raise AnotherMachine(self.name)
         *_others, end = [None, *_ENDS.finditer(done.stdout, begin.end())]
@@ -283,6 +290,19 @@ class Machine:
             raise answer.invalid(self.name, "its end is missing")
         self.identity.learn(begin[1], begin[2])
         return replace(done, exit_code=int(end[1]), stdout=done.stdout[begin.end() : end.start()])
+
+    def _not_run(self, done: Completed) -> OpsError:
+        refused = _REFUSED.search(done.stderr) if done.exit_code else None
+        code = f" (exit code {done.exit_code})" if done.exit_code else ""
+        what = f"the machine did not answer the script that it was sent{code}"
+        return OpsError(
+            f"commands can't be run as root there: {refused[0].strip()}" if refused else what,
+            machine=self.name,
+            output=None if refused else done.stderr or done.stdout,
+            state="the script was not run",
+            next_step=_REFUSED_NEXT if refused else _NOT_RUN_NEXT,
+            exit_code=done.exit_code or None,
+        )
 
     def ask(
         self,

@@ -106,6 +106,7 @@ def follow(
     patience: float,
     within: float,
     on_step: Callable[[str], bool] = lambda _step: False,
+    detail: Callable[[], str] = str,
 ) -> Ended:
     """Follow a job live until it ends.
 
@@ -116,10 +117,11 @@ def follow(
         host goes down with the job, so that it will not answer any more.
     :param patience: seconds in a row that the host may be out of reach.
     :param within: seconds until a job that still runs is no longer followed.
+    :param detail: returns more about a wait that takes long.
     :raises OpsError: if the host stays out of reach for longer, or the job goes on for longer.
     """
     deadline = time.monotonic() + within
-    heartbeat = Heartbeat(what, on_line)
+    heartbeat = Heartbeat(what, on_line, detail)
     log = bytearray()
     offset = 0
     rest = b""

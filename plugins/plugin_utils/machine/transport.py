@@ -19,9 +19,10 @@ from ansible.errors import AnsibleAuthenticationFailure, AnsibleConnectionFailur
 from ansible_collections.nix.ops.plugins.plugin_utils import waiting
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import connection as connections
-from ansible_collections.nix.ops.plugins.plugin_utils.machine import host_keys
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import host_keys, unreachable
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import Addresses, Endpoint
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import (
+    UNTOUCHED,
     ConnectionLost,
     Identity,
     Machine,
@@ -93,6 +94,7 @@ class HostTransport:
         self._say = say
         self._destination: Endpoint | None = None
         self._may_retry = True
+        self._state = UNTOUCHED
         self._refusal: str | None = None
         self._was_stuck = False
         self._slowness = 1
@@ -201,6 +203,7 @@ class HostTransport:
     def forbid_retries(self) -> None:
         """From here on, do not run a lost command again at another address: it may have changed something."""
         self._may_retry = False
+        self._state = "it is not known what it runs now"
 
     def put_file(self, local: str, there: str, wait: Wait, stall: float) -> None:
         """Copy a file of the controller to a path on the host.
@@ -243,7 +246,7 @@ class HostTransport:
 
     def _execute_once(self, command: str, stdin: bytes, wait: Wait, sudoable: bool = True) -> Completed:
         if self._refusal and sudoable:
-            raise PasswordRefused(self._refusal, self.name)
+            raise PasswordRefused(self._refusal, self.name, self._state)
         if getattr(self.connection, "has_pipelining", False):
             run = partial(
                 self._action._low_level_execute_command,
@@ -268,26 +271,27 @@ class HostTransport:
         except Overdue as late:
             self._slowness *= 2
             self._abandon()
-            raise ConnectionLost(str(late), next_step=_PRINTS if late.too_large else _NEXT) from late
+            raise ConnectionLost(str(late), self._state, _PRINTS if late.too_large else _NEXT) from late
         except AnsibleAuthenticationFailure as failure:
             raise self._refuse(failure) from failure
         except AnsibleConnectionFailure as failure:
             if "permission denied" in str(failure).lower() and connections.gives_password(self.connection):
                 raise self._refuse(failure) from failure
-            raise ConnectionLost(_BOX.sub(r"\1", str(failure).replace("\r\n", "\n"))) from failure
+            said = _BOX.sub(r"\1", str(failure).replace("\r\n", "\n"))
+            raise ConnectionLost(unreachable.words_of_ssh(said), self._state) from failure
         except AnsibleError as error:
             if "host key" in str(error).lower():
                 # Ansible's own words for a login with a password.
-                raise ConnectionLost(str(error)) from error
+                raise ConnectionLost(str(error), self._state) from error
             if _REFUSED.search(str(error)):
                 raise self._refuse(error) from error
             if _MISSING.search(str(error)):
-                raise PasswordMissing(first_line(error), self.name) from error
+                raise PasswordMissing(first_line(error), self.name, self._state) from error
             # Mostly errors of become.
             raise OpsError(
                 str(error),
                 machine=self.name,
-                state="the running system is untouched",
+                state=self._state,
                 next_step="Check that this user may become root there, and the password of become"
                 " (ansible_become_password or -K), then run the same again.",
             ) from error
@@ -304,7 +308,7 @@ class HostTransport:
 
     def _refuse(self, error: AnsibleError) -> PasswordRefused:
         self._refusal = str(error)
-        return PasswordRefused(self._refusal, self.name)
+        return PasswordRefused(self._refusal, self.name, self._state)
 
     def _abandon(self) -> None:
         """Give up an open connection that does not answer. The next command makes a new one."""

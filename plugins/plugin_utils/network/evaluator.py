@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.plugin_utils import nix
@@ -21,6 +22,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.network import memory
 from ansible_collections.nix.ops.plugins.plugin_utils.network.bounds import Bounds, ways_to
 from ansible_collections.nix.ops.plugins.plugin_utils.network.settings import are_restricted, search_path
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
+from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Heartbeat, beat
 
 NIX = os.path.dirname(__file__)
 _PLUGIN_UTILS = os.path.dirname(NIX)
@@ -45,6 +47,13 @@ _URIS = " ".join(
 
 
 _RESTRICTING = (*_REPORTING, "--option", "restrict-eval", "true", "--option", "allowed-uris", _URIS)
+
+
+# What Nix says, and what helps then.
+_HELPS = {
+    "lock file changes": "Run 'nix flake lock' in the directory of the flake, and commit flake.lock.",
+    "--show-trace": "'options: {show-trace: true}' in the source makes Nix say where it came from.",
+}
 
 
 class NixFailure(OpsError):
@@ -109,7 +118,8 @@ def ask(
         else:
             argv += [*_RESTRICTING, *_allowing([*own, *bounds.paths()])]
             env = {**env, "NIX_PATH": ""}
-        completed = nix.run(argv, env={**env, **memory.heap(env)}, cwd=cwd, on_stderr=heard.line)
+        watch = partial(beat, Heartbeat("the evaluation", on_line)) if on_line else None
+        completed = nix.run(argv, env={**env, **memory.heap(env)}, cwd=cwd, on_stderr=heard.line, watch=watch)
     if completed.exit_code != 0:
         raise _failure(heard, completed.exit_code)
     return Asked(json.loads(completed.stdout), tuple(heard.messages), tuple(heard.reports))
@@ -124,6 +134,7 @@ class _Heard:
 
     def __init__(self, on_line: LineSink | None, *, is_bounded: bool) -> None:
         self.messages: list[str] = []
+        self.unshown: list[str] = []
         self.reports: dict[tuple[str, str], None] = {}
         self._on_line = on_line
         self._is_bounded = is_bounded
@@ -144,14 +155,18 @@ class _Heard:
         self._failing = self._failing or line.startswith("error:")
         if self._on_line is not None and not self._failing:
             self._on_line(line)
+        else:
+            self.unshown.append(line)
 
 
 def _failure(heard: _Heard, exit_code: int) -> NixFailure:
+    said = "\n".join(heard.unshown)
+    helps = next((helps for cause, helps in _HELPS.items() if cause in said), "")
     failure = NixFailure(
         "the evaluation failed",
-        output="\n".join(heard.messages),
+        output=said,
         state="no machine was touched",
-        next_step="Correct the error that Nix shows above.",
+        next_step=f"Correct the error that Nix shows above. {helps}".rstrip(),
         exit_code=exit_code,
     )
     failure.reports = tuple(heard.reports)

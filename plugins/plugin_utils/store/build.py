@@ -21,7 +21,10 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Key
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Machine, script
 from ansible_collections.nix.ops.plugins.plugin_utils.nix import Progress
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
-from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Heartbeat
+from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Heartbeat, beat
+
+# The first derivation that failed, in the words of old and new versions of Nix.
+_FAILED = re.compile(r"error: (?:builder for|Cannot build) '(/nix/store/[^'\s]{1,300}\.drv)'", re.IGNORECASE)
 
 _BEGUN = {"directory": Key(re.compile(r"/[A-Za-z0-9._/-]*/nix-ops-build\.[A-Za-z0-9]{6}"), required=True)}
 
@@ -84,14 +87,14 @@ def realise_here(
 
     def realise(*words: str) -> None:
         argv = ["nix-store", *words, *options.words(derivations)]
-        heartbeat = Heartbeat("the build", on_line)
+        heartbeat = Heartbeat("the build", on_line, progress.latest)
 
         def hear(line: str) -> None:
             heartbeat.restart()
             read(line)
 
         # Nix itself limits a build ('timeout' and 'max-silent-time'), and no machine can delay this one.
-        watch = partial(_beat, heartbeat)
+        watch = partial(beat, heartbeat)
         done = nix.run(argv, env=options.environment, on_stderr=hear, watch=watch)
         if done.exit_code != 0:
             raise _failure(None, done.stderr, done.exit_code)
@@ -110,10 +113,6 @@ def realise_here(
                 if not (root in known and os.path.islink(root) and os.readlink(root) == output):
                     _root(derivation, root, options)
     return _built(progress, options)
-
-
-def _beat(heartbeat: Heartbeat, _pid: int, _printed: int) -> None:
-    heartbeat.beat()
 
 
 @contextmanager
@@ -169,7 +168,15 @@ def realise_on(
     )
     directory = begun.all("directory")[0]
     try:
-        ended = jobs.follow(machine, directory, what="the build", on_line=read, patience=patience, within=within)
+        ended = jobs.follow(
+            machine,
+            directory,
+            what="the build",
+            on_line=read,
+            patience=patience,
+            within=within,
+            detail=progress.latest,
+        )
     finally:
         machine.tidy("machine/job", "stop", directory)
     if ended.exit_code != 0:
@@ -193,6 +200,8 @@ def _root(derivation: str, root: str, options: BuildOptions) -> None:
 
 
 def _failure(machine: str | None, log: str, exit_code: int | None) -> OpsError:
+    """Return the error of a build whose lines were shown."""
+    failed = _FAILED.search(log)
     lines = log.rstrip().split("\n")
     left_out = len(lines) - _END_OF_LOG
     if left_out > 0:
@@ -202,8 +211,10 @@ def _failure(machine: str | None, log: str, exit_code: int | None) -> OpsError:
         machine=machine,
         output="\n".join(lines),
         state="no machine was touched",
-        next_step="Correct what the lines above name; 'nix-store --read-log' shows a derivation's whole log.",
+        next_step="Correct what the lines above name; a derivation's whole log: nix-store --read-log"
+        f" {failed[1] if failed else 'PATH.drv'}",
         exit_code=exit_code,
+        was_shown=True,
     )
 
 

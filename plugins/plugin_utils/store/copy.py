@@ -267,7 +267,7 @@ def push(
     done = _copy_closure(transport, transport.route, lacking.boot_id, command, progress, on_line)
     if done.exit_code != 0:
         _refuse_absent(transport, paths)
-        raise _failure(done, transport.machine.name, "the closure could not be copied to the machine")
+        raise _failure(done, transport.machine.name, "the closure could not be copied to the machine", was_shown=True)
     return _copied(transport, paths, progress)
 
 
@@ -288,7 +288,8 @@ def pull(transport: Transport, paths: Sequence[str], *, options: CopyOptions, on
     boot_id = transport.machine.ask("machine/boot", schema=_BOOT, awaits="the id of its boot").all("boot_id")[0]
     done = _copy_closure(transport, transport.route, boot_id, command, progress, on_line)
     if done.exit_code != 0:
-        failure = _failure(done, transport.machine.name, "the closure could not be copied from the machine")
+        what = "the closure could not be copied from the machine"
+        failure = _failure(done, transport.machine.name, what, was_shown=True)
         if _UNSIGNED.search(done.stderr):
             failure.next_step = _UNTRUSTED_NEXT
         raise failure
@@ -365,8 +366,8 @@ def _copy_closure(
 def _watch(limits: Limits, on_line: LineSink) -> Watch:
     """Return a watch that ends a copy without progress, and says while it lasts what is waited for."""
     deadline = time.monotonic() + limits.seconds
-    heartbeat = Heartbeat(_WHAT, on_line)
     pids: list[int] = []
+    heartbeat = Heartbeat(_WHAT, on_line, lambda: _done(children.written(pids[0])))
     progress = Stall(lambda: children.moved(pids[0]), limits.stall)
     seen = 0
 
@@ -386,6 +387,10 @@ def _watch(limits: Limits, on_line: LineSink) -> Watch:
         heartbeat.beat()
 
     return look
+
+
+def _done(count: int | None) -> str:
+    return "" if count is None else f"{count / 2**20:.0f} MiB done"
 
 
 def _copied(transport: Transport, paths: Sequence[str], progress: Progress) -> Copied:
@@ -487,7 +492,7 @@ def _without_signatures(machine: str) -> OpsError:
     )
 
 
-def _failure(done: Completed, machine: str | None, what: str) -> OpsError:
+def _failure(done: Completed, machine: str | None, what: str, *, was_shown: bool = False) -> OpsError:
     next_step = (
         "Correct what the lines above name, then run the same again. Paths that have arrived are not copied twice."
     )
@@ -502,4 +507,5 @@ def _failure(done: Completed, machine: str | None, what: str) -> OpsError:
         state=_UNTOUCHED,
         next_step=next_step,
         exit_code=done.exit_code,
+        was_shown=was_shown,
     )

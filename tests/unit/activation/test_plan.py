@@ -114,7 +114,6 @@ def test_outcomes_in_a_line() -> None:
     assert plan.outcome(need, {**good, "action": "test"}) == f"runs {NEW}"
     assert plan.outcome(need, {**good, "action": "dry-activate"}) == f"would run {NEW}"
     assert plan.outcome(need, {"failed": True}) == "failed"
-    assert plan.outcome(need, {"failed": True, "rolled_back": True}) == "failed, and has gone back to what ran before"
     assert plan.outcome(need, {}) == plan.outcome(need, {"skipped": True}) == "not activated"
     assert plan.outcome(Need(NEW), {}) == "up to date"
     assert plan.outcome(need, good, reverted=True) == "runs and boots again what it did before this deploy"
@@ -133,3 +132,24 @@ def test_an_outcome_says_whether_a_reboot_is_needed() -> None:
     assert plan.outcome(Need(NEW), {}, standing=Standing(NEW, NEW, NEW, 3, NEW)) == "up to date"
     waits = Standing(OLD, OLD, NEW, 3, NEW)
     assert plan.outcome(Need(NEW), {}, standing=waits) == f"up to date; runs {OLD} until it reboots"
+
+
+@pytest.mark.parametrize(
+    ("serial", "batches"),
+    [
+        ([1], ["a", "b", "c", "d", "e"]),
+        ([2], ["ab", "cd", "e"]),
+        (["40%"], ["ab", "cd", "e"]),
+        ([1, "2"], ["a", "bc", "de"]),
+        ([1, "100%"], ["a", "bcde"]),
+        (["1%"], ["a", "b", "c", "d", "e"]),
+        ([10], ["abcde"]),
+        ([0], ["abcde"]),
+        ([], ["abcde"]),
+    ],
+)
+def test_batches_are_counted_as_ansible_makes_them(serial: list[int | str], batches: list[str]) -> None:
+    found = [plan.batch_number(list(one), list("abcde"), serial) for one in batches]
+    assert found == [(number, len(batches)) for number in range(1, len(batches) + 1)]
+    # Of a batch some machines may be lost before.
+    assert plan.batch_number([batches[-1][-1]], list("abcde"), serial) == (len(batches), len(batches))

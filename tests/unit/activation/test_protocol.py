@@ -150,7 +150,7 @@ def test_a_boot_entry_that_was_not_written_is_something_to_do():
 
 def test_what_boots_is_not_claimed_where_the_menu_can_not_be_read():
     assert "can't be read" in Standing(NEW, OLD, NEW, 2, None, False, ()).sentence()
-    assert Standing(NEW, OLD, NEW, 2, NEW, False, ()).sentence() == f"runs {NEW}, boots {NEW}"
+    assert Standing(NEW, OLD, NEW, 2, NEW, False, ()).sentence() == f"runs and boots {NEW}"
 
 
 @pytest.mark.parametrize("times", [(0, 60, 600, 600), (1800, -1, 600, 600), (1800, 60, 0, 600), (1800, 60, 600, 0)])
@@ -232,3 +232,37 @@ def test_the_next_step_fits_what_happened(activation, cause, expected):
     failure = ActivationFailed("it failed", activation, machine(), cause)
     assert expected in str(failure.next_step)
     assert (failure.output, failure.journal) == ("shown", "")
+
+
+@pytest.mark.parametrize(
+    ("action", "rollback", "step", "told"),
+    [
+        ("switch", True, "activate", "the switch ends by .* at the latest, then the machine waits 60 s .* goes back"),
+        ("switch", False, "activate", "the switch ends by .* and the new system stays"),
+        ("boot", True, "activate", "keeps the new system"),
+        ("test", True, "acknowledge", "the new system runs, and the machine goes back to what ran before by "),
+        ("switch", True, "check", "the new system runs, and the machine goes back"),
+        ("switch", True, "rollback", "is going back"),
+        ("switch", True, "profile", "keeps the new system"),
+        ("switch", True, "reboot", "boots back 600 s after its boot"),
+        ("dry-activate", True, "activate", "nothing is activated"),
+    ],
+)
+def test_what_a_machine_does_by_itself_is_known_at_each_step(action, rollback, step, told):
+    goal, policy = protocol.Goal(NEW, action, "/nix/var/nix/profiles/system"), Policy(rollback, 1800, 60, "rollback")
+    access = protocol.Access(lambda _directory, _word: None, lambda _word: "keep", None, 30)
+    assert re.search(told, protocol._course(goal, policy, access, step))
+
+
+def test_a_waiting_machine_tells_the_seconds_that_are_left():
+    refused = ConnectionLost("ssh: connect to host a port 22: Connection refused\nmore")
+
+    def confirm(_directory, _word):
+        raise refused
+
+    access = protocol.Access(confirm, lambda _word: "keep", None, 0)
+    machine = Machine("target", lambda *_words: Completed((), 0, "", ""), {})
+    waiting = protocol._Acknowledgements(access, "/run/a", machine, lambda _line: None)
+    assert waiting.waits(60) == ""
+    waiting("acknowledge")
+    assert waiting.waits(60) == f"it has 60 s left to be reached over a new connection ({str(refused).splitlines()[0]})"

@@ -185,7 +185,7 @@ def test_an_interrupted_activation_is_told_until_it_is_recorded(said):
     known = join(said, last=last)
     assert known.deployed == Activated(NEW, "switch", None, None, 20)
     assert [NEW in line for line in said] == [True, False]
-    assert said[1] == f"it runs {OLD}, boots {OLD}"
+    assert said[1] == f"it runs and boots {OLD}"
     # A report has cached it, and the machine's own record does not have it yet.
     assert join(said, known, STATE, last=last) == known
     assert len(said) == 4
@@ -208,7 +208,7 @@ def test_an_interrupted_activation_is_told_until_it_is_recorded(said):
 def test_what_became_of_an_activation_after_its_run_is_told(said, code, back, what):
     join(said, last=f"{UUID} {NEW} switch {code} 20 {back}")
     began = time.strftime("%Y-%m-%d %H:%M", time.localtime(20))
-    assert said == [f"an earlier activation of {NEW}, at {began}, {what}", f"it runs {OLD}, boots {OLD}"]
+    assert said == [f"an earlier activation of {NEW}, at {began}, {what}", f"it runs and boots {OLD}"]
 
 
 def test_what_became_of_an_activation_that_is_recorded_is_not_told(said):

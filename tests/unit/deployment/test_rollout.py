@@ -228,26 +228,33 @@ def test_every_variable_of_the_deploy_is_internal_or_a_setting() -> None:
     assert not {name for name in found if not rollout.is_internal(name)}
 
 
+NO_ROOM = {
+    "failed": True,
+    "msg": "b: no room\n  Next: a line of the machine\nState: old\nNext: Free room on the machine.",
+}
+UNREACHED = {"unreachable": True, "msg": "d: the machine can't be reached: no route\nNext: Check its power."}
+
+
 def test_each_machine_has_an_outcome() -> None:
     done = {"action": "switch", "toplevel": NEW, "generation": 2, "changed": True, "running": NEW}
     plan = {"a": {"toplevel": NEW, "copy": True, "action": "switch", "reboot": [], "reasons": []}}
     plan |= {"b": plan["a"], "c": {**plan["a"], "copy": False, "action": None}}
     hosts = {
         "a": machine("a", rollout_plan={"made": 2.0, "machines": plan}, activate_result=done),
-        "b": machine("b", copy_result={"failed": True}, activate_result={"skipped": True}),
+        "b": machine("b", copy_result=NO_ROOM, activate_result={"skipped": True}),
         # It was lost in this deploy, and has the plan of the one before.
         "c": machine(
             "c",
             rollout_plan={"made": 1.0, "machines": {}},
             prepare_result={**STANDING, "running": NEW, "profile": NEW, "reboot_parts": ["kernel"]},
         ),
-        "d": machine("d", prepare_result={"msg": "d: the machine can't be reached"}),
+        "d": machine("d", prepare_result=UNREACHED),
     }
     assert rollout.outcomes(run(hosts, lost=("d",))) == {
         "a": f"runs and boots {NEW}, generation 2",
-        "b": "failed",
+        "b": "failed: no room. Next: Free room on the machine.",
         "c": "up to date; needs a reboot for: kernel",
-        "d": "not deployed: the machine can't be reached",
+        "d": "not deployed: the machine can't be reached: no route. Next: Check its power.",
     }
     ending = rollout.end_batch(run(hosts, play={"deploy_revert": "run", "deploy_max_fail_percentage": "20%"}))
     assert (ending.ends, ending.failed, ending.goes_back) == (True, ("b",), ("a",))

@@ -137,6 +137,24 @@ def test_a_shell_that_did_not_run_the_script_is_no_answer(exit_code):
     assert "StdinNull" in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "sudo: a password is needed",
+        "Sorry, user deploy is not allowed to execute '/bin/sh -s' as root on host.",
+        "deploy is not in the sudoers file.",
+        "bash: sudo: command not found",
+        "doas: Operation not permitted",
+    ],
+)
+def test_a_user_who_may_not_become_root_is_told_so(said):
+    refusing = Machine("host", lambda *_words: Completed(("/bin/sh",), 1, "", f"Warning: hello\n{said}\n"), {})
+    with pytest.raises(OpsError) as refused:
+        refusing.run("machine/describe")
+    assert str(refused.value).startswith(f"host: commands can't be run as root there: {said}\nState: ")
+    assert "wheel" in (refused.value.next_step or "")
+
+
 @pytest.mark.parametrize("cut", ["", "nix.ops ends", "nix.ops ends 0", "nix.ops ends x\n"])
 def test_an_answer_without_its_end_is_none(cut):
     whole = answered("written yes\n")

@@ -258,6 +258,12 @@ def test_errors_of_become_are_told():
     with pytest.raises(PasswordMissing, match=r"none was given \(Missing sudo password\)") as failure:
         HostTransport(action, "target").machine().run("machine/describe")
     assert "-K" in str(failure.value.next_step)
+    assert failure.value.state == "the running system is untouched"
+    transport = HostTransport(Action(Connection(), [AnsibleError("Missing sudo password")]), "target")
+    transport.forbid_retries()
+    with pytest.raises(PasswordMissing) as later:
+        transport.machine().run("machine/describe")
+    assert "not known" in str(later.value.state)
     action = Action(Connection(), [AnsibleError("su: no such user")])
     with pytest.raises(OpsError, match="no such user"):
         HostTransport(action, "target").machine().run("machine/describe")
@@ -344,7 +350,7 @@ def test_the_first_line_of_a_changed_host_key_says_so():
     with pytest.raises(ConnectionLost) as refused:
         transport.machine().run("machine/boot")
     first, second, *_rest = str(refused.value).split("\n")
-    assert first == "Failed to connect to the host via ssh: WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!"
+    assert first == "WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!"
     assert second == "IT IS POSSIBLE THAT SOMEONE IS DOING SOMETHING NASTY!"
 
 
