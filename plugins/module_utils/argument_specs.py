@@ -70,7 +70,11 @@ NIX_COPY_CLOSURE = {
 
 DEPLOYMENT_PLAN = {
     "argument_spec": {
-        "stage": {"type": "str", "choices": ["check", "reached", "decide", "batch", "outcome"], "required": True},
+        "stage": {
+            "type": "str",
+            "choices": ["check", "variables", "reached", "decide", "batch", "outcome"],
+            "required": True,
+        },
         "pattern": {"type": "raw"},
     },
     "required_if": [["stage", "check", ["pattern"]]],
