@@ -16,10 +16,6 @@ import yaml
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAGE = CHECKOUT / "docs" / "reference.md"
 
-# The role whose variables a playbook takes, beside its own.
-ROLE_OF = {"deploy": "deploy"}
-ROLES = ("deploy", "prepare", "build", "copy", "activate")
-
 HEAD = """\
 <!-- Made by "make reference" from the specifications of the playbooks and roles; do not edit. -->
 # Reference
@@ -44,30 +40,31 @@ def specification(place: str) -> dict[str, Any]:
 
 
 def page() -> str:
-    """Return the text of the page."""
-    playbooks = specification("playbooks")
-    roles = {role: specification(f"roles/{role}") for role in ROLES}
+    """Return the text of the page. A playbook takes the variables of the role of its name, beside its own."""
+    own = specification("playbooks")
+    roles = {path.name: specification(f"roles/{path.name}") for path in sorted((CHECKOUT / "roles").iterdir())}
+    playbooks = [path.stem for path in sorted((CHECKOUT / "playbooks").glob("*.yml"))]
     parts = [HEAD, "## Playbooks\n"]
-    for name, entry in playbooks.items():
-        parts += _section(f"nix.ops.{name}", entry)
-        if role := ROLE_OF.get(name):
-            parts += ["For each machine, as in the role:\n", *_table(roles[role]["main"]["options"])]
+    for name in playbooks:
+        role = roles.get(name, {}).get("main")
+        described = own[name] if name in own else roles[name]["main"]
+        parts += [f"### nix.ops.{name}\n", f"{_text(described['description'])}\n"]
+        if name in own:
+            parts += _table(own[name]["options"])
+        if name in own and role:
+            parts.append("For each machine, as in the role:\n")
+        if role:
+            parts += _table(role["options"])
     parts.append("## Roles\n")
-    for role, entries in roles.items():
-        parts.append(f"### {role}\n")
+    for role_name, entries in roles.items():
+        parts.append(f"### {role_name}\n")
         for name, entry in entries.items():
-            parts.append(f"{_entry_point(role, name)} {_text(entry['description'])}\n")
-            if role in ROLE_OF.values() and name == "main":
-                parts.append(f"Takes the variables of [each machine](#nixops{role}) above.\n")
+            parts.append(f"{_entry_point(role_name, name)} {_text(entry['description'])}\n")
+            if role_name in playbooks and name == "main":
+                parts.append(f"Its variables are above, at [nix.ops.{role_name}](#nixops{role_name}).\n")
             else:
                 parts += _table(entry["options"])
     return "\n".join(parts)
-
-
-def _section(title: str, entry: Mapping[str, Any]) -> Iterator[str]:
-    yield f"### {title}\n"
-    yield f"{_text(entry['description'])}\n"
-    yield from _table(entry["options"])
 
 
 def _entry_point(role: str, name: str) -> str:
