@@ -8,7 +8,7 @@ TESTS ?=
 BENCH ?=
 DEFECTS ?=
 
-.PHONY: help setup test everything lint sanity unit integration fuzz chaos older faults defects fleet fleet-down demo demo-clean bench changelog clean
+.PHONY: help setup test everything lint sanity unit integration fuzz chaos older faults reference defects fleet fleet-down demo demo-clean bench changelog clean
 
 help: ## Say what there is to make
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -47,6 +47,9 @@ older: setup ## Record how this version leaves machines and projects, for the te
 
 faults: setup ## Write docs/faults.md from what all its tests see
 	@NIX_OPS_WRITE_FAULTS=yes tests/tools/pytest.sh $(TESTS)
+
+reference: setup ## Write docs/reference.md from the specifications of the playbooks and roles
+	@"$${VENV:-.venv}/bin/python" tests/tools/reference.py
 
 defects: setup ## Show that the tests of what a deploy survives can fail; DEFECTS="clock disk" chooses
 	@"$${VENV:-.venv}/bin/python" tests/tools/defects.py $(DEFECTS)

@@ -16,7 +16,7 @@ from ansible.inventory.manager import split_host_pattern
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import DEPLOYMENT_PLAN
 from ansible_collections.nix.ops.plugins.plugin_utils import display
 from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
-from ansible_collections.nix.ops.plugins.plugin_utils.activation import plan
+from ansible_collections.nix.ops.plugins.plugin_utils.activation import plan, settings
 from ansible_collections.nix.ops.plugins.plugin_utils.activation.plan import Need
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import rollout
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.rollout import Run
@@ -50,9 +50,13 @@ class ActionModule(OpsAction):
                 "deploy_strategy": constants.DEFAULT_STRATEGY,
             },
             tags=self._task.tags,
+            template=self._template,
         )
         if options["stage"] == "check":
             return {"changed": False, **self._check(run, options["pattern"])}
+        if options["stage"] == "variables":
+            self._check_role(run)
+            return {"changed": False}
         if options["stage"] == "fail":
             raise OpsError(options["reason"], machine=self.host)
         stages = {
@@ -63,6 +67,13 @@ class ActionModule(OpsAction):
             "outcome": self._outcome,
         }
         return {"changed": False, **stages[options["stage"]](run)}
+
+    def _template(self, value: Any, host: str) -> Any:
+        """Evaluate a variable of the play for a host. Ansible does so only for the host of the task."""
+        if not self._templar.is_template(value):
+            return value
+        variables = {**self.variables, **self.variables["hostvars"].raw_get(host), **self._task.play.get_vars()}
+        return self._templar.copy_with_new_env(available_variables=variables).template(value)
 
     def _check(self, run: Run, given: Any) -> dict[str, Any]:
         parts = [str(one) for one in (given if isinstance(given, list) else [given])]
@@ -78,6 +89,11 @@ class ActionModule(OpsAction):
                 network: {"revision": one.revision, "modified": one.modified} for network, one in found.items()
             },
         }
+
+    def _check_role(self, run: Run) -> None:
+        # Of parameters beside "role:", Ansible itself refuses those that the role does not have.
+        of_play = {*run.of_play, *self._task.get_vars(), *(self._task._role.vars if self._task._role else ())}
+        settings.check_role({*run.of(run.host), *of_play}, of_play)
 
     def _reached(self, run: Run) -> dict[str, Any]:
         reasons = rollout.check_reached(run)

@@ -226,9 +226,9 @@ class ActionModule(OpsAction):
         name = option[1]
         if self._task._role is None or name not in self.SPECIFICATION["argument_spec"]:
             return option[0]
-        of_deploy = f"{settings.PREFIX}{name}"
-        is_deploy = of_deploy in settings.SETTINGS and "rollout_plan" in self.variables
-        return of_deploy if is_deploy else f"activate_{name}"
+        of_role = f"activate_{name}"
+        roles = [role.get_name() for role in self._task.get_dep_chain() or ()]
+        return settings.OF_ROLES.get(of_role, of_role) if "nix.ops.deploy" in roles else of_role
 
 
 def _ended(machine: str, rollback: str, state: str | None = None) -> str:

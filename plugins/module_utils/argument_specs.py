@@ -68,7 +68,7 @@ NIX_COPY_CLOSURE = {
     },
 }
 
-STAGES = ["check", "reached", "decide", "begin", "batch", "outcome", "fail"]
+STAGES = ["check", "variables", "reached", "decide", "begin", "batch", "outcome", "fail"]
 
 DEPLOYMENT_PLAN = {
     "argument_spec": {

@@ -16,7 +16,7 @@ description:
   - The playbook C(nix.ops.deploy) uses it between its plays. A playbook of your own can do the same with the roles
     P(nix.ops.prepare#role), P(nix.ops.build#role), P(nix.ops.copy#role) and P(nix.ops.activate#role), whose registered
     results it reads.
-  - Works only on the controller, and connects to no machine. Use it with C(run_once).
+  - Works only on the controller, and connects to no machine. Use it with C(run_once), except for V(variables).
 extends_documentation_fragment: [nix.ops.attributes]
 attributes:
   platform:
@@ -25,7 +25,9 @@ options:
   stage:
     description:
       - V(check), before anything is touched, refuses a pattern that matches no machine of a network, variables
-        C(deploy_*) with an invalid value, and names that look like such a variable.
+        C(deploy_*) with an invalid value, names that look like such a variable, and variables of the roles for which a
+        deploy has its own.
+      - V(variables), in the role P(nix.ops.deploy#role), refuses such names for the task's own host.
       - V(reached), after the role P(nix.ops.prepare#role), names the machines that can't be reached, and fails if
         C(deploy_unreachable) is V(fail).
       - V(decide), after the role P(nix.ops.build#role), makes the plan and shows it as a table. It fails if a machine
@@ -38,7 +40,7 @@ options:
         helps.
       - V(fail), without C(run_once), fails for a host with a reason.
     type: str
-    choices: [check, reached, decide, begin, batch, outcome, fail]
+    choices: [check, variables, reached, decide, begin, batch, outcome, fail]
     required: true
   reason:
     description: Why the host fails, for the stage V(fail).

@@ -19,6 +19,7 @@ from ansible_collections.nix.ops.plugins.module_utils.argument_specs import DEPL
 from integration.awx import LISTS, PLAYBOOKS
 from integration.awx import definitions as definitions_of
 from integration.project import OTHERS, TESTS, Outcome, Project
+from tools.reference import specification
 
 CHECKOUT = TESTS.parent
 MODULES = OTHERS / "ansible_collections/awx/awx/plugins/modules"
@@ -110,7 +111,7 @@ def test_surveys_ask_what_playbooks_read(definitions):
         "deploy_rollback": activate["rollback"]["choices"],
     }
     for template in definitions["controller_templates"]:
-        read = _text_of(PLAYBOOKS / template["playbook"])
+        read = _variables_of(template["playbook"].removesuffix(".yml"))
         for question in template.get("survey_spec", {}).get("spec", []):
             assert question["variable"] in read
             if question["type"] == "multiplechoice":
@@ -121,11 +122,11 @@ def test_surveys_ask_what_playbooks_read(definitions):
             assert variable in read
 
 
-def _text_of(playbook: Path) -> str:
-    """Return the text of a playbook and of the files with variables that its plays name."""
-    plays = yaml.safe_load(playbook.read_text())
-    files = dict.fromkeys(file for play in plays for file in play.get("vars_files", ()))
-    return "".join(path.read_text() for path in (playbook, *(PLAYBOOKS / file for file in files)))
+def _variables_of(playbook: str) -> set[str]:
+    """Return the variables of a playbook, with those of the role of its name."""
+    own = specification("playbooks")[playbook]["options"]
+    role = specification("roles/deploy")["main"]["options"] if playbook == "deploy" else {}
+    return {*own, *role}
 
 
 def test_what_turns_the_drift_job_red(definitions):

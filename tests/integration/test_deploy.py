@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import textwrap
 
 import pytest
@@ -29,25 +28,7 @@ from integration.networks import (
     toplevels,
 )
 from integration.outside import COPIED
-from integration.project import NIXPKGS, Project
-
-FLAKE = """
-{
-  inputs.nixpkgs.url = "path:NIXPKGS";
-  outputs = { nixpkgs, ... }: {
-    nixosConfigurations.target = nixpkgs.lib.nixosSystem {
-      system = "x86_64-linux";
-      modules = [
-        {
-          deployment.targetHost = "ADDRESS";
-          services.openssh.enable = true;
-          environment.etc.flake.text = "from a flake";
-        }
-      ];
-    };
-  };
-}
-"""
+from integration.project import Project
 
 ALONE = """
   imports = [ ({ name, deploymentName, ... }: {
@@ -311,20 +292,3 @@ def test_a_network_of_arguments_one_of_them_in_a_vault(target: Machine, project:
     locked = project.play("-i", "kept", "nix.ops.deploy")
     assert locked.exit_code == 2
     assert "vault" in locked.of(BUILD)["results"][0]["msg"]
-
-
-@pytest.mark.both_pairs
-def test_a_network_that_is_a_flake(target: Machine, project: Project) -> None:
-    project.write("flake/flake.nix", FLAKE.replace("NIXPKGS", str(NIXPKGS)).replace("ADDRESS", target.address))
-    project.write("example.network.yml", "plugin: nix.ops.network\nflake: ./flake\n")
-    lock = ["nix", "--extra-experimental-features", "nix-command flakes", "flake", "lock", "path:./flake"]
-    subprocess.run(lock, cwd=project.directory, env=project.variables(), check=True, capture_output=True)
-    locked = (project.directory / "flake" / "flake.lock").read_text()
-    first = project.play("-i", "example.network.yml", "nix.ops.deploy")
-    assert first.exit_code == 0, first.output
-    toplevel = toplevels(first)["target"]
-    assert standing(target) == (toplevel, toplevel, toplevel)
-    assert target.run(["cat", "/etc/flake"]).stdout == "from a flake"
-    # The user's flake is read, never written to.
-    assert (project.directory / "flake" / "flake.lock").read_text() == locked
-    assert not project.play("-i", "example.network.yml", "nix.ops.deploy").changed

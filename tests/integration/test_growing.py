@@ -113,7 +113,7 @@ def test_machines_fetch_what_a_cache_has_signed(
         )
         # The closure of the trusted cache is activated as well.
         step = () if signed_by == "trusted" else ("--tags", "copy")
-        outcome = network.deployed("-e", "copy_substitutes=true", *step)
+        outcome = network.deployed("-e", "deploy_substitutes=true", *step)
     over_ssh = f"copying path '{toplevel}' to 'ssh://" in outcome.output
     if signed_by == "trusted":
         assert cache.fetched(target)

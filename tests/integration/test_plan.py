@@ -56,8 +56,9 @@ def test_a_machine_that_needs_nothing_costs_no_task(machine: MachineFactory, pro
 def test_a_playbook_that_deploys_twice(machine: MachineFactory, project: Project) -> None:
     machines = {name: machine(name) for name in ("alpha", "beta")}
     network = Network(project, *machines.values())
+    action = "{{ 'boot' if inventory_hostname == 'alpha' else 'unknown' }}"
     plays = [
-        {"import_playbook": "nix.ops.deploy", "vars": {"deploy_machines": "alpha", "deploy_action": "boot"}},
+        {"import_playbook": "nix.ops.deploy", "vars": {"deploy_machines": "alpha", "deploy_action": action}},
         {"import_playbook": "nix.ops.deploy", "vars": {"deploy_machines": ["beta", "alpha"]}},
     ]
     project.write("site.yml", json.dumps(plays))

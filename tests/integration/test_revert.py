@@ -148,7 +148,7 @@ def test_an_unreachable_machine_counts(machines: dict[str, Machine], network: Ne
     before = {name: stand(one) for name, one in machines.items()}
     network.define(one="uno")
     # For the machine that is lost alone: the others have the time that a busy computer needs to go back.
-    short = {"ansible_timeout": 1, "activate_reconnect_timeout": 5, "deploy_confirm_timeout": 4}
+    short = {"ansible_timeout": 1, "deploy_reconnect_timeout": 5, "deploy_confirm_timeout": 4}
     network.project.write("host_vars/gamma.yml", json.dumps(short))
     playbook = import_deploy(network.project, **CAREFUL, deploy_revert="run")
     for moment, task, status, back in (
@@ -272,7 +272,7 @@ def test_a_machine_is_taken_back_by_a_play_of_a_users_own(deployed: Deployed) ->
     tasks = """
     - ansible.builtin.import_role: {name: nix.ops.deploy}
     - block: [{ansible.builtin.fail: {msg: The site does not answer.}}]
-      rescue: [{ansible.builtin.import_role: {name: nix.ops.activate, tasks_from: back}}]
+      rescue: [{ansible.builtin.import_role: {name: nix.ops.deploy, tasks_from: back}}]
     """
     outcome = network.deploy("--limit", "alpha", playbook=write_play(network.project, tasks, "nixos"))
     assert outcome.exit_code == 0, outcome.output

@@ -127,7 +127,7 @@ def test_variables_from_wherever_ansible_takes_them(target: Machine, project: Pr
         tasks=[
             {"ansible.builtin.include_role": role, "vars": {"deploy_action": "test"}},
             {"ansible.builtin.raw": "readlink /run/current-system /nix/var/nix/profiles/system", "name": "Look"},
-            {"ansible.builtin.import_role": role, "vars": {"deploy_action": "boot", "activate_force": True}},
+            {"ansible.builtin.import_role": role, "vars": {"deploy_action": "boot", "deploy_force": True}},
         ],
     )
     activations = [(one.result["action"], one.status) for one in outcome.results if one.task == ACTIVATE]
@@ -181,7 +181,7 @@ def test_tags(target: Machine, project: Project) -> None:
 BAD_VALUES = [
     ("deploy", "deploy_action", "destroy"),
     ("deploy", "deploy_ssh_timeout", "soon"),
-    ("deploy", "activate_confirm_timeout", "soon"),
+    ("deploy", "deploy_confirm_timeout", "soon"),
     ("prepare", "prepare_provision", "perhaps"),
     ("copy", "copy_compress", "perhaps"),
     ("activate", "activate_action", "destroy"),
@@ -206,6 +206,39 @@ def test_bad_values_are_refused_before_anything_is_done(project: Project) -> Non
     for (_role, variable, _value), refused in zip(BAD_VALUES, outcome.results, strict=True):
         assert (refused.task.partition(" ")[0], refused.status) == ("Validating", "failed")
         assert variable in " ".join(refused.result["argument_errors"])
+
+
+@pytest.mark.both_pairs
+def test_a_deploy_refuses_variables_of_its_stages_wherever_they_are_set(project: Project) -> None:
+    project.write("example.nix", '{ target.deployment.targetHost = "192.0.2.1"; }')
+    project.write("example.network.yml", "plugin: nix.ops.network\nfiles: [example.nix]\n")
+    project.write("group_vars/nixos.yml", "copy_compress: true\ndeploy_serial: 1\n")
+    role = {"name": "nix.ops.deploy"}
+    plays: list[dict[str, Any]] = [
+        {"hosts": "nixos", "gather_facts": False, "vars": {"prepare_older": True, "deploy_revert": "run"}, **one}
+        for one in (
+            {"tasks": [{"ansible.builtin.import_role": role, "vars": {"activate_force": True}}]},
+            {"roles": [{"role": "nix.ops.deploy", "vars": {"activate_reboot": "always"}}]},
+        )
+    ]
+    plays.append({"import_playbook": "nix.ops.deploy", "vars": {"activate_action": "boot"}})
+    told = {
+        "activate_force": "deploy_force",
+        "activate_reboot": "deploy_reboot",
+        "activate_action": "deploy_action",
+        "copy_compress": "deploy_compress",
+        "copy_timeout": "deploy_copy_timeout",
+        "prepare_older": "deploy_older",
+    }
+    for one, given in zip(plays, ("activate_force", "activate_reboot", "activate_action"), strict=True):
+        project.write("site.yml", json.dumps([one]))
+        run = project.play("-i", "example.network.yml", "site.yml", "-e", "copy_timeout=5")
+        wrong = ["copy_compress", "copy_timeout", given, *(["prepare_older"] if "hosts" in one else [])]
+        lines = [f"{name} is not a variable of a deploy; did you mean {told[name]}?" for name in sorted(wrong)]
+        if "hosts" in one:
+            lines.append("deploy_revert is a variable of the playbook, not of the role.")
+        message = run.results[-1].result["msg"].splitlines()
+        assert message[: message.index("State: nothing was touched")] == lines
 
 
 @pytest.mark.both_pairs

@@ -546,6 +546,7 @@ def test_a_system_that_someone_else_has_deployed_is_left_alone_where_the_user_wa
         f"the machine runs {target.toplevel}, which no remembered activation has brought there"
         in never.of(ACTIVATE)["msg"]
     )
+    assert "set deploy_replace_unknown to true" in never.of(ACTIVATE)["msg"]
     network.deployed()
     network.define(one="uno")
     network.deployed(*careful)

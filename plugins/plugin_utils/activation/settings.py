@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +49,7 @@ def _choice(*choices: str) -> Setting:
     return Setting(f"one of {', '.join(choices)}", read, choices[0])
 
 
-def _flag(default: bool) -> Setting:
+def _flag(default: bool | None) -> Setting:
     def read(value: Any) -> bool:
         try:
             return bool(boolean(value))
@@ -101,11 +101,14 @@ SETTINGS: Mapping[str, Setting] = {
     "deploy_accept_new_host_keys": _flag(False),
     "deploy_action": _choice("switch", "boot", "test", "dry-activate"),
     "deploy_answer_timeout": _seconds(60, 1),
-    "deploy_any_errors_fatal": _flag(False),
+    "deploy_any_errors_fatal": _flag(None),
+    "deploy_boot_timeout": _seconds(600, 1),
     "deploy_check_health": _flag(True),
+    "deploy_compress": _flag(False),
     "deploy_confirm_timeout": _seconds(60, 1),
     "deploy_copy_timeout": _seconds(86400, 1),
     "deploy_failed_units": _choice("rollback", "fail", "warn"),
+    "deploy_force": _flag(None),
     "deploy_health_checks": Setting("a mapping, as 'health_checks' of nix.ops.nixos_activate takes it", _checks),
     "deploy_machines": _listed(_TEXT, "a pattern of hosts, or a list of them"),
     "deploy_max_fail_percentage": _matching("a percentage from 0 to 100", _PERCENT, 100),
@@ -114,6 +117,7 @@ SETTINGS: Mapping[str, Setting] = {
     "deploy_provision": _flag(True),
     "deploy_reboot": _choice("never", "when_needed", "always"),
     "deploy_reboot_timeout": _seconds(600, 1),
+    "deploy_reconnect_timeout": _seconds(300, 1),
     "deploy_replace_unknown": _flag(True),
     "deploy_revert": _choice("never", "batch", "run"),
     "deploy_rollback": _choice("auto", "never"),
@@ -121,24 +125,64 @@ SETTINGS: Mapping[str, Setting] = {
     "deploy_ssh_timeout": _seconds(60, 0),
     "deploy_stall_timeout": _seconds(600, 1),
     "deploy_strategy": _TEXT,
+    "deploy_substitutes": _flag(False),
+    "deploy_switch_timeout": _seconds(1800, 1),
     "deploy_take_over": _flag(False),
     "deploy_unreachable": _choice("warn", "fail"),
 }
 
+# Those that only the playbook has; a play that uses the role has keywords for most of them.
+OF_PLAYBOOK = {
+    "deploy_any_errors_fatal",
+    "deploy_machines",
+    "deploy_max_fail_percentage",
+    "deploy_previewed",
+    "deploy_revert",
+    "deploy_serial",
+    "deploy_strategy",
+    "deploy_unreachable",
+}
+
+# The variables of the roles prepare, copy and activate that a deploy sets, each with the deploy's own variable.
+OF_ROLES: Mapping[str, str] = {
+    "prepare_timeout": "deploy_ssh_timeout",
+    "copy_timeout": "deploy_copy_timeout",
+    **{
+        f"{role}_{name}": f"{PREFIX}{name}"
+        for role, names in {
+            "prepare": "provision older take_over answer_timeout accept_new_host_keys",
+            "copy": "substitutes compress stall_timeout answer_timeout",
+            "activate": "action force rollback confirm_timeout failed_units health_checks reboot reboot_timeout"
+            " boot_timeout switch_timeout replace_unknown reconnect_timeout answer_timeout",
+        }.items()
+        for name in names.split()
+    },
+}
+
+
+def concerns(name: str) -> bool:
+    """Return whether a variable is one of a deploy, or looks like one."""
+    return name.startswith(PREFIX) or name in OF_ROLES
+
 
 def check(variables: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse invalid values of the variables, and names that look like one of the variables.
+    """Refuse invalid values of the variables, names that look like one of the variables, and those of the roles.
 
-    :param variables: for each host the variables that begin with :data:`PREFIX`.
+    :param variables: for each host the variables that :func:`concerns` names.
     :raises OpsError: naming all of them, each once.
     """
-    problems = dict.fromkeys(_problems(variables))
-    if problems:
-        raise OpsError(
-            "\n".join(problems),
-            state="nothing was touched",
-            next_step="Correct them where they are set: with -e, in group_vars or host_vars, or in your playbook.",
-        )
+    _refuse(problem for found in variables.values() for one in sorted(found.items()) if (problem := _problem(*one)))
+
+
+def check_role(names: Iterable[str], of_play: Iterable[str]) -> None:
+    """Refuse names like those that :func:`check` refuses, for the role deploy.
+
+    :param names: the names of all variables that are given to the role.
+    :param of_play: those that the play or the task gives, where a variable of the playbook can only be a mistake.
+    :raises OpsError: naming all of them.
+    """
+    misplaced = [f"{name} is a variable of the playbook, not of the role." for name in sorted({*of_play} & OF_PLAYBOOK)]
+    _refuse([*filter(None, map(_misnamed, sorted({*names}))), *misplaced])
 
 
 def read(name: str, variables: Mapping[str, Any]) -> Any:
@@ -150,18 +194,33 @@ def read(name: str, variables: Mapping[str, Any]) -> Any:
     return setting.read(variables[name]) if name in variables else setting.default
 
 
-def _problems(variables: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    for found in variables.values():
-        for name, value in sorted(found.items()):
-            if name not in SETTINGS:
-                words = [one.removeprefix(PREFIX) for one in SETTINGS]
-                if similar := difflib.get_close_matches(name.removeprefix(PREFIX), words, n=1, cutoff=_SIMILAR):
-                    yield f"{name} is not a variable of a deploy; did you mean {PREFIX}{similar[0]}?"
-                continue
-            try:
-                SETTINGS[name].read(value)
-            except (TypeError, ValueError):
-                yield f"{name} is {_shown(value)}, and has to be {SETTINGS[name].wanted}."
+def _refuse(problems: Iterable[str]) -> None:
+    if found := dict.fromkeys(problems):
+        raise OpsError(
+            "\n".join(found),
+            state="nothing was touched",
+            next_step="Correct them where they are set: with -e, in group_vars or host_vars, or in your playbook.",
+        )
+
+
+def _problem(name: str, value: Any) -> str | None:
+    if name not in SETTINGS:
+        return _misnamed(name)
+    try:
+        SETTINGS[name].read(value)
+    except (TypeError, ValueError):
+        return f"{name} is {_shown(value)}, and has to be {SETTINGS[name].wanted}."
+    return None
+
+
+def _misnamed(name: str) -> str | None:
+    """Return the complaint about a name that is probably meant to be one of the variables."""
+    if name in SETTINGS or not concerns(name):
+        return None
+    words = [one.removeprefix(PREFIX) for one in SETTINGS]
+    similar = difflib.get_close_matches(name.removeprefix(PREFIX), words, n=1, cutoff=_SIMILAR)
+    meant = OF_ROLES.get(name) or next((f"{PREFIX}{one}" for one in similar), None)
+    return f"{name} is not a variable of a deploy; did you mean {meant}?" if meant else None
 
 
 def check_revert(strategy: str) -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from shlex import quote
@@ -43,6 +43,7 @@ class Run:
     :param extra: the names of the extra variables.
     :param defaults: values of settings that neither the play nor the inventory sets.
     :param tags: the tags of the task, with those that it inherits.
+    :param template: evaluates a variable of the play for a host.
     """
 
     host: str
@@ -51,6 +52,7 @@ class Run:
     extra: Collection[str] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     tags: Collection[str] = ()
+    template: Callable[[Any, str], Any] = lambda value, _host: value
 
     @property
     def hosts(self) -> list[str]:
@@ -100,14 +102,15 @@ class Run:
     def _settings_of_play(self) -> dict[str, Any]:
         """The variables of the deploy that the play sets. They win over those of the inventory."""
         own = self.of(self.host)
-        names = [name for name in self.variables if name.startswith(settings.PREFIX) and name not in self.extra]
+        names = [name for name in self.variables if settings.concerns(name) and name not in self.extra]
         return {name: self.variables[name] for name in names if name in self.of_play or name not in own}
 
     def settings(self, host: str) -> dict[str, Any]:
         """Return the variables of the deploy that count for a host."""
         own = self.of(host)
-        of_host = {name: own[name] for name in own if name.startswith(settings.PREFIX)}
-        return {**self.defaults, **of_host, **self._settings_of_play}
+        of_host = {name: own[name] for name in own if settings.concerns(name)}
+        of_play = {name: self.template(value, host) for name, value in self._settings_of_play.items()}
+        return {**self.defaults, **of_host, **of_play}
 
     def setting(self, name: str, host: str) -> Any:
         """Return the value of a setting for a host."""
@@ -321,10 +324,10 @@ def _toplevel(run: Run, host: str) -> str | None:
 def _need(run: Run, host: str, toplevel: str) -> Need:
     own, found = run.of(host), run.result(host, _PREPARED)
     standing = description.standing_of(found)
-    force = own.get("activate_force", own.get("nix_always_activate", False))
     chosen = run.settings(host)
     action, reboot = (settings.read(name, chosen) for name in ("deploy_action", "deploy_reboot"))
-    wish = Wish(toplevel, action, reboot, bool(force))
+    force = settings.read("deploy_force", {"deploy_force": own.get("nix_always_activate", False), **chosen})
+    wish = Wish(toplevel, action, reboot, force)
     if standing is None:
         # The machine was not asked: the rollout asks.
         return Need(toplevel, True, wish.action)

@@ -5,12 +5,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ansible_collections.nix.ops.plugins.plugin_utils.activation import settings
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+
+COLLECTION = Path(settings.__file__).parents[3]
 
 
 @pytest.mark.parametrize(
@@ -58,6 +63,10 @@ def test_a_value_that_a_deploy_takes(name: str, value: Any) -> None:
         ("deploy_machines", [], "a pattern of hosts"),
         ("deploy_acton", "boot", "deploy_acton is not a variable of a deploy; did you mean deploy_action?"),
         ("deploy_confirm_timeouts", 3, "did you mean deploy_confirm_timeout?"),
+        ("deploy_substitutes", "perhaps", "true or false"),
+        ("deploy_switch_timeout", 0, "a number of seconds, at least 1"),
+        ("copy_substitutes", True, "copy_substitutes is not a variable of a deploy; did you mean deploy_substitutes?"),
+        ("prepare_timeout", 10, "did you mean deploy_ssh_timeout?"),
     ],
 )
 def test_a_value_that_a_deploy_does_not_take_is_refused(name: str, value: Any, told: str) -> None:
@@ -80,6 +89,74 @@ def test_all_problems_are_told_at_once() -> None:
 
 def test_a_variable_that_only_begins_alike_is_left_alone() -> None:
     settings.check({"target": {"deploy_user": "www", "deploy_": 1, "deploy_wordpress_version": "6"}})
+    assert not settings.concerns("copy_toplevel")
+    settings.check_role(["deploy_user", "copy_action", "activate_result", "build_result"], [])
+
+
+def test_the_role_takes_the_names_of_the_playbook_and_no_others() -> None:
+    of_inventory = ["deploy_force", "deploy_serial", "nix_network"]
+    settings.check_role(of_inventory, ["deploy_force", "site"])
+    with pytest.raises(OpsError) as refused:
+        settings.check_role([*of_inventory, "activate_force", "deploy_acton"], ["deploy_serial", "deploy_revert"])
+    assert str(refused.value).splitlines()[:5] == [
+        "activate_force is not a variable of a deploy; did you mean deploy_force?",
+        "deploy_acton is not a variable of a deploy; did you mean deploy_action?",
+        "deploy_revert is a variable of the playbook, not of the role.",
+        "deploy_serial is a variable of the playbook, not of the role.",
+        "State: nothing was touched",
+    ]
+
+
+def specification(place: str) -> dict[str, dict[str, Any]]:
+    """The specified options of each entry point of a role, or of each playbook."""
+    text = (COLLECTION / place / "meta/argument_specs.yml").read_text(encoding="utf-8")
+    return {name: entry["options"] for name, entry in yaml.safe_load(text)["argument_specs"].items()}
+
+
+def variables(place: str) -> dict[str, Any]:
+    """The variables of a file."""
+    return dict(yaml.safe_load((COLLECTION / place).read_text(encoding="utf-8")))
+
+
+def test_the_specifications_have_the_variables_that_are_checked() -> None:
+    role, playbook = specification("roles/deploy")["main"], specification("playbooks")["deploy"]
+    assert playbook.keys() == settings.OF_PLAYBOOK
+    assert {**role, **playbook}.keys() == settings.SETTINGS.keys()
+    for name, option in {**role, **playbook}.items():
+        setting = settings.SETTINGS[name]
+        if name != "deploy_machines":
+            assert option.get("default") == setting.default, name
+        for value in option.get("choices", ()):
+            setting.read(value)
+        words = {"bool": "true or false", "int": "a number of seconds"}.get(option["type"], "")
+        assert setting.wanted.startswith("one of " if "choices" in option else words), name
+        assert len(option.get("choices", ())) == len(setting.wanted.split(", ")) or "choices" not in option, name
+
+
+def test_the_role_sets_every_variable_of_its_stages() -> None:
+    given = {
+        file.stem: dict(yaml.safe_load(file.read_text(encoding="utf-8"))[0]["vars"])
+        for file in (COLLECTION / "roles/deploy/tasks").glob("*.yml")
+        if file.stem != "main"
+    }
+    back = given.pop("back")
+    of_roles = {name: value for one in given.values() for name, value in one.items()}
+    assert {name: re.findall(r"deploy_\w+", value)[0] for name, value in of_roles.items()} == settings.OF_ROLES
+    assert back == {name: of_roles[name] for name in specification("roles/activate")["back"]}
+
+    defaults = variables("roles/deploy/defaults/main.yml")
+    of_stages: dict[str, Any] = {}
+    for stage in given:
+        of_stages |= variables(f"roles/{stage}/defaults/main.yml")
+    own = {"prepare_network", "prepare_checkout", "copy_toplevel", "activate_toplevel"}
+    assert of_stages.keys() - own == of_roles.keys()
+    for name, of_deploy in settings.OF_ROLES.items():
+        assert of_stages[name] == defaults[of_deploy], name
+
+    entries = specification("roles/deploy")
+    assert entries["back"].keys() == {settings.OF_ROLES[name] for name in back}
+    for name, option in entries["back"].items():
+        assert option["default"] == entries["main"][name]["default"]
 
 
 def test_a_setting_that_is_not_set_has_its_default() -> None:

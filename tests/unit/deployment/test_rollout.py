@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,28 @@ def test_the_variables_of_a_play_win_over_those_of_the_inventory_and_extra_ones_
     assert of_play.setting("deploy_failed_units", "a") == "rollback"
 
 
+def test_a_template_of_the_play_counts_for_each_host_as_it_is_there() -> None:
+    hosts = {"a": machine("a"), "b": machine("b")}
+    one = replace(run(hosts, play={"deploy_action": "{{ host }}"}), template=lambda value, host: f"{value} of {host}")
+    assert [one.settings(host)["deploy_action"] for host in hosts] == ["{{ host }} of a", "{{ host }} of b"]
+
+
+@pytest.mark.parametrize(
+    ("always", "variables", "activates"),
+    [
+        (False, {}, False),
+        (True, {}, True),
+        (False, {"deploy_force": "yes"}, True),
+        (True, {"deploy_force": False}, False),
+    ],
+)
+def test_the_same_system_is_activated_again(always: bool, variables: dict[str, Any], activates: bool) -> None:
+    standing = {**STANDING, "running": NEW, "booted": NEW, "profile": NEW, "boot_default": NEW}
+    prepared = {**standing, "state": {"activations": [{"toplevel": NEW, "rolled_back": False}]}, "recorded": True}
+    hosts = {"a": machine("a", prepare_result=prepared, nix_always_activate=always, **variables)}
+    assert bool(rollout.make_plan(run(hosts))["a"]) == activates
+
+
 class Counted(dict[str, Any]):
     """Notes which of its keys were read."""
 
@@ -147,6 +170,8 @@ def test_what_can_not_be_meant_is_refused() -> None:
         (run(both), ["nixos"], ["a", "stray"], "not machines of a network: stray"),
         (run(both), ["aa", "a"], ["a"], "aa: not a machine and not a group"),
         (run({"a": machine("a", deploy_action="no")}), ["a"], ["a"], "deploy_action is no"),
+        (run({"a": machine("a", copy_compress=True)}), ["a"], ["a"], "did you mean deploy_compress"),
+        (run({"a": machine("a")}, play={"activate_reboot": "always"}), ["a"], ["a"], "did you mean deploy_reboot"),
         (run({"a": machine("a", deploy_revert="run")}), ["a"], ["a"], "deploy_revert needs the strategy linear: free"),
         (run(both, ansible_skip_tags=["build"]), ["a"], ["a"], "what was not built"),
     ):
