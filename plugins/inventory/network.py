@@ -206,6 +206,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.network.source import (
     SOURCE_SUFFIX,
     network_of_file,
     network_of_source,
+    unknown_options,
 )
 
 # The exit code of ansible-core for input that it can't parse.
@@ -312,8 +313,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         config = self._read_config_data(path)
         known = ("name", "uuid", "files", "flake", "arguments", "nix_path", "options", "ssh_keys")
         documented = {*known, "plugin", "hostname", "remember", *self._constructed_options()}
-        if unknown := sorted(set(config) - documented):
-            raise OpsError(f"there is no option {', '.join(map(repr, unknown))}")
+        if unknown := sorted(map(str, set(config) - documented)):
+            raise unknown_options(unknown, sorted(documented))
         return network_of_source(path, {option: self.get_option(option) for option in known})
 
     @staticmethod

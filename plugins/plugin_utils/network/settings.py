@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -64,9 +65,12 @@ def check_harmless(where: str, names: Iterable[str]) -> None:
     """
     for name in names:
         if name not in HARMLESS:
+            meant = difflib.get_close_matches(name, HARMLESS, n=1)
             raise OpsError(
                 f"{where}: the setting {name!r} of Nix can't be set in a source, which may be someone else's",
-                next_step="Set it in the controller's nix.conf, or in the variable NIX_CONFIG.",
+                next_step=f"Write {meant[0]!r} for {name!r}."
+                if meant
+                else "Set it in the controller's nix.conf, or in the variable NIX_CONFIG.",
             )
 
 

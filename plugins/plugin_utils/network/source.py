@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import uuid
@@ -112,6 +113,21 @@ def network_of_source(path: str, config: Mapping[str, Any]) -> Network:
         nix_path=nix_path,
         options=_settings(path, _mapping(path, config, "options")),
         ssh_keys=_absolute(directory, str(config["ssh_keys"])) if config.get("ssh_keys") else None,
+    )
+
+
+def unknown_options(unknown: Sequence[str], documented: Sequence[str]) -> OpsError:
+    """Return the error for options that a source can't have, with the nearest name for each.
+
+    :param unknown: the options.
+    :param documented: the options that a source can have.
+    """
+    nearest = {one: difflib.get_close_matches(one.lower(), documented, n=1) for one in unknown}
+    meant = [f"{near[0]!r} for {one!r}" for one, near in nearest.items() if near]
+    return OpsError(
+        f"there is no option {', '.join(map(repr, unknown))}",
+        state="nothing was evaluated",
+        next_step=f"Write {', '.join(meant)}." if meant else f"Use one of these: {', '.join(documented)}.",
     )
 
 
