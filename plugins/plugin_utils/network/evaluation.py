@@ -9,13 +9,13 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.plugin_utils import nix
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.network import bounded, evaluator, flakes, private, settings
+from ansible_collections.nix.ops.plugins.plugin_utils.network import bounded, evaluator, flakes, pins, private, settings
 from ansible_collections.nix.ops.plugins.plugin_utils.network import cache as disk
 from ansible_collections.nix.ops.plugins.plugin_utils.network.bounds import Bounds, bounds_of
 from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluator import Asked, NixFailure
@@ -83,7 +83,7 @@ def instantiate(
     # With the last inputs of the other machines, an earlier evaluation of all of them can be used.
     others = {name: inputs for name, inputs in (last_inputs(network) or {}).items() if name not in wanted}
     known, env = {**others, **(remembered or {})}, env or {}
-    whole = _recall(_Question(network, None, EAGER, known, env))
+    whole = _recall(_question(network, None, EAGER, known, env))
     if whole is not None and set(wanted) <= set(whole.derivations):
         answer = whole
     else:
@@ -175,13 +175,14 @@ def instantiate_expression(
         "attribute": list(expression.attribute),
         "arguments": dict(expression.arguments),
     }
+    env = _with_options(expression.options, env or {})
     asked = evaluator.ask(
         "expression.nix",
         given,
-        nix_path=expression.nix_path,
+        nix_path=pins.resolve(expression.nix_path, env),
         arguments=[] if expression.expression is None else ["--arg", "expression", expression.expression],
         flakes=expression.flake is not None,
-        env=_with_options(expression.options, env or {}),
+        env=env,
         on_line=on_line,
         cwd=cwd,
         named=[file or cwd or os.getcwd()],
@@ -224,6 +225,18 @@ class _Question:
         return disk.key([self.inputs(), list(self.network.nix_path)], self.environment(), evaluator.NIX)
 
 
+def _question(
+    network: Network,
+    names: tuple[str, ...] | None,
+    eager: int,
+    remembered: Mapping[str, Remembered],
+    env: Mapping[str, str],
+) -> _Question:
+    """Return a question with the places of pinned sources, so that a change of a pin is another question."""
+    entries = pins.resolve(network.nix_path, _with_options(network.options, env))
+    return _Question(replace(network, nix_path=entries), names, eager, remembered, env)
+
+
 # Evaluations of this process and of the processes it was forked from, with what they read.
 _answers: dict[str, tuple[Evaluation, Reads]] = {}
 
@@ -260,7 +273,7 @@ def _ask(
     show: LineSink,
     remember: bool,
 ) -> Evaluation:
-    question = _Question(network, names, eager, remembered, env)
+    question = _question(network, names, eager, remembered, env)
     recalled = _recall(question) if remember else None
     if recalled is not None:
         for line in recalled.messages:
