@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import DEPLOYMENT_CREATE
-from ansible_collections.nix.ops.plugins.plugin_utils import nix
+from ansible_collections.nix.ops.plugins.plugin_utils import display, nix
 from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
-from ansible_collections.nix.ops.plugins.plugin_utils.deployment import creation, discovery
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import creation, discovery, prerequisites
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.creation import File
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.network import evaluation, source
+from ansible_collections.nix.ops.plugins.plugin_utils.network import evaluation, nixpkgs, source
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Evaluation, Network
+from ansible_collections.nix.ops.plugins.plugin_utils.network.nixpkgs import Nixpkgs
 
 _HOST_KEYS = (
     "the first deploy shows the host keys that ssh does not know; compare them with the machines' own, then accept them"
@@ -33,6 +34,7 @@ class ActionModule(OpsAction):
 
     def perform(self, options: dict[str, Any]) -> dict[str, Any]:
         """Evaluate the network, then write its source; leave an existing deployment as it is."""
+        creation.check_given(options)
         directory = os.path.abspath(options["directory"] or "")
         path = os.path.join(directory, options["deployment"] + source.SOURCE_SUFFIX)
         config = creation.config(directory, os.getcwd(), str(uuid.uuid4()), creation.plain_options(options))
@@ -44,12 +46,28 @@ class ActionModule(OpsAction):
             for line in creation.describe_existing(existing, differing):
                 self.live(existing.name)(line)
             evaluated = self._evaluate_existing(existing.path, existing.network)
-            return {"changed": False, **_answer(existing.network, existing.path, evaluated, differing=differing)}
-        return self._create(path, config, network)
+            answer = _answer(existing.network, existing.path, evaluated, differing=differing)
+            return {"changed": False, "nixpkgs": None, **answer}
+        creation.check_files(directory, network)
+        prerequisites.check(self.environment)
+        chosen = None
+        if not network.flake and not nixpkgs.is_named(network.nix_path):
+            chosen = self._nixpkgs(network.name, directory, ask=options["ask"])
+            config["nix_path"] = [chosen.entry, *config.get("nix_path", [])]
+            network = source.network_of_source(path, config)
+        return {**self._create(path, config, network), "nixpkgs": chosen.entry if chosen else None}
+
+    def _nixpkgs(self, name: str, directory: str, *, ask: bool) -> Nixpkgs:
+        """Return the nixpkgs for the source, which the user chooses if there are several or none."""
+        found = nixpkgs.find(directory, {**os.environ, **self.environment})
+        answer = display.ask(nixpkgs.question(found)) if ask and len(found) != 1 else None
+        chosen = nixpkgs.choose(found, answer, directory)
+        others = "".join(f"; also found: {one}" for one in found if one != chosen and answer is None)
+        self.live(name)(f"takes nixpkgs from {chosen}{others}")
+        return chosen
 
     def _create(self, path: str, config: Mapping[str, Any], network: Network) -> dict[str, Any]:
         directory = os.path.dirname(path)
-        creation.check_files(directory, network)
         evaluated = self._evaluate(network)
         plan = creation.plan(path, config, network.uuid)
         written = [file.path for file in plan.files]
@@ -62,7 +80,9 @@ class ActionModule(OpsAction):
         say = self.live(network.name)
         say(f"created deployment {creation.quote(network.uuid)}")
         has_keys = all(one.ssh_host_keys for one in evaluated.definitions.values())
-        for line in (*(f"wrote {file}" for file in written), *(() if has_keys else (_HOST_KEYS,)), *plan.hints):
+        missing = prerequisites.hints({**os.environ, **self.environment})
+        wrote = [f"wrote {file}" for file in written]
+        for line in (*wrote, *(() if has_keys else (_HOST_KEYS,)), *missing, *plan.hints):
             say(line)
         return result
 

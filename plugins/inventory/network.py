@@ -68,6 +68,8 @@ options:
     description:
       - Entries of the Nix search path that come before E(NIX_PATH), such as V(nixpkgs=./nixpkgs).
       - Relative paths are relative to the source.
+      - V(FILE#PIN) is a pinned source, where the file is C(npins/sources.json), C(nix/sources.json) (niv) or
+        C(flake.lock), such as V(nixpkgs=flake.lock#nixpkgs). Nix fetches what its store lacks.
     type: list
     elements: str
     default: []

@@ -172,6 +172,7 @@ DEPLOYMENT_CREATE = {
         "arguments": {"type": "dict", "default": {}},
         "nix_path": {"type": "list", "elements": "str", "default": []},
         "directory": {"type": "path"},
+        "ask": {"type": "bool", "default": False},
         **_NIX,
     },
     "mutually_exclusive": [["networks", "flake"]],

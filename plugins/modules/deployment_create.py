@@ -15,6 +15,7 @@ description:
   - Gives a network a name and a UUID, as C(nixops create) does, by writing C(NAME.network.yml), which is the inventory
     of the deployment and is made to be committed.
   - Works only on the controller, whatever the task's host. Relative paths start where Ansible was started.
+  - Fails if Nix is missing or older than 2.8, if the group of Nix's build users is missing, or if there is no nixpkgs.
   - The network is evaluated first, also the systems of its machines if there are at most ten. If that fails, nothing is
     written.
   - If no configuration file of Ansible is in use, an C(ansible.cfg) is written too, with the new source as inventory
@@ -51,13 +52,25 @@ options:
     type: dict
     default: {}
   nix_path:
-    description: Entries of Nix's search path that come before C(NIX_PATH), such as V(nixpkgs=./nixpkgs).
+    description:
+      - Entries of Nix's search path that come before C(NIX_PATH), such as V(nixpkgs=./nixpkgs).
+      - V(FILE#PIN) is a pinned source, such as V(nixpkgs=npins/sources.json#nixpkgs).
+        P(nix.ops.network#inventory) tells more.
+      - If no entry is for nixpkgs, and the network is files, a nixpkgs is searched for and written into the source.
+        The first of these is taken. The pin C(nixpkgs) of C(npins/sources.json), of C(nix/sources.json) (niv) or of
+        C(flake.lock) in the source's directory. Then what Nix itself finds, by E(NIX_PATH) or as a channel. Then the
+        flake registry of the user or of the system.
     type: list
     elements: str
     default: []
   directory:
     description: The directory of the source. By default where Ansible was started.
     type: path
+  ask:
+    description:
+      - Whether to ask on the terminal for a nixpkgs, if several or none are found. Without a terminal nothing is asked.
+    type: bool
+    default: false
 notes:
   - Files are written whole or not at all, and never over existing ones.
   - In check mode nothing is written, and the UUID that is returned is not used later, unless O(uuid) is given.
@@ -134,6 +147,11 @@ machines:
   elements: str
   returned: success
   sample: [target]
+nixpkgs:
+  description: The nixpkgs that was found and written into the source; V(null) if none was searched for.
+  type: str
+  returned: success
+  sample: nixpkgs=npins/sources.json#nixpkgs
 written:
   description: The files that were written, or would be.
   type: list

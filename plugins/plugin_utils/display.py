@@ -19,6 +19,7 @@ from typing import Any, TextIO, cast
 
 import yaml
 from ansible import constants
+from ansible.errors import AnsiblePromptInterrupt, AnsiblePromptNoninteractive
 from ansible.utils.display import Display
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
@@ -86,6 +87,20 @@ def failure(name: str | None, text: str, message: str) -> None:
 
 def _show(line: _Line, color: str | None = None) -> None:
     Display().display(line, color=color, stderr="json" in str(constants.DEFAULT_STDOUT_CALLBACK))
+
+
+def ask(question: str) -> str | None:
+    """Ask the user on the terminal; return None if there is no terminal.
+
+    :raises OpsError: if the user interrupts the question.
+    """
+    try:
+        answer: bytes = Display().prompt_until(f"{plain(question)}: ", complete_input=(b"\n", b"\r"))
+    except AnsiblePromptNoninteractive:
+        return None
+    except AnsiblePromptInterrupt:
+        raise OpsError("interrupted", state="nothing was changed") from None
+    return answer.decode(errors="replace").strip()
 
 
 def write(path: str, text: str) -> None:

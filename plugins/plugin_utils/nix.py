@@ -15,6 +15,9 @@ from ansible_collections.nix.ops.plugins.plugin_utils import process
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed, LineSink, Watch
 
+# The command that installs what a controller lacks.
+INSTALL = "ansible-playbook nix.ops.install"
+
 _OPTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 _STORE_PATH = r"/nix/store/[0-9a-z]{32}-[A-Za-z0-9+._?=-]+"
 # What the system and SQLite (sqlite3_errstr) say of the disk and Nix's database, and what helps. SQLite says "disk I/O
@@ -34,6 +37,10 @@ _TROUBLES = {
 }
 
 _NOT_FOUND = re.compile(r"file '([^/']+)[^']*' was not found in the Nix search path")
+_NO_BUILD_USERS = re.compile(
+    "(?<!warning: )the group '[^']*' specified in 'build-users-group' does not exist"
+    "|the build users group '[^']*' has no members"
+)
 STORE_PATH = re.compile(_STORE_PATH)
 
 
@@ -98,7 +105,7 @@ def run(
         raise OpsError(
             f"{argv[0]} is not on the controller's PATH",
             state="nothing was changed",
-            next_step="Install Nix on the controller (Debian: apt install nix-bin), or correct PATH.",
+            next_step=f"{INSTALL}, or correct PATH if Nix is installed.",
         ) from None
 
 
@@ -126,6 +133,11 @@ def explain_search_path(error: OpsError, next_step: str) -> None:
 def what_helps(output: str) -> str | None:
     """Return what helps if an output says that the disk is full or the store is damaged; None if it does not."""
     return next((helps for said, helps in _TROUBLES.items() if re.search(said, output)), None)
+
+
+def lacks_build_users(output: str) -> bool:
+    """Return whether an output says that the group of Nix's build users is missing or empty."""
+    return _NO_BUILD_USERS.search(output) is not None
 
 
 def requisites(paths: Sequence[str], *, env: Mapping[str, str] | None = None) -> list[str]:

@@ -93,6 +93,18 @@ def test_other_errors_are_left_as_they_are(output):
 
 
 @pytest.mark.parametrize(
+    ("output", "lacks"),
+    [
+        ("error: the group 'nixbld' specified in 'build-users-group' does not exist", True),
+        ("error: the build users group 'nixbld' has no members", True),
+        ("warning: the group 'nixbld' specified in 'build-users-group' does not exist\nerror: oops", False),
+    ],
+)
+def test_missing_build_users_are_told(output, lacks):
+    assert nix.lacks_build_users(output) == lacks
+
+
+@pytest.mark.parametrize(
     ("output", "helps"),
     [
         ("error: executing SQLite query: database or disk is full", "^Free room on the machine \\("),

@@ -119,6 +119,26 @@ def config(directory: str, start: str, uuid: str, given: Mapping[str, Any]) -> d
     return {option: value for option, value in wanted.items() if value}
 
 
+def check_given(options: Mapping[str, Any]) -> None:
+    """Check that a name, and either files or a flake, were given: a user may have given empty answers.
+
+    :param options: the options of deployment_create.
+    :raises OpsError: if one of them is missing.
+    """
+    if not options["deployment"]:
+        raise OpsError(
+            "the deployment has no name",
+            state=_NOTHING_WRITTEN,
+            next_step="Run the same again, and name it: -e deployment=NAME.",
+        )
+    if not options["networks"] and not options["flake"]:
+        raise OpsError(
+            f"deployment {quote(options['deployment'])} has no network files",
+            state=_NOTHING_WRITTEN,
+            next_step="Run the same again, and name them: -e 'networks=target.nix config.nix', or -e flake=.",
+        )
+
+
 def find_existing(path: str, network: Network, known: Sequence[Deployment]) -> Deployment | None:
     """Return the deployment that a source would create a second time.
 

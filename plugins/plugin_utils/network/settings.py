@@ -13,9 +13,12 @@ from pathlib import Path
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 
+# An entry of NIX_PATH. Colons separate entries, except in a URL or after the names of these places.
+_ENTRIES = re.compile(r"(?:[^:=]*=)?(?:(?:flake|channel):[^:]+|(?:[^:]|:(?=//))+)")
+
 _INCLUDE = re.compile(r"^\s*!?include\s+(\S+)", re.MULTILINE)
 
-_RESTRICTED = re.compile(r"^\s*restrict-eval\s*=\s*(\w+)", re.MULTILINE)
+_SETTING = re.compile(r"^[ \t]*([a-z][a-z0-9-]*)[ \t]*=[ \t]*([^\n#]*)", re.MULTILINE)
 
 # With these, the search path or what may be read is another than the one known here.
 _SPECIAL = re.compile(r"\b(nix-path|use-xdg-base-directories|restrict-eval|pure-eval|allowed-uris)\b")
@@ -100,10 +103,18 @@ def are_restricted(environment: Mapping[str, str]) -> bool:
 
     :param environment: all variables of the command.
     """
+    return value_of("restrict-eval", environment) == "true"
+
+
+def value_of(name: str, environment: Mapping[str, str]) -> str | None:
+    """Return the value of a setting of Nix; None if nothing sets it.
+
+    :param environment: all variables of the command.
+    """
+    # The last one wins: NIX_CONFIG, then the files of the user, then that of the system.
     texts = [*map(_text, setting_files(environment)), environment.get("NIX_CONFIG", "")]
-    # The last one wins.
-    values = [value for text in texts for value in _RESTRICTED.findall(text)]
-    return bool(values) and values[-1] == "true"
+    values = [value.strip() for text in texts for found, value in _SETTING.findall(text) if found == name]
+    return values[-1] if values else None
 
 
 def are_common(environment: Mapping[str, str]) -> bool:
@@ -130,9 +141,8 @@ def _entry(entry: str) -> dict[str, str]:
 
 
 def _split_nix_path(environment: Mapping[str, str]) -> list[str]:
-    # Colons separate entries, except in a URL.
     if "NIX_PATH" in environment:
-        return [entry for entry in re.split(r":(?!//)", environment["NIX_PATH"]) if entry]
+        return _ENTRIES.findall(environment["NIX_PATH"])
     root_channels = "/nix/var/nix/profiles/per-user/root/channels"
     own_channels = os.path.join(environment.get("HOME", "/root"), ".nix-defexpr/channels")
     return [own_channels, f"nixpkgs={root_channels}/nixpkgs", root_channels]

@@ -206,13 +206,16 @@ def _failure(machine: str | None, log: str, exit_code: int | None) -> OpsError:
     left_out = len(lines) - _END_OF_LOG
     if left_out > 0:
         lines = [f"({left_out} earlier lines are shown above)", *lines[left_out:]]
+    path = failed[1] if failed else "PATH.drv"
+    next_step = f"Correct what the lines above name; a derivation's whole log: nix-store --read-log {path}"
+    if nix.lacks_build_users(log):
+        next_step = nix.INSTALL if machine is None else f"Add the group nixbld and users in it on {machine}."
     return OpsError(
         "the build failed" if exit_code is not None else "the build was killed",
         machine=machine,
         output="\n".join(lines),
         state="no machine was touched",
-        next_step="Correct what the lines above name; a derivation's whole log: nix-store --read-log"
-        f" {failed[1] if failed else 'PATH.drv'}",
+        next_step=next_step,
         exit_code=exit_code,
         was_shown=True,
     )
