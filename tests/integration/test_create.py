@@ -8,14 +8,16 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import stat
 import subprocess
+import time
 import uuid
 
 import pytest
 import yaml
 
-from integration.project import BIN, TESTS, Project
+from integration.project import BIN, NIXPKGS, TESTS, Project
 
 CREATE = "Create the deployment"
 TARGET = '{ network.description = "A first network"; target.deployment.targetHost = "%s"; }'
@@ -77,6 +79,7 @@ def test_create_and_deploy_without_options(machine, project):
         "name": "target",
         "uuid": told["uuid"],
         "files": ["target.nix", "config.nix"],
+        "nix_path": [f"nixpkgs={NIXPKGS}"],
     }
     project.write("deploy.yml", "- ansible.builtin.import_playbook: nix.ops.deploy\n")
     deployed = project.play("deploy.yml")
@@ -230,9 +233,9 @@ def test_bad_input_is_refused_before_anything_is_written(project):
     project.write("broken.nix", "{ target = { services.nope = 1; }; }")
     project.write("syntax.nix", "{ target = ")
     assert "is not a valid name of a deployment" in refused(project, *target, "-e", "deployment=../x")
-    assert "is not a valid name of a deployment" in refused(project, *target)
+    assert "Next: Run the same again, and name it: -e deployment=NAME." in refused(project, *target)
     assert "missing.nix does not exist" in refused(project, *name, "-e", "networks=missing.nix")
-    assert "networks, flake" in refused(project, *name)
+    assert "name them: -e 'networks=target.nix config.nix', or -e flake=." in refused(project, *name)
     assert "mutually exclusive" in refused(project, *name, *target, "-e", "flake=.")
     assert "uuid" in refused(project, *name, *target, "-e", "uuid=12")
     broken = refused(project, *name, "-e", "networks=target.nix broken.nix")
@@ -240,19 +243,85 @@ def test_bad_input_is_refused_before_anything_is_written(project):
     assert "syntax.nix:1:" in refused(project, *name, "-e", "networks=syntax.nix")
 
 
+class Terminal:
+    """A run of nix.ops.create on a terminal, where a user answers its questions."""
+
+    def __init__(self, project, *words):
+        self._project, self._seen = project, ""
+        (project.directory / ".results.jsonl").unlink(missing_ok=True)
+        self._ours, theirs = pty.openpty()
+        # Ansible asks only where it is in the foreground of its terminal.
+        self._process = subprocess.Popen(
+            ["setsid", "--ctty", BIN / "ansible-playbook", "nix.ops.create", *words],
+            cwd=project.directory,
+            env=project.variables(),
+            stdin=theirs,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        os.close(theirs)
+
+    def answer(self, question, text):
+        """Answer a question once it is asked; a question discards what was typed before."""
+        assert self._process.stdout is not None
+        output = self._process.stdout.fileno()
+        while question not in self._seen:
+            assert select.select([output], [], [], 60)[0], self._seen
+            read = os.read(output, 4096).decode()
+            assert read, self._seen
+            self._seen += read
+        # Ansible shows the question before it reads.
+        time.sleep(0.3)
+        os.write(self._ours, f"{text}\n".encode())
+
+    def end(self):
+        """Return the outcome."""
+        return self._project.finish(self._process, [self._seen])
+
+
+def write_pins(project):
+    """Write a pin of npins for the nixpkgs of the tests."""
+    project.write("npins/sources.json", '{"version": 6, "pins": {"nixpkgs": {}}}')
+    project.write("npins/default.nix", f'{{ nixpkgs.outPath = "{NIXPKGS}"; }}')
+
+
 @pytest.mark.both_pairs
 def test_asks_for_what_is_not_given(project):
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [BIN / "ansible-playbook", "nix.ops.create"],
-        cwd=project.directory,
-        env=project.variables(),
-        stdin=theirs,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    os.write(ours, b"target\ntarget.nix, config.nix\n")
-    outcome = project.finish(process)
+    write_pins(project)
+    terminal = Terminal(project)
+    terminal.answer("Name of the deployment", "target")
+    terminal.answer("Its network files", "target.nix, config.nix")
+    terminal.answer("  1. npins/sources.json#nixpkgs (npins)", "")
+    outcome = terminal.end()
     assert outcome.exit_code == 0, outcome.output
     assert outcome.of(CREATE)["machines"] == ["target"]
+    assert outcome.of(CREATE)["nixpkgs"] == "nixpkgs=npins/sources.json#nixpkgs"
+    source = yaml.safe_load((project.directory / "target.network.yml").read_text())
+    assert source["nix_path"] == ["nixpkgs=npins/sources.json#nixpkgs"]
+    assert "target" in project.run("ansible-inventory", "--graph").output
+
+
+def test_empty_answers(project):
+    terminal = Terminal(project)
+    terminal.answer("Name of the deployment", "target")
+    terminal.answer("Its network files", "")
+    outcome = terminal.end()
+    assert outcome.exit_code == 2, outcome.output
+    assert "name them: -e 'networks=target.nix config.nix'" in outcome.of(CREATE)["msg"]
+    project.environment |= {"NIX_PATH": "", "NIX_CONF_DIR": str(project.directory)}
+    terminal = Terminal(project, "-e", "deployment=target", "-e", NETWORKS)
+    terminal.answer("No nixpkgs was found", "")
+    assert "no nixpkgs was named" in terminal.end().of(CREATE)["msg"]
+    assert files(project) == BEFORE
+
+
+@pytest.mark.both_pairs
+def test_controller_that_lacks_something(project):
+    given = ("-e", "deployment=target", "-e", NETWORKS)
+    project.environment |= {"NIX_PATH": "", "NIX_CONF_DIR": str(project.directory)}
+    message = refused(project, *given)
+    assert "there is no nixpkgs on this controller" in message
+    assert "Next: ansible-playbook nix.ops.install -e install_nixpkgs=" in message
+    project.environment["NIX_CONFIG"] = "build-users-group = no-such-group"
+    assert "Next: ansible-playbook nix.ops.install" in refused(project, *given)
