@@ -51,7 +51,13 @@ is_set_up() {
 }
 
 if [ "$mode" = look ]; then
-    if is_set_up; then echo present; else echo missing; fi
+    if is_set_up; then
+        echo present
+    elif [ -n "$url" ]; then
+        echo channel
+    else
+        echo directory
+    fi
 elif [ -n "$directory" ]; then
     nix --extra-experimental-features 'nix-command flakes' registry add nixpkgs "path:$directory"
 else
