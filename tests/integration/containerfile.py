@@ -78,7 +78,7 @@ def built(context: Path, *, uses: Iterable[Path]) -> Image:
     :param uses: what the steps depend on beside the context; the archives in that count for nothing.
     :raises FleetError: where a step fails, with all that it said.
     """
-    base = _clean_root()
+    base = clean_root()
     containerfile = (context / "Containerfile").read_text()
     inputs = [*(path for path in context.rglob("*") if not path.name.endswith(".tar.gz")), *uses]
     key = _hash(base.name, containerfile, __file__, *sorted(path.read_text() for path in inputs if path.is_file()))
@@ -175,7 +175,8 @@ class _Build:
         call(below.command(words, upper, binds, environment=environment), timeout=300)
 
 
-def _clean_root() -> Path:
+def clean_root() -> Path:
+    """Return a Debian root that has nothing but certificates."""
     recipe = TESTS / "tools" / "debian-root.sh"
     packages = "ca-certificates"
     made = cache_directory() / "roots" / f"clean-{DEBIAN}-{_hash(packages, recipe.read_text())}"
