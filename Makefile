@@ -60,7 +60,7 @@ fleet: setup ## Start N live machines
 fleet-down: ## Stop them all
 	@tests/fleet/fleet down --all
 
-demo: setup ## Deploy examples/ to a live machine, as a user would
+demo: ## Deploy examples/ to a live machine, as a user would
 	@examples/demo.sh
 
 demo-clean: ## Remove every trace of the demo

@@ -4,13 +4,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Starts a live machine and deploys these examples to it, typing what a user would type.
 # demo.sh        runs the demo; the machine is left running
-# demo.sh clean  removes every trace of it
+# demo.sh clean  removes it, and names what stays
 set -eu
 checkout=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 demo=$checkout/.demo
-# Where the machine is kept; a shell that has read the demo's environment knows these by other names.
-state=${FLEET_STATE_HOME:-${XDG_STATE_HOME:-$HOME/.local/state}}
-cache=${FLEET_CACHE_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}}
+# Where the machine is kept. A shell that has read the demo's environment has another HOME.
+home=$(getent passwd "$(id -u)" | cut -d : -f 6)
+state=${XDG_STATE_HOME:-$home/.local/state}
+cache=${XDG_CACHE_HOME:-$home/.cache}
 # The address that target.nix says belongs to the fleet with this number.
 number=$(sed -n 's/.*targetHost = "198\.18\.\([0-9]*\)\.10".*/\1/p' "$checkout/examples/target.nix")
 
@@ -19,11 +20,19 @@ fleet() {
 }
 
 remove_all() {
-    for socket in "$demo"/cp/*; do
+    for socket in "$demo"/me/.ansible/cp/*; do
         # Else ssh would wait a minute for the machine to come back.
         [ ! -S "$socket" ] || ssh -O exit -o ControlPath="$socket" target 2>/dev/null || :
     done
-    fleet down --all
+    agent=$(sed -n 's/^SSH_AGENT_PID=\([0-9]*\);.*/\1/p' "$demo/agent.sh" 2>/dev/null) || :
+    # Another process may have this number after a reboot.
+    if [ -n "$agent" ] && tr '\0' ' ' <"/proc/$agent/cmdline" 2>/dev/null | grep -qF "$demo/agent"; then
+        kill "$agent"
+    fi
+    # Without these, no machine can have been started.
+    if command -v nix-store >/dev/null && command -v systemd-nspawn >/dev/null; then
+        fleet down --all
+    fi
     [ ! -d "$state/nix-ops-fleet" ] || rmdir --ignore-fail-on-non-empty "$state/nix-ops-fleet"
     [ ! -d /nix/var/nix/gcroots/auto ] || find /nix/var/nix/gcroots/auto -lname "$demo/*" -delete
     rm -rf "$demo"
@@ -31,12 +40,13 @@ remove_all() {
 
 if [ "${1-}" = clean ]; then
     remove_all
-    cat <<'END'
-The demo's machine, network and files are gone. What stays, and what removes it:
-  roots to start machines from   tests/fleet/fleet purge
-  the virtual environment        make clean
-  what was built                 nix-collect-garbage
-  packages of Debian             apt-get remove
+    cat <<END
+The demo's machine, home, network and files are gone. What stays, if the demo has brought it, and what removes it:
+  $cache/nix-ops-fleet, where machines start from   tests/fleet/fleet purge
+  what was built                                    nix-collect-garbage
+  the group nixbld and its users                    for n in \$(seq 10); do userdel nixbld\$n; done; groupdel nixbld
+  the lines of nix.ops.install                      an editor, in /etc/nix/nix.conf
+  packages of Debian                                apt-get remove; /var/log/apt/history.log names them
 END
     exit 0
 fi
@@ -48,12 +58,19 @@ run() {
     printf '\n\033[1m$'
     for word; do
         case $word in
-            *[!A-Za-z0-9_./=:,@+-]*) printf " '%s'" "$word" ;;
+            '' | *[!A-Za-z0-9_./=:,@+-]*) printf " '%s'" "$word" ;;
             *) printf ' %s' "$word" ;;
         esac
     done
     printf '\033[0m\n'
-    "$@"
+    # What it prints is checked later.
+    mkfifo "$demo/output"
+    tee -a "$demo/log" <"$demo/output" &
+    code=0
+    "$@" >"$demo/output" 2>&1 || code=$?
+    wait "$!"
+    rm "$demo/output"
+    return "$code"
 }
 die() {
     echo "The demo went wrong: $1" >&2
@@ -61,17 +78,17 @@ die() {
 }
 # The last recap has to say this of the machine.
 expect() {
-    grep 'target  *: ok=' "$ANSIBLE_LOG_PATH" | tail -n 1 | grep -q "$1 .*unreachable=0 .*failed=0" ||
+    grep 'target  *: ok=' "$demo/log" | tail -n 1 | grep -q "$1 .*unreachable=0 .*failed=0" ||
         die "the recap should say $1."
 }
 # The last list has to have so many machines.
 expect_listed() {
-    grep '| target | A first network |' "$ANSIBLE_LOG_PATH" | tail -n 1 | grep -q "|  *$1 |[^|]*|\$" ||
+    grep '| target | A first network |' "$demo/log" | tail -n 1 | grep -q "|  *$1 |[^|]*|\$" ||
         die "the list should say $1."
 }
 # The last table of machines has to say this of the machine.
 expect_info() {
-    grep '^.*| target | ' "$ANSIBLE_LOG_PATH" | tail -n 1 | grep -q "| *$1 *|" ||
+    grep '^.*| target | ' "$demo/log" | tail -n 1 | grep -q "| *$1 *|" ||
         die "the information should say $1."
 }
 main_pids() {
@@ -79,48 +96,68 @@ main_pids() {
 }
 
 remove_all
-mkdir "$demo"
+mkdir -p "$demo/me"
 cd "$demo"
+
+say "What the demo needs of this computer"
+cat <<'END'
+It downloads packages of Debian where they are missing, ansible-core from PyPI (10 MB), and once a small Debian to
+start the machine from (100 MB). Nix and ssh come later, as a user installs them. Nothing else is fetched.
+END
+"$checkout/tests/tools/packages.sh" <<'LIST'
+ip iproute2
+mkfs.ext4 e2fsprogs
+mmdebstrap mmdebstrap
+systemd-nspawn systemd-container
+unshare util-linux
+/etc/ssl/certs/ca-certificates.crt ca-certificates
+/usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
+- python3-venv
+- busybox-static
+LIST
+
+say "The demo's own home, so that it leaves yours alone. These are all variables that it sets"
+cat >environment <<END
+export HOME='$demo/me'
+unset XDG_CACHE_HOME XDG_CONFIG_HOME XDG_STATE_HOME NIX_PATH ANSIBLE_CONFIG
+# ssh looks for keys in the home that /etc/passwd names. An agent offers those of the demo.
+export SSH_AUTH_SOCK='$demo/agent'
+END
+run cat environment
+# shellcheck source=/dev/null
+. ./environment
+
+say "Before you start: Ansible and the collection"
+run python3 -m venv ~/nix.ops
+echo '. ~/nix.ops/bin/activate' >>environment
+run . ~/nix.ops/bin/activate
+run pip install --quiet --disable-pip-version-check ansible-core
+cd "$checkout"
+run ansible-galaxy collection install .
+cd "$demo"
+
+say "Before you start: Nix, ssh and nixpkgs. At home nixpkgs is a channel; here it is the miniature that the tests use"
+run ansible-playbook nix.ops.install -e "install_nixpkgs=$checkout/tests/nixpkgs"
+
+say "Before you start: an SSH key"
+run mkdir -m 700 ~/.ssh
+run ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519
+ssh-agent -a agent >agent.sh
+run ssh-add ~/.ssh/id_ed25519
 
 say "A NixOS machine somewhere in the world. Here it is a small one, started for the demo"
 fleet --number "$number" up target
 ssh_config=$(fleet ssh-config)
-# To the demo's user the machine is as new as any other.
-sed "/StrictHostKeyChecking/d; s|UserKnownHostsFile .*|UserKnownHostsFile $demo/known_hosts|" "$ssh_config" >reach
-
+ssh -F "$ssh_config" target 'cat >>.ssh/authorized_keys' <~/.ssh/id_ed25519.pub
+echo "root accepts your key there."
 cp "$checkout"/examples/*.nix "$checkout"/examples/*.yml .
-# How to reach the demo's machine, at home a matter of ~/.ssh. And the examples are evaluated with the
-# miniature of nixpkgs that the tests use, which needs no download; at home this is a channel or a path.
-cat >environment <<END
-export ANSIBLE_SSH_ARGS='-F $demo/reach -o ControlMaster=auto -o ControlPersist=60s'
-export ANSIBLE_SSH_CONTROL_PATH_DIR='$demo/cp'
-export NIX_PATH='nixpkgs=$checkout/tests/nixpkgs'
-export NIX_CONFIG='substituters =
-build-users-group =
-sandbox = false'
-export PATH='${VENV:-$checkout/.venv}/bin':"\$PATH"
-export ANSIBLE_CONFIG='$demo/ansible.cfg' ANSIBLE_COLLECTIONS_PATH='$demo/collections' ANSIBLE_HOME='$demo/ansible'
-export XDG_CACHE_HOME='$demo/cache' XDG_STATE_HOME='$demo/state'
-export FLEET_CACHE_HOME='$cache' FLEET_STATE_HOME='$state'
-END
-# shellcheck source=/dev/null
-. ./environment
-export ANSIBLE_LOG_PATH="$demo/log"
-
-say "Install the collection"
-(cd "$checkout" && ansible-galaxy collection build --output-path "$demo") >build.log || die "$(cat build.log)"
-run ansible-galaxy collection install --offline nix-ops-*.tar.gz
 
 say "Where the machine is, and what it shall be"
 run cat target.nix
 run cat config.nix
 
 say "Create a deployment of the two files"
-# A configuration of your own in your home would be left alone, and this shows what is written where there is none.
-(
-    HOME=$demo
-    run ansible-playbook nix.ops.create -e deployment=target -e '{"networks": ["target.nix", "config.nix"]}'
-)
+run ansible-playbook nix.ops.create -e deployment=target -e '{"networks": ["target.nix", "config.nix"]}'
 [ -e ansible.cfg ] || die "no ansible.cfg was written, because there is one in /etc/ansible."
 run cat target.network.yml
 run cat ansible.cfg
@@ -179,5 +216,5 @@ cat <<END
   Go on deploying:     cd $demo && . ./environment
                        edit config.nix
                        ansible-playbook deploy.yml
-  Remove every trace:  make demo-clean
+  Remove it:           make demo-clean
 END

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import subprocess
-import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ _VARIES = (
     (r"198\.18\.\d+\.10|target\.example\.org", "ADDRESS"),
     (r"by [\w-]+@[\w.-]+", "by USER"),
     (r"SHA256:[A-Za-z0-9+/]{43}", "FINGERPRINT"),
-    (r"/\S*/\.demo/|/home/me/", "HOME/"),
+    (r"/\S*/\.demo/(?!me/)|/home/me/", "HOME/"),
     # The widths of a table.
     (r"-{2,}", "--"),
     (r" +", " "),
@@ -54,13 +54,15 @@ class Clone:
 
     def demo(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run the demo's script to its end."""
+        own_etc = [str(CHECKOUT / "tests/integration/own_etc.sh"), str(self.directory / ".etc")]
         return subprocess.run(
-            [str(self.directory / "examples/demo.sh"), *words],
-            env={**self._bare_environment(), "VENV": sys.prefix, "XDG_STATE_HOME": str(self.state)},
+            # What it prepares is not prepared for the other tests of this computer.
+            ["unshare", "--mount", *own_etc, str(self.directory / "examples/demo.sh"), *words],
+            env={**self._bare_environment(), "XDG_STATE_HOME": str(self.state)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=180,
             check=False,
         )
 
@@ -81,9 +83,15 @@ class Clone:
 
 
 @pytest.fixture
-def clone(tmp_path: Path) -> Iterator[Clone]:
+def clone() -> Iterator[Clone]:
     """What a clone would hold if all files here were committed; without a trace afterwards."""
-    directory, state = tmp_path / "clone", tmp_path / "state"
+    # A socket's path has little room.
+    base = Path(tempfile.mkdtemp(prefix="demo-"))
+    directory, state = base / "clone", base / "state"
+    conf = directory / ".etc/etc/nix/nix.conf"
+    conf.parent.mkdir(parents=True)
+    # The tests ask no cache.
+    conf.write_text("substituters =\n")
     for name in _files():
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(CHECKOUT / name, directory / name, follow_symlinks=False)
@@ -96,6 +104,7 @@ def clone(tmp_path: Path) -> Iterator[Clone]:
     finally:
         clone.fleet.down_all()
         network.remove()
+        shutil.rmtree(base)
 
 
 def _files() -> list[str]:
