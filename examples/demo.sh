@@ -142,22 +142,36 @@ run ansible-playbook nix.ops.install -e "install_nixpkgs=$checkout/tests/nixpkgs
 say "Before you start: an SSH key"
 run mkdir -m 700 ~/.ssh
 run ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519
-ssh-agent -a agent >agent.sh
+ssh-agent -a "$demo/agent" >agent.sh
 run ssh-add ~/.ssh/id_ed25519
+
+cp "$checkout"/examples/*.nix "$checkout"/examples/*.yml .
+create() {
+    run ansible-playbook nix.ops.create -e deployment=target -e '{"networks": ["target.nix", "config.nix"]}'
+}
+if ! unshare --mount true 2>/dev/null; then
+    say "Create a deployment of the two files"
+    create
+    say "This chroot can't start a machine, since its root is no mount point. So the demo ends here"
+    cat <<'END'
+  See all of it:       mount --bind DIRECTORY DIRECTORY before chroot DIRECTORY, or use systemd-nspawn
+  Remove it:           make demo-clean
+END
+    exit 0
+fi
 
 say "A NixOS machine somewhere in the world. Here it is a small one, started for the demo"
 fleet --number "$number" up target
 ssh_config=$(fleet ssh-config)
 ssh -F "$ssh_config" target 'cat >>.ssh/authorized_keys' <~/.ssh/id_ed25519.pub
 echo "root accepts your key there."
-cp "$checkout"/examples/*.nix "$checkout"/examples/*.yml .
 
 say "Where the machine is, and what it shall be"
 run cat target.nix
 run cat config.nix
 
 say "Create a deployment of the two files"
-run ansible-playbook nix.ops.create -e deployment=target -e '{"networks": ["target.nix", "config.nix"]}'
+create
 [ -e ansible.cfg ] || die "no ansible.cfg was written, because there is one in /etc/ansible."
 run cat target.network.yml
 run cat ansible.cfg
