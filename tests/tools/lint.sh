@@ -22,7 +22,7 @@ check() {
 check ruff check --quiet .
 check ruff format --check --quiet .
 check mypy --no-error-summary "$collections/ansible_collections/nix/ops/plugins" tests extensions
-find .ci meta plugins tests examples -name '*.sh' -o -path .ci/run >"$collections/scripts"
+find .ci meta plugins roles tests examples -name '*.sh' -o -path .ci/run >"$collections/scripts"
 check xargs shellcheck <"$collections/scripts"
 check yamllint --strict .
 check ansible-lint --offline --profile production -q --nocolor

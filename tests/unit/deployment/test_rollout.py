@@ -247,7 +247,7 @@ def test_every_variable_of_the_deploy_is_internal_or_a_setting() -> None:
     for role in ("prepare", "build", "copy", "activate"):
         files += (collection / "roles" / role).rglob("*.yml")
     found = {name for file in files for name in variables_of(yaml.safe_load(file.read_text(encoding="utf-8")))}
-    for file in (collection / "roles").glob("[!d]*/defaults/main.yml"):
+    for file in (collection / "roles").glob("[!di]*/defaults/main.yml"):
         found |= yaml.safe_load(file.read_text(encoding="utf-8")).keys()
     assert {"build_result", "activate_reboot", "rollout_plan", "prepare_timeout"} <= found
     assert not {name for name in found if not rollout.is_internal(name)}
