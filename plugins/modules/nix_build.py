@@ -63,7 +63,9 @@ options:
     type: dict
     default: {}
   nix_path:
-    description: Entries of Nix's search path that come before C(NIX_PATH), such as V(nixpkgs=/srv/nixpkgs).
+    description:
+      - Entries of Nix's search path that come before C(NIX_PATH), such as V(nixpkgs=/srv/nixpkgs).
+      - V(FILE#PIN) is a pinned source, see P(nix.ops.network#inventory). The path of FILE has to be absolute.
     type: list
     elements: str
     default: []
