@@ -193,6 +193,7 @@ DEPLOYMENT_LIST = {
 DEPLOYMENT_INFO = {
     "argument_spec": {
         "networks": {"type": "list", "elements": "path"},
+        "pattern": {"type": "raw"},
         "found": {"type": "dict", "default": {}},
         "fail_on": {
             "type": "list",

@@ -14,10 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from redis import client as redis_client
 
+from ansible_collections.nix.ops.plugins.plugin_utils.activation.settings import SETTINGS
 from fleet import Machine
-from integration.awx import Awx, Credentials
+from integration.awx import PLAYBOOKS, Awx, Credentials
 from integration.conftest import MachineFactory
 from integration.containerfile import Image
 from integration.execution_environment import context, image
@@ -35,6 +37,8 @@ UUID = "6f8a1d52-50a4-4a2c-9a3e-3f2f8f1e7c11"
 # Where the image has a library.
 CLIENT = "/usr/local/lib/python3.13/dist-packages/redis"
 PASSWORD = "s e'c$"
+# What belongs to the tasks and roles of a deploy.
+INTERNAL = ["build_result", "rollout_plan", *yaml.safe_load((PLAYBOOKS / "vars/rollout.yml").read_text())]
 FOUND = "what is remembered of it was found on the machine"
 FINISHED = "target> deployment finished successfully"
 
@@ -89,7 +93,18 @@ def test_preview_deploy_info_and_drift(machine: MachineFactory, image: Image, tm
     with untouched(target):
         other = awx.run("deploy", previewed=preview)
     assert other.exit_code == 2
-    assert "this is not what was previewed: /nix/store/" in other.output
+    assert "this is not what was previewed:\ntarget: /nix/store/" in other.output.replace("\\n", "\n")
+    # Variables of a launch reach both jobs, and win over what the first one passes on.
+    passed_on = preview.of("Pass on what was previewed")["ansible_stats"]["data"]
+    given = {**dict.fromkeys(INTERNAL, "x"), **dict.fromkeys(SETTINGS, "x"), "ansible_ssh_common_args": "x"}
+    with untouched(target):
+        told = awx.run("preview", launch=passed_on)
+        both = awx.run("deploy", previewed=preview, launch=given)
+        public = awx.run("deploy", previewed=preview, launch={"deploy_reboot": "always", "ansible_host": "127.0.0.1"})
+    assert [one.exit_code for one in (told, both, public)] == [2, 2, 2]
+    assert "deploy_previewed is for the deploy after a preview" in told.output
+    assert f"would change what was previewed: {', '.join(sorted(INTERNAL))}" in both.output
+    assert "not as they were in the preview: ansible_host, deploy_reboot" in public.output
     network.define()
     assert awx.run("deploy", previewed=preview).exit_code == 0
 
