@@ -28,8 +28,8 @@ options:
     elements: path
   pattern:
     description:
-      - The pattern of the hosts that were asked, a text or a list. The task fails if it is empty, or if a name in it, or in
-        the limit of the run, is neither a host nor a group.
+      - The pattern of the hosts that were asked, a text or a list.
+      - The task fails if it is empty, or if a name in it or in the limit of the run is neither a host nor a group.
       - By default neither is checked.
     type: raw
   found:

@@ -138,7 +138,9 @@ def check(run: Run, pattern: Any, match: Callable[[str], Sequence[str]]) -> list
     :returns: the hosts to deploy.
     :raises OpsError: naming what is not valid.
     """
-    if not any("nix_network" in run.of(host) for host in run.variables["groups"]["all"]):
+    _check_approval(run)
+    is_slice = awx.may_be_slice(run.variables) and not run.is_preview
+    if not is_slice and not any("nix_network" in run.of(host) for host in run.variables["groups"]["all"]):
         raise _no_network()
     matching = match(",".join(patterns.check("deploy_machines", pattern, run.variables)))
     hosts = set(run.hosts)
@@ -152,8 +154,7 @@ def check(run: Run, pattern: Any, match: Callable[[str], Sequence[str]]) -> list
             state=_UNTOUCHED,
             next_step=f"Leave them out with --limit or deploy_machines, for example {_without(strangers)}.",
         )
-    _check_approval(run)
-    if not machines and (run.is_preview or not awx.may_be_slice(run.variables)):
+    if not machines and not is_slice:
         raise OpsError(
             "no machine is left to deploy: the pattern, or the limit, leaves out all of them",
             state=_UNTOUCHED,

@@ -239,8 +239,8 @@ def previewed(hosts: dict[str, dict[str, Any]], lost: tuple[str, ...] = (), **ex
 
 def test_only_what_was_previewed_is_deployed() -> None:
     hosts = {"a": machine("a"), "b": machine("b")}
-    for preview in ({}, {"deploy_previewed": previewed(hosts)}):
-        one = run(hosts, **preview)
+    for preview in (None, previewed(hosts)):
+        one = run(hosts, deploy_previewed=preview)
         rollout.check_previewed(one, rollout.make_plan(one))
     # The toplevel of one machine is not the other's.
     for toplevels in ({"a": OLD, "b": NEW}, {"b": NEW}):
@@ -267,7 +267,7 @@ def test_a_machine_that_the_preview_could_not_reach_is_left_out() -> None:
     assert rollout.outcomes(deploy)["b"] == "not deployed: the preview could not reach it"
 
 
-ANSWERS = {"deploy_machines": "nixos", "deploy_action": "switch"}
+ANSWERS: dict[str, Any] = {"deploy_machines": "nixos", "deploy_action": "switch"}
 
 
 @pytest.mark.parametrize(
@@ -291,8 +291,9 @@ def test_extra_variables_can_not_change_what_was_previewed(name: str) -> None:
 @pytest.mark.parametrize("name", [*settings.SETTINGS, "ansible_ssh_common_args", "ansible_host", "domain"])
 def test_a_deploy_has_the_extra_variables_of_its_preview(name: str) -> None:
     hosts = {"a": machine("a")}
-    extra = {**ANSWERS, name: "other"}
-    one = run(hosts, extra=tuple(extra), **{"deploy_previewed": previewed(hosts, **ANSWERS), **extra})
+    extra: dict[str, Any] = {**ANSWERS, name: "other"}
+    given: dict[str, Any] = {"deploy_previewed": previewed(hosts, **ANSWERS), **extra}
+    one = run(hosts, extra=tuple(extra), **given)
     told = "not what a preview" if name == "deploy_previewed" else f"not as they were in the preview: {name}"
     with pytest.raises(OpsError, match=told):
         rollout.check(one, "a", lambda _pattern: ["a"])
