@@ -207,3 +207,14 @@ DEPLOYMENT_INFO = {
         **_SHOWN,
     },
 }
+
+AWX_OBJECTS = {
+    "argument_spec": {
+        "name": {"type": "str", "required": True},
+        "organization": {"type": "str", "required": True},
+        "definitions": {"type": "dict", "default": {}},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "update_secrets": {"type": "bool", "default": False, "no_log": False},
+        "timeout": {"type": "float", "default": 600},
+    },
+}

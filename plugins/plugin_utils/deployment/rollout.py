@@ -12,9 +12,9 @@ from functools import cached_property
 from shlex import quote
 from typing import Any
 
-from ansible_collections.nix.ops.plugins.plugin_utils import awx
 from ansible_collections.nix.ops.plugins.plugin_utils.activation import difference, plan, settings
 from ansible_collections.nix.ops.plugins.plugin_utils.activation.plan import Ending, Found, Need, Wish
+from ansible_collections.nix.ops.plugins.plugin_utils.awx import job
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import approval, checkout, patterns
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.checkout import Checkout
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line
@@ -139,7 +139,7 @@ def check(run: Run, pattern: Any, match: Callable[[str], Sequence[str]]) -> list
     :raises OpsError: naming what is not valid.
     """
     _check_approval(run)
-    is_slice = awx.may_be_slice(run.variables) and not run.is_preview
+    is_slice = job.may_be_slice(run.variables) and not run.is_preview
     if not is_slice and not any("nix_network" in run.of(host) for host in run.variables["groups"]["all"]):
         raise _no_network()
     matching = match(",".join(patterns.check("deploy_machines", pattern, run.variables)))

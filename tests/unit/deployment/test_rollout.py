@@ -283,7 +283,8 @@ def test_extra_variables_can_not_change_what_was_previewed(name: str) -> None:
     assert check(**ANSWERS, **{name: "x"}) == ["a"]
     assert check(**ANSWERS, deploy_previewed=preview, awx_job_id=2) == ["a"]
     # Whether the preview had it or not: it wins over what the tasks of the deploy find.
-    for passed in (preview, previewed(hosts, **ANSWERS, **{name: "x"})):
+    both: dict[str, Any] = {**ANSWERS, name: "x"}
+    for passed in (preview, previewed(hosts, **both)):
         with pytest.raises(OpsError, match=f"would change what was previewed: {name}"):
             check(**ANSWERS, deploy_previewed=passed, **{name: "x"})
 
