@@ -104,6 +104,8 @@ class ActionModule(OpsAction):
     def _decide(self, run: Run) -> dict[str, Any]:
         needs = rollout.make_plan(run)
         if not self.check:
+            # Again, since --skip-tags may leave out the first check.
+            rollout.check_approval(run)
             rollout.check_previewed(run, needs)
         self._show(run, needs)
         if unseen := rollout.left_out(run):

@@ -35,6 +35,7 @@ PLAYBOOKS = TESTS.parent / "playbooks"
 LISTS = (
     *("controller_execution_environments", "controller_credentials", "controller_projects", "controller_inventories"),
     *("controller_inventory_sources", "controller_templates", "controller_workflows", "controller_schedules"),
+    *("controller_notifications", "controller_roles"),
 )
 # Some user that no image knows, as OpenShift chooses one; the group is root's.
 UID = 12345
@@ -116,7 +117,7 @@ class Awx:
         self._directory = directory / "awx"
         self._directory.mkdir()
         shown = definitions(Project(self._directory))
-        self.templates = {one["name"].removeprefix("nix.ops "): one for one in shown["controller_templates"]}
+        self.templates = {one["name"].removeprefix("nix.ops Default "): one for one in shown["controller_templates"]}
         self._jobs = 0
 
     def write_playbooks(self) -> None:

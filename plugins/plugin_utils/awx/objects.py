@@ -55,6 +55,7 @@ class Objects:
         self._found: dict[tuple[str, str], dict[str, Any]] = {
             ("organizations", str(organization["name"])): organization
         }
+        self._named: set[tuple[str, str]] = set()
         self._made: set[tuple[str, str]] = set()
         self._attached: dict[Place, tuple[str, ...]] = {}
         self.changes: list[str] = []
@@ -78,7 +79,10 @@ class Objects:
         # In the reverse order nothing refers to what is removed.
         for path, kind in reversed(MADE.items()):
             for name in sorted(one for where, one in self._before.made if where == path):
-                if (path, name) not in names:
+                if (path, name) in self._named:
+                    # A credential whose secret is not given again.
+                    self._made.add((path, name))
+                elif (path, name) not in names:
                     self._remove(path, kind, name)
 
     def id_of(self, path: str, name: str) -> int:
@@ -101,6 +105,7 @@ class Objects:
         one = self._found[path, name]
         for option, other in kind.attached.items():
             others = {str(each): other for each in entry.get(option) or []}
+            self._named |= {(path_of, each) for each, path_of in others.items()}
             self._attach((path, name, option), f"{path}/{one['id']}/{option}/", one, others)
         if entry.get("survey_spec"):
             self._survey(path, one, entry["survey_spec"])
@@ -113,6 +118,7 @@ class Objects:
             if option in kind.left_out or option in kind.attached:
                 continue
             if option in kind.references:
+                self._named.add((kind.references[option], str(value)))
                 wanted[option] = self._need(kind.references[option], str(value))["id"] if value else None
                 if value and option in _DROPPABLE:
                     self._attached[path, str(entry["name"]), option] = (str(value),)
@@ -239,19 +245,20 @@ class Objects:
                 for members in ("teams", "users"):
                     place = (path, name, f"{entry['role']}_role/{members}")
                     wanted.setdefault(place, {}).update({str(one): members for one in entry.get(members) or []})
-        for place, members in wanted.items():
+        for place, granted in wanted.items():
             owner = self._need(*place[:2])
             role, kind = place[2].split("/")
             known = (owner.get("summary_fields") or {}).get("object_roles") or {}
             url = f"roles/{known[role]['id'] if role in known else 0}/{kind}/"
-            self._attach(place, url, owner, members)
+            self._attach(place, url, owner, granted)
 
     def _remove(self, path: str, kind: Kind, name: str) -> None:
-        # Some kinds are in an organization by what they belong to.
-        scope = {None: {}, "organization": {"organization": self.organization["id"]}}.get(
-            kind.scope, {f"{kind.scope}__organization": self.organization["id"]}
-        )
-        for there in self._api.all(f"{path}/", name=name, **scope):
+        query: dict[str, Any] = {"name": name}
+        if kind.scope:
+            # Some kinds are in an organization by what they belong to.
+            field = kind.scope if kind.scope == "organization" else f"{kind.scope}__organization"
+            query[field] = self.organization["id"]
+        for there in self._api.all(f"{path}/", **query):
             self._change(f"remove the {kind.word} {name}")
             self._do("DELETE", f"{path}/{there['id']}/")
 

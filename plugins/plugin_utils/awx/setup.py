@@ -50,7 +50,7 @@ class Wish:
         for source in self.definitions.get("controller_inventory_sources") or []:
             if not str(source.get("source_path") or "").endswith(_SUFFIX):
                 raise OpsError(
-                    f"{source.get('source_path')!r} is not the source of a deployment: its name has to end in {_SUFFIX}",
+                    f"{source.get('source_path')!r} is not a source of a deployment, whose name ends in {_SUFFIX}",
                     state="nothing in AWX was touched",
                     next_step="Correct awx_setup_sources. A directory would be read file by file, and its other files"
                     " would become hosts.",
@@ -90,7 +90,11 @@ def set_up(api: Api, wish: Wish, *, check: bool, say: LineSink) -> Done:
 
     # What will be made is noted down before it is, so that nothing is forgotten if the run is killed.
     trial = objects(None, say if check else lambda _line: None)
-    trial.bring(wish.definitions)
+    try:
+        trial.bring(wish.definitions)
+    except OpsError as error:
+        error.state = error.state or "nothing in AWX was touched"
+        raise
     removes_all = not wish.definitions
     if check:
         return Done(trial.changes, None)

@@ -78,8 +78,8 @@ class Updates:
             if time.monotonic() > end:
                 raise OpsError(
                     f"{what} has not ended in {self._within:g} seconds (status: {status})",
-                    next_step="Look at AWX's jobs. A job that stays pending or waiting has no dispatcher or no instance:"
-                    " look at AWX's topology, and at the services of AWX. More time: awx_setup_update_timeout.",
+                    next_step="Look at it in AWX. If it stays pending or waiting, AWX has no dispatcher or no instance:"
+                    " look at the topology, and at AWX's services. awx_setup_update_timeout gives it more time.",
                 )
             time.sleep(pause)
             pause = min(pause * 1.5, _LATER)

@@ -138,7 +138,7 @@ def check(run: Run, pattern: Any, match: Callable[[str], Sequence[str]]) -> list
     :returns: the hosts to deploy.
     :raises OpsError: naming what is not valid.
     """
-    _check_approval(run)
+    check_approval(run)
     is_slice = job.may_be_slice(run.variables) and not run.is_preview
     if not is_slice and not any("nix_network" in run.of(host) for host in run.variables["groups"]["all"]):
         raise _no_network()
@@ -171,7 +171,11 @@ def check(run: Run, pattern: Any, match: Callable[[str], Sequence[str]]) -> list
     return machines
 
 
-def _check_approval(run: Run) -> None:
+def check_approval(run: Run) -> None:
+    """Refuse a deploy that would not do what an earlier job has previewed, and a preview that is told the result.
+
+    :raises OpsError: naming the variables that are the reason.
+    """
     if run.is_preview:
         approval.check_preview(run.extra_values)
     elif run.previewed is not None:
