@@ -229,7 +229,8 @@ _DEFAULTS = {"ansible_user": DEFAULT_USER, **_GROUP_VARIABLES}
 # Gives ssh the host keys that the deployment knows. A template, since a run may accept keys.
 _KNOWING = trust_as_template(
     "{{ lookup('nix.ops.host_key_options', nix_machine | default([]), deployment=nix_deployment_uuid | default(''),"
-    " keys=nix_ssh_host_keys | default([])) }}"
+    " keys=nix_ssh_host_keys | default([]), known_hosts=deploy_known_hosts | default(''),"
+    " address=ansible_host | default('')) }}"
 )
 
 # Ansible's own option for the user comes first, and ssh takes the first.

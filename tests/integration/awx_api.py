@@ -94,7 +94,7 @@ class Awx:
             self.add("credential_types", name=name)
         self.add("instance_groups", name="near")
 
-    def add(self, kind: str, **fields: Any) -> dict[str, Any]:
+    def add(self, kind: str, /, **fields: Any) -> dict[str, Any]:
         """Make an object as a person does in AWX."""
         self._last += 1
         one = {"id": self._last, "type": _TYPES.get(kind, kind[:-1]), "url": f"{ROOT}{kind}/{self._last}/", **fields}
@@ -176,7 +176,7 @@ class Awx:
             return True
         first, _, more = name.partition("__")
         if more:
-            other = self._any(int(one[first]))
+            other = self._any(one.get(first) or 0)
             return other is not None and self._matches(other, more, value)
         return str(one.get(first)) == value
 
@@ -285,8 +285,10 @@ class Awx:
         if self.failing is not None and kind == "inventory_updates":
             status = "failed"
         one["status"] = status
-        job = self.add(kind, status=status, stdout=self.failing or "done")
+        ended = {"failed": status == "failed", "finished": "2026-01-01T05:00:00Z", "scm_revision": "0" * 40}
+        job = self.add(kind, status=status, stdout=self.failing or "done", **ended)
         one["current"] = job["id"]
+        one["scm_revision"] = job["scm_revision"]
         return {**job, kind.removesuffix("s"): job["id"]}
 
     def _check(self, kind: str, values: Mapping[str, Any], one: Mapping[str, Any] | None) -> None:

@@ -119,7 +119,8 @@ CHECKING = {
     "ansible_ssh_extra_args": "{{ nix_host_key_options }} {{ nix_user_options }}",
     "nix_user_options": "-o User={{ nix_ssh_user | default('root') | quote }}",
     "nix_host_key_options": "{{ lookup('nix.ops.host_key_options', nix_machine | default([]),"
-    " deployment=nix_deployment_uuid | default(''), keys=nix_ssh_host_keys | default([])) }}",
+    " deployment=nix_deployment_uuid | default(''), keys=nix_ssh_host_keys | default([]),"
+    " known_hosts=deploy_known_hosts | default(''), address=ansible_host | default('')) }}",
 }
 
 
@@ -398,6 +399,9 @@ def test_ssh_knows_the_host_keys_of_the_network_after_the_options_of_the_user(pr
     assert HOST_KEY in known
     assert words.index("-J") < words.index("-4") < words.index(known)
     assert not any("KnownHostsCommand" in word for word in ssh_words(project, "web", "-i", source))
+    lines = f"other,[10.0.0.1]:2222 {HOST_KEY}\nweb2 ssh-ed25519 AAAA\n"
+    told = ssh_words(project, "web", "-i", source, "-e", json.dumps({"deploy_known_hosts": lines}))
+    assert any("KnownHostsCommand" in word and HOST_KEY in word for word in told)
 
 
 def test_host_key_that_is_not_a_public_key_is_refused_unseen(project: Project) -> None:

@@ -245,7 +245,7 @@ class Objects:
                 for members in ("teams", "users"):
                     place = (path, name, f"{entry['role']}_role/{members}")
                     wanted.setdefault(place, {}).update({str(one): members for one in entry.get(members) or []})
-        for place, granted in wanted.items():
+        for place, granted in sorted(wanted.items()):
             owner = self._need(*place[:2])
             role, kind = place[2].split("/")
             known = (owner.get("summary_fields") or {}).get("object_roles") or {}
