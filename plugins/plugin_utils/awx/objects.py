@@ -17,8 +17,8 @@ from ansible_collections.nix.ops.plugins.plugin_utils.awx.updates import Updates
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 
-# References that a definition may drop.
-_DROPPABLE = ("credential", "webhook_credential")
+# Fields that a definition may drop.
+_DROPPABLE = ("credential", "webhook_credential", "webhook_service")
 # Fields that AWX keeps as a text.
 _TEXTS = ("extra_vars", "variables", "source_vars")
 _EDGES = ("success_nodes", "failure_nodes", "always_nodes")
@@ -120,19 +120,20 @@ class Objects:
             if option in kind.references:
                 self._named.add((kind.references[option], str(value)))
                 wanted[option] = self._need(kind.references[option], str(value))["id"] if value else None
-                if value and option in _DROPPABLE:
-                    self._attached[path, str(entry["name"]), option] = (str(value),)
             else:
                 wanted[option] = value
+            if value and option in _DROPPABLE:
+                self._attached[path, str(entry["name"]), option] = (str(value),)
         return wanted
 
     def _drop_references(self, path: str, kind: Kind, there: Mapping[str, Any], wanted: dict[str, Any]) -> None:
-        """Drop what an earlier setup has referred to, unless someone has put something else there since."""
+        """Drop what an earlier setup has put into a field, unless someone has put something else there since."""
         for option in _DROPPABLE:
             ours = self._before.attached.get((path, str(there["name"]), option))
-            now = (there.get("summary_fields") or {}).get(option) or {}
-            if ours and option not in wanted and now.get("name") in ours:
-                wanted[option] = None
+            named = (there.get("summary_fields") or {}).get(option) or {}
+            now = named.get("name") if option in kind.references else there.get(option)
+            if ours and option not in wanted and now in ours:
+                wanted[option] = None if option in kind.references else ""
 
     def _write(
         self, path: str, kind: Kind, name: str, there: Mapping[str, Any] | None, wanted: Mapping[str, Any]
