@@ -8,10 +8,17 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
+import shutil
 import sys
+import tarfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -22,7 +29,7 @@ from ansible_collections.nix.ops.plugins.module_utils.argument_specs import DEPL
 from integration.awx import LISTS, PLAYBOOKS
 from integration.awx import definitions as definitions_of
 from integration.awx_api import ADMINISTRATOR, Awx, serving
-from integration.project import OTHERS, TESTS, Outcome, Project
+from integration.project import NIXPKGS, OTHERS, TESTS, Outcome, Project
 from tools.reference import specification
 
 CHECKOUT = TESTS.parent
@@ -144,6 +151,37 @@ def test_playbooks_are_in_the_example(definitions):
         assert play["ansible.builtin.import_playbook"] == f"nix.ops.{Path(template['playbook']).stem}"
     for source in definitions["controller_inventory_sources"]:
         assert (example / source["source_path"]).is_file()
+
+
+@contextmanager
+def files_at(directory: Path) -> Iterator[str]:
+    """Serve a directory; :returns: its address."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(directory))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_the_example_brings_its_nixpkgs(project, tmp_path):
+    """AWX synchronizes its inventory without channels; here another server has the pinned release."""
+    example = tmp_path / "example"
+    shutil.copytree(CHECKOUT / "examples/awx", example)
+    [(address, archive)] = re.findall(
+        r"nixpkgs=(https://.*/)(\S+)$", (example / "target.network.yml").read_text(), re.M
+    )
+    with tarfile.open(tmp_path / archive, "w:gz") as packed:
+        packed.add(NIXPKGS, "nixpkgs")
+    project.environment["NIX_PATH"] = ""
+    with files_at(tmp_path) as server:
+        source = (example / "target.network.yml").read_text().replace(address, f"{server}/")
+        (example / "target.network.yml").write_text(source)
+        done = project.run("ansible-inventory", "-i", str(example / "target.network.yml"), "--list")
+    assert done.exit_code == 0, done.output
+    assert '"ansible_host": "target.example.org"' in done.output
 
 
 def test_a_further_template_is_one_entry(project):
