@@ -130,7 +130,10 @@ def test_a_password_for_sudo(machine: MachineFactory, image: Image, tmp_path: Pa
     else:
         credentials = replace(credentials, vault_passwords={"": "of all", "team": "of the team"})
     awx = Awx(tmp_path, image, credentials, volume)
-    network_of(awx, user, where={"user": 'deployment.targetUser = "deploy";'})
+    # The network may leave open who logs in.
+    names_user = {"user": 'deployment.targetUser = "deploy";'}
+    awx.templates["deploy"]["become_enabled"] = where == "credential"
+    network_of(awx, user, where={} if where == "credential" else names_user)
     if where == "vault":
         awx.repository.write("group_vars/nixos.yml", f"ansible_become_password: {encrypted(PASSWORD, tmp_path)}\n")
     awx.synchronize(SOURCE)

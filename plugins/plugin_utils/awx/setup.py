@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ansible_collections.nix.ops.plugins.plugin_utils.awx import updates as updating
 from ansible_collections.nix.ops.plugins.plugin_utils.awx.api import Api
@@ -76,17 +77,11 @@ def set_up(api: Api, wish: Wish, *, check: bool, say: LineSink) -> Done:
     :raises OpsError: if AWX refuses something, or an update fails.
     """
     wish.check()
-    found = api.all("organizations/", name=wish.organization)
-    if not found:
-        raise OpsError(
-            f"AWX has no organization {wish.organization!r}, or does not show it to this user",
-            state="nothing in AWX was touched",
-            next_step="Create it in AWX, or correct awx_setup_organization.",
-        )
-    store = Store(api, f"{wish.name} setup", int(found[0]["id"]))
+    organization = _organization(api, wish.organization)
+    store = Store(api, f"{wish.name} setup", int(organization["id"]))
 
     def objects(updates: Updates | None, say: LineSink) -> Objects:
-        return Objects(api, found[0], store.manifest, updates=updates, say=say, new_secrets=wish.new_secrets)
+        return Objects(api, organization, store.manifest, updates=updates, say=say, new_secrets=wish.new_secrets)
 
     # What will be made is noted down before it is, so that nothing is forgotten if the run is killed.
     trial = objects(None, say if check else lambda _line: None)
@@ -113,6 +108,17 @@ def set_up(api: Api, wish: Wish, *, check: bool, say: LineSink) -> Done:
         made = f"{len(real.changes)} changes were made" if real.changes else "nothing was changed"
         error.state = error.state or f"{made} in AWX; the same again continues"
         raise
+
+
+def _organization(api: Api, name: str) -> dict[str, Any]:
+    found = api.all("organizations/", name=name)
+    if not found:
+        raise OpsError(
+            f"AWX has no organization {name!r}, or does not show it to this user",
+            state="nothing in AWX was touched",
+            next_step="Create it in AWX, or correct awx_setup_organization.",
+        )
+    return found[0]
 
 
 def _synchronize(api: Api, wish: Wish, objects: Objects, updates: Updates) -> list[str]:
