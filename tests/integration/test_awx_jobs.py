@@ -38,7 +38,8 @@ UUID = "6f8a1d52-50a4-4a2c-9a3e-3f2f8f1e7c11"
 CLIENT = "/usr/local/lib/python3.13/dist-packages/redis"
 PASSWORD = "s e'c$"
 # What belongs to the tasks and roles of a deploy.
-INTERNAL = ["build_result", "rollout_plan", *yaml.safe_load((PLAYBOOKS / "vars/rollout.yml").read_text())]
+_PLAYS = yaml.safe_load((PLAYBOOKS / "deploy.yml").read_text())
+INTERNAL = ["build_result", *{name for play in _PLAYS for name in play.get("vars", {})}]
 FOUND = "what is remembered of it was found on the machine"
 FINISHED = "target> deployment finished successfully"
 
