@@ -12,7 +12,7 @@ from typing import Any
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import DEPLOYMENT_INFO
 from ansible_collections.nix.ops.plugins.plugin_utils import display
 from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
-from ansible_collections.nix.ops.plugins.plugin_utils.deployment import discovery, report
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import discovery, patterns, report
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.discovery import Deployment
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 
@@ -25,6 +25,8 @@ class ActionModule(OpsAction):
 
     def perform(self, options: dict[str, Any]) -> dict[str, Any]:
         """Compare what each network wants with what was found and what is remembered."""
+        if options["pattern"] is not None:
+            patterns.check("info_machines", options["pattern"], self.variables)
         reports = [
             report.report(
                 one,

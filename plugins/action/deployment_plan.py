@@ -11,7 +11,6 @@ from dataclasses import asdict
 from typing import Any
 
 from ansible import constants
-from ansible.inventory.manager import split_host_pattern
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import DEPLOYMENT_PLAN
 from ansible_collections.nix.ops.plugins.plugin_utils import display
@@ -76,12 +75,14 @@ class ActionModule(OpsAction):
         return self._templar.copy_with_new_env(available_variables=variables).template(value)
 
     def _check(self, run: Run, given: Any) -> dict[str, Any]:
-        parts = [str(one) for one in (given if isinstance(given, list) else [given])]
         lookup = self._shared_loader_obj.lookup_loader.get(
             "ansible.builtin.inventory_hostnames", loader=self._loader, templar=self._templar
         )
-        matching = [str(host) for host in lookup.run([",".join(parts)], variables=self.variables)]
-        machines = rollout.check(run, split_host_pattern(parts), matching)
+
+        def match(pattern: str) -> list[str]:
+            return [str(host) for host in lookup.run([pattern], variables=self.variables)]
+
+        machines = rollout.check(run, given, match)
         found = rollout.checkouts(run, machines)
         return {
             "machines": machines,
@@ -102,10 +103,13 @@ class ActionModule(OpsAction):
 
     def _decide(self, run: Run) -> dict[str, Any]:
         needs = rollout.make_plan(run)
-        toplevels = sorted({one.toplevel for one in needs.values()})
         if not self.check:
-            rollout.check_previewed(run, toplevels)
+            # Again, since --skip-tags may leave out the first check.
+            rollout.check_approval(run)
+            rollout.check_previewed(run, needs)
         self._show(run, needs)
+        if unseen := rollout.left_out(run):
+            self.warn(f"Left out, since the preview could not reach them: {', '.join(unseen)}")
         for host, units in rollout.failed_units(run, needs).items():
             self.warn(f"{host}: units failed: {', '.join(units)}")
         if unchecked := rollout.unchecked(run, needs):
@@ -126,7 +130,8 @@ class ActionModule(OpsAction):
             # Even a play that ends at once needs a host.
             "hosts": hosts or list(needs)[:1],
             "rolls_out": bool(hosts) and (self.wants_diff or not self.check),
-            "toplevels": toplevels,
+            **({"previewed": rollout.pass_on(run, needs)} if self.check else {}),
+            "goes_on_without": rollout.goes_on_without(run),
         }
 
     def _show(self, run: Run, needs: Mapping[str, Need]) -> None:
@@ -164,7 +169,18 @@ class ActionModule(OpsAction):
         return {"made": rollout.time_of_plan(run), "ends": ending.ends, **told}
 
     def _outcome(self, run: Run) -> dict[str, Any]:
+        if self.check:
+            return self._preview(run)
         told = rollout.outcomes(run)
         for host, line in told.items():
             self.live(host)(line)
         return {"machines": told}
+
+    def _preview(self, run: Run) -> dict[str, Any]:
+        needs = rollout.planned(run)
+        # The differences of the machines are shown after the plan, and the plan has to be the last that is shown.
+        if self.wants_diff and any(needs.values()):
+            self._show(run, needs)
+        if lost := [host for host in run.hosts if host not in needs]:
+            self.warn(f"A deploy of what this preview shows leaves out: {', '.join(lost)}")
+        return {"machines": {host: one.summary() for host, one in needs.items()}, "lost": lost}

@@ -15,8 +15,9 @@ from typing import Any
 from ansible.parsing.dataloader import DataLoader
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIX_BUILD
-from ansible_collections.nix.ops.plugins.plugin_utils import awx, nix
+from ansible_collections.nix.ops.plugins.plugin_utils import nix
 from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
+from ansible_collections.nix.ops.plugins.plugin_utils.awx import job
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import fact_cache, places, toplevels
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.toplevels import Links
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
@@ -124,7 +125,7 @@ class ActionModule(OpsAction):
                 links.make_directory()
             built = build.realise_here(drv_paths, outputs=outputs, options=how, roots=roots, on_line=wanted.say)
             # A job of AWX loses its links when it ends. Making them again does not count as a change.
-            relinked = awx.job_directory() is None and links is not None and before != links.targets()
+            relinked = job.job_directory() is None and links is not None and before != links.targets()
             if links:
                 links.remove_old()
         else:

@@ -105,10 +105,10 @@ notes:
     suffixes, C(commands), C(tcp), C(http), C(stable), C(successes), C(interval) and C(deadline). Each entry of C(http)
     has C(url), C(status), C(contains), C(headers) and C(validate_certs). Store paths that a command refers to are in
     the machine's closure. All users of the inventory can read the checks, so don't put a secret into them.
-  - C(ansible_user) is a variable of the host if the network itself sets C(deployment.targetUser). Otherwise a variable
-    of the group C(deployment_NAME) sets it to V(root), so that any C(group_vars) or C(host_vars) can name another user,
-    with C(ansible_become) beside it. If ssh's own configuration names a user for the host, that is C(nix_ssh_user), and
-    the group's variable has it instead of V(root).
+  - C(ansible_user) is a variable of the host if the network itself sets C(deployment.targetUser). Otherwise anything of
+    Ansible can name the user, such as C(-u), C(remote_user), or C(ansible_user) in C(group_vars). If nothing does, the
+    user is V(root), by C(nix_user_options), which reaches ssh as C(nix_host_key_options) does. If ssh's own
+    configuration names a user for the host, that is C(nix_ssh_user), and counts instead of V(root).
   - C(ansible_port) is set if the network sets C(deployment.targetPort) or C(services.openssh.ports). Otherwise the port
     is that of ssh's own configuration, or 22.
   - C(nix_ssh_key) is the path of the private key with which the deployment logs in to the machine, even if the key does
@@ -222,17 +222,22 @@ _REPORT_FILES = [str(_PLAYBOOKS / f"{name.rpartition('.')[2]}.yml") for name in 
 # Patterns that mean all machines of a network.
 _WHOLE = re.compile(r"[*?~!&]|(?:^|[,:])(?:all|ungrouped|nixos|deployment_|tag_)")
 
-# NixOps' defaults, and host keys are checked whatever ansible.cfg and the environment say. They are variables of a
-# group, so that the user's own variables win.
-_GROUP_VARIABLES = {"ansible_user": DEFAULT_USER, "ansible_host_key_checking": True}
+# Host keys are checked whatever ansible.cfg and the environment say. A variable of a group, so that the user's own
+# variables win.
+_GROUP_VARIABLES = {"ansible_host_key_checking": True}
+
+# The user is an option of ssh: a variable would win over -u and remote_user. Templates of the source see the default.
+_DEFAULTS = {"ansible_user": DEFAULT_USER, **_GROUP_VARIABLES}
 
 # Gives ssh the host keys that the deployment knows. A template, since a run may accept keys.
 _KNOWING = trust_as_template(
     "{{ lookup('nix.ops.host_key_options', nix_machine | default([]), deployment=nix_deployment_uuid | default(''),"
-    " keys=nix_ssh_host_keys | default([])) }}"
+    " keys=nix_ssh_host_keys | default([]), known_hosts=deploy_known_hosts | default(''),"
+    " address=ansible_host | default('')) }}"
 )
 
-_USER = trust_as_template("{{ nix_ssh_user | default('root') }}")
+# Ansible's own option for the user comes first, and ssh takes the first.
+_USER = trust_as_template("-o User={{ nix_ssh_user | default('root') | quote }}")
 
 # Offers the keys of the machines that have one, in addition to the user's own options.
 _OFFERING = trust_as_template("{{ nix_ssh_common_args }} {{ nix_ssh_options | default('') }}")
@@ -372,7 +377,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         template = self.get_option("hostname")
         if not template:
             return definition.name
-        self.templar.available_variables = {**_GROUP_VARIABLES, **variables}
+        self.templar.available_variables = {**_DEFAULTS, **variables}
         host = str(self.templar.template(template))
         check_name(host, "name of a host")
         return host
@@ -415,9 +420,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
                 self.inventory.add_child(group, host)
         if hosts:
             # Priority 0, so that groups of other sources win, whatever their names.
-            variables = {**_GROUP_VARIABLES, "ansible_group_priority": 0, **_host_key_variables()}
-            if "nix_ssh_user" in found:
-                variables["ansible_user"] = _USER
+            variables = {**_GROUP_VARIABLES, "ansible_group_priority": 0, **_ssh_variables()}
             if "nix_ssh_options" in found:
                 variables |= {
                     "nix_ssh_common_args": _of_connection("ssh_common_args"),
@@ -428,7 +431,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
 
     def _construct(self, host: str) -> None:
         strict = self.get_option("strict")
-        variables = {**_GROUP_VARIABLES, **self.inventory.get_host(host).get_vars()}
+        variables = {**_DEFAULTS, **self.inventory.get_host(host).get_vars()}
         self._set_composite_vars(self.get_option("compose"), variables, host, strict=strict)
         self._add_host_to_composed_groups(self.get_option("groups"), variables, host, strict=strict)
         self._add_host_to_keyed_groups(self.get_option("keyed_groups"), variables, host, strict=strict)
@@ -469,11 +472,11 @@ def _of_connection(option: str) -> str:
     return str(value or "")
 
 
-def _host_key_variables() -> dict[str, Any]:
-    """Return the variables by which all of ssh's commands know the host keys, after the user's own options."""
-    found: dict[str, Any] = {"nix_host_key_options": _KNOWING}
+def _ssh_variables() -> dict[str, Any]:
+    """Return the variables by which ssh's commands know the host keys and the user, after the user's own options."""
+    found: dict[str, Any] = {"nix_host_key_options": _KNOWING, "nix_user_options": _USER}
     for option in ("ssh_extra_args", "sftp_extra_args", "scp_extra_args"):
-        template = "{{ nix_host_key_options }}"
+        template = "{{ nix_host_key_options }} {{ nix_user_options }}"
         if own := _of_connection(option):
             found[f"nix_{option}"] = own
             template = f"{{{{ nix_{option} }}}} {template}"

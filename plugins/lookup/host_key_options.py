@@ -10,8 +10,8 @@ name: host_key_options
 short_description: Options of ssh for the host keys that a deployment knows
 description:
   - Returns the options by which ssh knows the host keys of a machine, in addition to its own files of known hosts.
-  - The keys are those of the network, and those that the user has accepted on this controller with
-    C(deploy_accept_new_host_keys).
+  - The keys are those of the network, those of C(deploy_known_hosts), and those that the user has accepted on this
+    controller with C(deploy_accept_new_host_keys).
   - They hold for the machine, whatever its address is.
   - P(nix.ops.network#inventory) uses it for the machines of a network.
 author:
@@ -32,6 +32,14 @@ options:
     type: list
     elements: str
     default: []
+  known_hosts:
+    description: Lines as of a file of known hosts. Those under the machine's name or O(address) count, unless hashed.
+    type: str
+    default: ""
+  address:
+    description: The machine's address.
+    type: str
+    default: ""
 notes:
   - Needs OpenSSH 8.5 or later on the controller, for C(KnownHostsCommand).
 seealso:
@@ -69,5 +77,6 @@ class LookupModule(LookupBase):
         """Look up the keys, and return the options by which ssh knows them."""
         self.set_options(var_options=variables, direct=kwargs)
         deployment, keys = str(self.get_option("deployment")), self.get_option("keys")
-        known = [[one.key for one in deployments.known(deployment, str(machine), keys)] for machine in terms]
+        told, address = str(self.get_option("known_hosts")), str(self.get_option("address"))
+        known = [[one.key for one in deployments.known(deployment, str(name), keys, told, address)] for name in terms]
         return [shlex.join(host_keys.options(one)) for one in known]

@@ -194,6 +194,7 @@ DEPLOYMENT_LIST = {
 DEPLOYMENT_INFO = {
     "argument_spec": {
         "networks": {"type": "list", "elements": "path"},
+        "pattern": {"type": "raw"},
         "found": {"type": "dict", "default": {}},
         "fail_on": {
             "type": "list",
@@ -205,5 +206,16 @@ DEPLOYMENT_INFO = {
             "default": [],
         },
         **_SHOWN,
+    },
+}
+
+AWX_OBJECTS = {
+    "argument_spec": {
+        "name": {"type": "str", "required": True},
+        "organization": {"type": "str", "required": True},
+        "definitions": {"type": "dict", "default": {}},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "update_secrets": {"type": "bool", "default": False, "no_log": False},
+        "timeout": {"type": "float", "default": 600},
     },
 }

@@ -26,6 +26,12 @@ options:
       - The sources of the deployments, as the variable C(nix_network) has them. By default all of the inventory.
     type: list
     elements: path
+  pattern:
+    description:
+      - The pattern of the hosts that were asked, a text or a list.
+      - The task fails if it is empty, or if a name in it or in the limit of the run is neither a host nor a group.
+      - By default neither is checked.
+    type: raw
   found:
     description: The results of M(nix.ops.deployment_prepare), by the name of the host that was asked.
     type: dict

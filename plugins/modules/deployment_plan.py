@@ -24,20 +24,22 @@ attributes:
 options:
   stage:
     description:
-      - V(check), before anything is touched, refuses a pattern that matches no machine of a network, variables
+      - V(check), before anything is touched, refuses a pattern or a limit with a name that matches nothing, variables
         C(deploy_*) with an invalid value, names that look like such a variable, and variables of the roles for which a
-        deploy has its own.
+        deploy has its own. After a preview (C(deploy_previewed)) it refuses extra variables that the preview did not
+        have.
       - V(variables), in the role P(nix.ops.deploy#role), refuses such names for the task's own host.
       - V(reached), after the role P(nix.ops.prepare#role), names the machines that can't be reached, and fails if
         C(deploy_unreachable) is V(fail).
       - V(decide), after the role P(nix.ops.build#role), makes the plan and shows it as a table. It fails if a machine
         failed before and C(deploy_any_errors_fatal) is true, or if the plan has a toplevel that is missing from
-        C(deploy_previewed).
+        C(deploy_previewed). Machines that the preview could not reach are left out.
       - V(begin), in a rollout with C(serial), says which batch begins.
       - V(batch), in the rollout, decides whether too many machines of the batch failed, and which machines go back then
         (C(deploy_revert)).
       - V(outcome) prints a line for each machine with its outcome, and for a machine that failed the reason and what
-        helps.
+        helps. In check mode it names the machines that a deploy would leave out, and shows the plan again if the
+        differences of the machines were shown after it.
       - V(fail), without C(run_once), fails for a host with a reason.
     type: str
     choices: [check, variables, reached, decide, begin, batch, outcome, fail]
@@ -117,15 +119,24 @@ rolls_out:
   returned: for the stage decide
   type: bool
   sample: true
-toplevels:
-  description: The toplevels of all machines of the plan.
+previewed:
+  description: What the preview passes on to a deploy as C(deploy_previewed).
+  returned: for the stage decide, in check mode
+  type: dict
+  sample:
+    toplevels: {target: /nix/store/hwdn5rjckz13a5zafjia3bk14f1rgacs-nixos-system-target-24.05}
+    plan: {target: "copy, switch"}
+    left_out: []
+    variables: {}
+goes_on_without:
+  description: The hosts that can't be reached and without which a preview succeeds.
   returned: for the stage decide
   type: list
   elements: str
-  sample: [/nix/store/hwdn5rjckz13a5zafjia3bk14f1rgacs-nixos-system-target-24.05]
+  sample: []
 lost:
   description: The hosts that failed or could not be reached.
-  returned: for the stage reached
+  returned: for the stage reached, and for the stage outcome in check mode
   type: list
   elements: str
   sample: [gamma]

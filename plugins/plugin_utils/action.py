@@ -22,6 +22,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, in
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import unreachable
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import SSH_PORT, Endpoint
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine, Wait
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.ssh_configuration import DEFAULT_USER
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.transport import HostTransport
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 from ansible_collections.nix.ops.plugins.plugin_utils.signals import end_in_order
@@ -56,7 +57,10 @@ class OpsAction(ActionBase):  # type: ignore[misc]
         name = str(self._task.delegate_to or self.host)
         within = float(options.get("answer_timeout") or 60)
         known_keys = [] if self._task.delegate_to else host_keys.of_variables(self.variables)
-        self.transport = HostTransport(self, name, known, within=within, say=self.live(name), host_keys=known_keys)
+        user = None if self._task.delegate_to else _default_user(self.variables)
+        self.transport = HostTransport(
+            self, name, known, within=within, say=self.live(name), host_keys=known_keys, user=user
+        )
         try:
             waiting.check(options)
             with end_in_order():
@@ -163,6 +167,13 @@ class OpsAction(ActionBase):  # type: ignore[misc]
         """Return a sentence that names the secret that this run lacks for the machine's SSH key, if it lacks one."""
         path = None if self._task.delegate_to else self.variables.get("nix_ssh_key")
         return vaulted_keys.what_is_missing(str(path), self._loader) if path else None
+
+
+def _default_user(variables: Mapping[str, Any]) -> str | None:
+    """Return the user of a machine of a network for which nothing of Ansible names one; None for other hosts."""
+    if "nix_network" not in variables:
+        return None
+    return str(variables.get("nix_ssh_user") or DEFAULT_USER)
 
 
 def _acknowledged(variables: Mapping[str, Any]) -> Endpoint | None:

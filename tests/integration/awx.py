@@ -35,6 +35,7 @@ PLAYBOOKS = TESTS.parent / "playbooks"
 LISTS = (
     *("controller_execution_environments", "controller_credentials", "controller_projects", "controller_inventories"),
     *("controller_inventory_sources", "controller_templates", "controller_workflows", "controller_schedules"),
+    *("controller_notifications", "controller_roles"),
 )
 # Some user that no image knows, as OpenShift chooses one; the group is root's.
 UID = 12345
@@ -116,7 +117,7 @@ class Awx:
         self._directory = directory / "awx"
         self._directory.mkdir()
         shown = definitions(Project(self._directory))
-        self.templates = {one["name"].removeprefix("nix.ops "): one for one in shown["controller_templates"]}
+        self.templates = {one["name"].removeprefix("nix.ops Default "): one for one in shown["controller_templates"]}
         self._jobs = 0
 
     def write_playbooks(self) -> None:
@@ -151,6 +152,7 @@ class Awx:
         limit: str | None = None,
         slices: tuple[int, int] = (1, 1),
         previewed: Outcome | None = None,
+        launch: Mapping[str, Any] | None = None,
     ) -> Job:
         """Begin a template's job.
 
@@ -158,13 +160,17 @@ class Awx:
         :param answers: to questions of the survey, in place of their defaults.
         :param slices: which slice it is, of how many.
         :param previewed: the job before it in a workflow, whose artifacts it gets as variables.
+        :param launch: variables that the launch of the workflow was given, if the workflow asks for them.
         """
         wanted = self.templates[template]
         self._jobs += 1
         directory = self._directory / f"job-{self._jobs}"
         number, count = slices
         hosts = sorted(self.inventory["_meta"]["hostvars"])[number - 1 :: count]
-        parameters = self._prepare(directory, wanted, hosts, answers or {}, limit, previewed)
+        extra = self._extra_variables(wanted, answers or {}, previewed) | dict(launch or {})
+        if previewed or launch or count > 1:
+            extra["awx_workflow_job_id"] = 1
+        parameters = self._prepare(directory, wanted, hosts, extra, limit)
         facts = None
         if wanted["use_fact_cache"]:
             facts = deliver(self.facts, directory / "artifacts" / str(self._jobs) / "fact_cache", hosts)
@@ -212,23 +218,16 @@ class Awx:
         directory: Path,
         template: Mapping[str, Any],
         hosts: Sequence[str],
-        answers: Mapping[str, Any],
+        extra: Mapping[str, Any],
         limit: str | None,
-        previewed: Outcome | None,
     ) -> dict[str, Any]:
         """Lay out the private data directory of a job; :returns: what ansible-runner is told beside it."""
-        questions = template.get("survey_spec", {}).get("spec", [])
-        assert set(answers) <= {question["variable"] for question in questions}, "the survey asks no such thing"
-        extra = {question["variable"]: question["default"] for question in questions}
-        extra |= {**template.get("extra_vars", {}), **answers, "awx_job_id": self._jobs, "tower_job_id": self._jobs}
-        if previewed is not None:
-            extra |= previewed.of("Pass on the previewed toplevels")["ansible_stats"]["data"]
         for name in ("inventory", "env", "cp", "artifacts"):
             (directory / name).mkdir(mode=0o700, parents=True)
         self._checked_out(directory / "project")
         inventory = json.dumps(_part(self.inventory, hosts))
         _write(directory / "inventory/hosts", f"#! /usr/bin/env python3\nprint({inventory!r})\n", 0o700)
-        _write(directory / "env/extravars", yaml.safe_dump(extra))
+        _write(directory / "env/extravars", yaml.safe_dump(dict(extra)))
         _write(directory / "env/cmdline", args2cmdline(*self._arguments(template, limit)))
         settings = {"job_timeout": template["timeout"], "suppress_ansible_output": True, "suppress_output_file": True}
         _write(directory / "env/settings", json.dumps(settings))
@@ -244,6 +243,18 @@ class Awx:
             "fact_cache_type": "jsonfile" if template["use_fact_cache"] else "",
         }
 
+    def _extra_variables(
+        self, template: Mapping[str, Any], answers: Mapping[str, Any], previewed: Outcome | None
+    ) -> dict[str, Any]:
+        """What a template, a survey and an earlier job set; variables of the launch win over them."""
+        questions = template.get("survey_spec", {}).get("spec", [])
+        assert set(answers) <= {question["variable"] for question in questions}, "the survey asks no such thing"
+        extra = {question["variable"]: question["default"] for question in questions}
+        extra |= {**template.get("extra_vars", {}), **answers, "awx_job_id": self._jobs, "tower_job_id": self._jobs}
+        if previewed is not None:
+            extra |= previewed.of("Pass on what was previewed")["ansible_stats"]["data"]
+        return extra
+
     def _arguments(self, template: Mapping[str, Any], limit: str | None) -> list[str]:
         words = ["--check"] if template["job_type"] == "check" else []
         words += ["-u", self.credentials.user]
@@ -255,6 +266,7 @@ class Awx:
             words += ["--vault-id", f"{vault}@prompt"] if vault else ["--ask-vault-pass"]
         words += [f"--forks={template['forks']}"]
         words += ["-l", limit] if limit else []
+        words += ["-t", template["job_tags"]] if template.get("job_tags") else []
         words += [f"-{'v' * template['verbosity']}"] if template["verbosity"] else []
         return words
 

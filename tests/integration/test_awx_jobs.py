@@ -14,10 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from redis import client as redis_client
 
+from ansible_collections.nix.ops.plugins.plugin_utils.activation.settings import SETTINGS
 from fleet import Machine
-from integration.awx import Awx, Credentials
+from integration.awx import PLAYBOOKS, Awx, Credentials
 from integration.conftest import MachineFactory
 from integration.containerfile import Image
 from integration.execution_environment import context, image
@@ -35,6 +37,9 @@ UUID = "6f8a1d52-50a4-4a2c-9a3e-3f2f8f1e7c11"
 # Where the image has a library.
 CLIENT = "/usr/local/lib/python3.13/dist-packages/redis"
 PASSWORD = "s e'c$"
+# What belongs to the tasks and roles of a deploy.
+_PLAYS = yaml.safe_load((PLAYBOOKS / "deploy.yml").read_text())
+INTERNAL = ["build_result", *{name for play in _PLAYS for name in play.get("vars", {})}]
 FOUND = "what is remembered of it was found on the machine"
 FINISHED = "target> deployment finished successfully"
 
@@ -89,7 +94,18 @@ def test_preview_deploy_info_and_drift(machine: MachineFactory, image: Image, tm
     with untouched(target):
         other = awx.run("deploy", previewed=preview)
     assert other.exit_code == 2
-    assert "this is not what was previewed: /nix/store/" in other.output
+    assert "this is not what was previewed:\ntarget: /nix/store/" in other.output.replace("\\n", "\n")
+    # Variables of a launch reach both jobs, and win over what the first one passes on.
+    passed_on = preview.of("Pass on what was previewed")["ansible_stats"]["data"]
+    given = {**dict.fromkeys(INTERNAL, "x"), **dict.fromkeys(SETTINGS, "x"), "ansible_ssh_common_args": "x"}
+    with untouched(target):
+        told = awx.run("preview", launch=passed_on)
+        both = awx.run("deploy", previewed=preview, launch=given)
+        public = awx.run("deploy", previewed=preview, launch={"deploy_reboot": "always", "ansible_host": "127.0.0.1"})
+    assert [one.exit_code for one in (told, both, public)] == [2, 2, 2]
+    assert "deploy_previewed is for the deploy after a preview" in told.output
+    assert f"would change what was previewed: {', '.join(sorted(INTERNAL))}" in both.output
+    assert "not as they were in the preview: ansible_host, deploy_reboot" in public.output
     network.define()
     assert awx.run("deploy", previewed=preview).exit_code == 0
 
@@ -115,7 +131,10 @@ def test_a_password_for_sudo(machine: MachineFactory, image: Image, tmp_path: Pa
     else:
         credentials = replace(credentials, vault_passwords={"": "of all", "team": "of the team"})
     awx = Awx(tmp_path, image, credentials, volume)
-    network_of(awx, user, where={"user": 'deployment.targetUser = "deploy";'})
+    # The network may leave open who logs in.
+    names_user = {"user": 'deployment.targetUser = "deploy";'}
+    awx.templates["deploy"]["become_enabled"] = where == "credential"
+    network_of(awx, user, where={} if where == "credential" else names_user)
     if where == "vault":
         awx.repository.write("group_vars/nixos.yml", f"ansible_become_password: {encrypted(PASSWORD, tmp_path)}\n")
     awx.synchronize(SOURCE)

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from fleet import Machine
@@ -94,6 +96,14 @@ def test_an_unreachable_machine_stops_no_other_unless_the_user_says_so(
     assert fatal.statuses(ACTIVATE) == {}
     assert standings(machines) == before
 
+    # A workflow asks for the approval of what can be deployed.
+    with untouched(machines["target"], machines["beta"]):
+        preview = network.deploy("--check", "--diff", "-e", "deploy_ssh_timeout=1")
+    assert preview.exit_code == 0, preview.output
+    assert "A deploy of what this preview shows leaves out: gamma" in preview.output
+    passed_on = preview.of("Pass on what was previewed")["ansible_stats"]["data"]
+    assert passed_on["deploy_previewed"]["plan"] == dict.fromkeys(["beta", "target"], "copy, switch")
+
     machines["beta"].link_down()
     with untouched(*machines.values()):
         strict = network.deploy("-e", "deploy_unreachable=fail", "-e", "deploy_ssh_timeout=1")
@@ -107,8 +117,12 @@ def test_an_unreachable_machine_stops_no_other_unless_the_user_says_so(
 
     machines["gamma"].link_up()
     machines["gamma"].wait_up()
+    # Nobody has seen what a deploy does there.
+    approved = network.deployed("-e", "deploy_ssh_timeout=1", "-e", json.dumps(passed_on))
+    assert approved.statuses(ACTIVATE) == {"target": "changed", "beta": "changed"}
+    assert "gamma> not deployed: the preview could not reach it" in approved.output
     last = network.deployed("-e", "deploy_any_errors_fatal=true", "-e", "deploy_unreachable=fail")
-    assert last.statuses(ACTIVATE) == dict.fromkeys(NAMES, "changed")
+    assert last.statuses(ACTIVATE) == {"gamma": "changed"}
 
 
 def test_a_failed_activation_stops_whom_the_user_says(machines: dict[str, Machine], project: Project) -> None:

@@ -114,11 +114,13 @@ EXAMPLE = "files: [target.nix, config.nix]\n"
 # The variables by which host keys are checked.
 CHECKING = {
     "ansible_host_key_checking": True,
-    "ansible_scp_extra_args": "{{ nix_host_key_options }}",
-    "ansible_sftp_extra_args": "{{ nix_host_key_options }}",
-    "ansible_ssh_extra_args": "{{ nix_host_key_options }}",
+    "ansible_scp_extra_args": "{{ nix_host_key_options }} {{ nix_user_options }}",
+    "ansible_sftp_extra_args": "{{ nix_host_key_options }} {{ nix_user_options }}",
+    "ansible_ssh_extra_args": "{{ nix_host_key_options }} {{ nix_user_options }}",
+    "nix_user_options": "-o User={{ nix_ssh_user | default('root') | quote }}",
     "nix_host_key_options": "{{ lookup('nix.ops.host_key_options', nix_machine | default([]),"
-    " deployment=nix_deployment_uuid | default(''), keys=nix_ssh_host_keys | default([])) }}",
+    " deployment=nix_deployment_uuid | default(''), keys=nix_ssh_host_keys | default([]),"
+    " known_hosts=deploy_known_hosts | default(''), address=ansible_host | default('')) }}",
 }
 
 
@@ -140,7 +142,6 @@ def test_source_lists_groups_and_variables(project: Project) -> None:
             "nix_ssh_key": str(keys / "db"),
             "ansible_host": "db",
             "ansible_port": 2200,
-            "ansible_user": "root",
             "nix_machine": "db",
             "nix_tags": [],
         },
@@ -195,20 +196,20 @@ def test_health_checks_are_a_variable_where_there_are_any(project: Project) -> N
     assert "nix_health_checks" not in listed["db"]
 
 
-def test_user_that_the_network_leaves_open_is_root_unless_a_variable_names_another(project: Project) -> None:
+def test_user_that_the_network_leaves_open_is_anybody_whom_ansible_names(project: Project) -> None:
     write(project.directory, more='{ own.deployment.targetUser = "root"; }')
     source = project.source("files: [target.nix, config.nix, more.nix]\n")
 
     def users(*more: str) -> dict[str, str]:
-        return {name: host["ansible_user"] for name, host in project.hosts(source, *more).items()}
+        return {name: host.get("ansible_user", "open") for name, host in project.hosts(source, *more).items()}
 
-    assert users() == {"db": "root", "web": "deploy", "own": "root"}
+    assert users() == {"db": "open", "web": "deploy", "own": "root"}
     for variables in ("all", "nixos", "tag_none", "db"):
         directory = project.directory / ("host_vars" if variables == "db" else "group_vars")
         directory.mkdir(exist_ok=True)
         file = directory / f"{variables}.yml"
         file.write_text("ansible_user: me\n")
-        assert users() == {"db": "root" if variables == "tag_none" else "me", "web": "deploy", "own": "root"}, file
+        assert users() == {"db": "open" if variables == "tag_none" else "me", "web": "deploy", "own": "root"}, file
         file.unlink()
     # A group of another source, whatever its name.
     (project.directory / "groups.ini").write_text("[app]\ndb\nweb\n[app:vars]\nansible_user=me\n")
@@ -216,27 +217,63 @@ def test_user_that_the_network_leaves_open_is_root_unless_a_variable_names_anoth
 
     done = project.run("ansible-inventory", "--list", "--export", "-i", source)
     exported = json.loads(done.stdout)
-    assert exported["deployment_example"]["vars"]["ansible_user"] == "root"
+    assert "ansible_user" not in exported["deployment_example"]["vars"]
     assert "ansible_user" not in exported["_meta"]["hostvars"]["db"]
     assert exported["_meta"]["hostvars"]["own"]["ansible_user"] == "root"
     grouped = project.source(EXAMPLE + "groups: {roots: \"ansible_user == 'root'\"}\n")
     assert project.listed(grouped)["roots"]["hosts"] == ["db"]
 
 
-def ssh_words(project: Project, host: str, *arguments: str, **env: str) -> list[str]:
-    """What ssh is given by the variables and settings of a host, from `-o ConnectTimeout` on."""
+def given_to_ssh(project: Project, host: str, *arguments: str, **env: str) -> list[str]:
+    """All words that ssh is given for a host."""
     ssh = project.directory / "ssh"
     ssh.write_text('#!/bin/sh\nprintf "%s\\0" "$@" >"$0.words"\n')
     ssh.chmod(0o755)
     env = {"ANSIBLE_SSH_EXECUTABLE": str(ssh), "ANSIBLE_SSH_ARGS": "-o ControlMaster=no", **env}
     done = project.run("ansible", host, *arguments, "-m", "raw", "-a", "true", **env)
     assert done.returncode == 0, done.stdout + done.stderr
-    words = Path(f"{ssh}.words").read_text().split("\0")
+    return Path(f"{ssh}.words").read_text().split("\0")
+
+
+def ssh_words(project: Project, host: str, *arguments: str, **env: str) -> list[str]:
+    """What ssh is given by the variables and settings of a host, from `-o ConnectTimeout` on."""
+    words = given_to_ssh(project, host, *arguments, **env)
     return words[words.index("ConnectTimeout=10") + 1 : words.index("10.0.0.1" if host == "web" else host)]
 
 
 def offered(*paths: str) -> list[str]:
     return [word for path in paths for word in ("-o", f'IdentityFile="{path}"')]
+
+
+def user(project: Project, host: str, *arguments: str, **env: str) -> str:
+    """The user as whom ssh logs in to a host; ssh takes the first."""
+    return user_of(given_to_ssh(project, host, *arguments, **env))
+
+
+def user_of(words: list[str]) -> str:
+    return next(value.strip('"') for word in words for name, _, value in [word.partition("=")] if name == "User")
+
+
+@pytest.mark.parametrize("by", ["nothing", "-u", "ansible.cfg", "variable", "play"])
+def test_who_logs_in_where_the_network_leaves_it_open(project: Project, by: str) -> None:
+    source, told = project.source(EXAMPLE), "root" if by == "nothing" else "me"
+    arguments = ["-i", source, *(["-u", "me"] if by == "-u" else [])]
+    if by == "variable":
+        (project.directory / "group_vars").mkdir()
+        (project.directory / "group_vars" / "nixos.yml").write_text("ansible_user: me\n")
+    env = {"ANSIBLE_REMOTE_USER": "me"} if by == "ansible.cfg" else {}
+    assert user(project, "web", *arguments, **env) == "deploy"
+    if by != "play":
+        assert user(project, "db", *arguments, **env) == told
+        return
+    (project.directory / "play.yml").write_text(
+        "[{hosts: db, remote_user: me, gather_facts: false, tasks: [{raw: 'true'}]}]"
+    )
+    done = project.run(
+        "ansible-playbook", *arguments, "play.yml", ANSIBLE_SSH_EXECUTABLE=str(project.directory / "ssh")
+    )
+    assert done.returncode == 0, done.stdout
+    assert user_of((project.directory / "ssh.words").read_text().split("\0")) == told
 
 
 @pytest.fixture
@@ -332,8 +369,7 @@ OFF = "StrictHostKeyChecking=no"
 
 def all_words(project: Project, *arguments: str, **env: str) -> list[str]:
     """All words that ssh is given for the machine db."""
-    ssh_words(project, "db", *arguments, **env)
-    return (project.directory / "ssh.words").read_text().split("\0")
+    return given_to_ssh(project, "db", *arguments, **env)
 
 
 def test_host_keys_are_checked_unless_a_variable_says_otherwise(project: Project) -> None:
@@ -363,6 +399,9 @@ def test_ssh_knows_the_host_keys_of_the_network_after_the_options_of_the_user(pr
     assert HOST_KEY in known
     assert words.index("-J") < words.index("-4") < words.index(known)
     assert not any("KnownHostsCommand" in word for word in ssh_words(project, "web", "-i", source))
+    lines = f"other,[10.0.0.1]:2222 {HOST_KEY}\nweb2 ssh-ed25519 AAAA\n"
+    told = ssh_words(project, "web", "-i", source, "-e", json.dumps({"deploy_known_hosts": lines}))
+    assert any("KnownHostsCommand" in word and HOST_KEY in word for word in told)
 
 
 def test_host_key_that_is_not_a_public_key_is_refused_unseen(project: Project) -> None:
@@ -388,7 +427,6 @@ def test_export_without_keys_has_nothing_of_them_but_their_paths(project: Projec
     exported = json.loads(project.run(*export, ANSIBLE_SSH_COMMON_ARGS="-J bastion").stdout)
     assert exported["deployment_example"]["vars"] == {
         **CHECKING,
-        "ansible_user": "root",
         "ansible_group_priority": 0,
     }
     assert [name for name in exported["_meta"]["hostvars"]["db"] if "ssh" in name] == ["nix_ssh_key"]
@@ -797,16 +835,9 @@ def test_port_and_user_that_the_network_leaves_open_are_those_of_ssh(project: Pr
         "e": ("deploy", None, True),
     }
     assert not mark.exists()
-    shown = project.run(
-        "ansible", "all", "-iexample.network.yml", "-m", "debug", "-a", "var=ansible_user", **env
-    ).stdout
-    assert sorted(re.findall(r'^(\w) .*\n    "ansible_user": "(\w+)"', shown, re.MULTILINE)) == [
-        ("a", "deploy"),
-        ("b", "root"),
-        ("c", "root"),
-        ("d", "root"),
-        ("e", "deploy"),
-    ]
+    expected = {"a": "deploy", "b": "root", "c": "root", "d": "root", "e": "deploy"}
+    ssh = {"ANSIBLE_SSH_ARGS": f"-o ControlMaster=no {env['ANSIBLE_SSH_ARGS']}"}
+    assert {name: user(project, name, "-iexample.network.yml", **ssh) for name in expected} == expected
     # The user's own variables win.
     (project.directory / "group_vars").mkdir()
     (project.directory / "group_vars" / "all.yml").write_text("ansible_user: me\n")

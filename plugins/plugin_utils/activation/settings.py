@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,9 +89,15 @@ def _listed(one: Setting, wanted: str) -> Setting:
     return Setting(wanted, read, None)
 
 
-def _checks(value: Any) -> Any:
+def _mapping(value: Any) -> Any:
     if not isinstance(value, Mapping):
         raise ValueError(value)
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
     return value
 
 
@@ -109,11 +115,12 @@ SETTINGS: Mapping[str, Setting] = {
     "deploy_copy_timeout": _seconds(86400, 1),
     "deploy_failed_units": _choice("rollback", "fail", "warn"),
     "deploy_force": _flag(None),
-    "deploy_health_checks": Setting("a mapping, as 'health_checks' of nix.ops.nixos_activate takes it", _checks),
+    "deploy_health_checks": Setting("a mapping, as 'health_checks' of nix.ops.nixos_activate takes it", _mapping),
+    "deploy_known_hosts": Setting("a text, as of a file of known hosts", _text, ""),
     "deploy_machines": _listed(_TEXT, "a pattern of hosts, or a list of them"),
     "deploy_max_fail_percentage": _matching("a percentage from 0 to 100", _PERCENT, 100),
     "deploy_older": _flag(False),
-    "deploy_previewed": Setting("a list of toplevels", lambda value: [str(one) for one in value]),
+    "deploy_previewed": Setting("what a preview passes on", _mapping),
     "deploy_provision": _flag(True),
     "deploy_reboot": _choice("never", "when_needed", "always"),
     "deploy_reboot_timeout": _seconds(600, 1),
@@ -234,17 +241,6 @@ def check_revert(strategy: str) -> None:
             state="nothing was touched",
             next_step="Leave out deploy_revert, or set deploy_strategy=linear.",
         )
-
-
-def unmatched(pattern: Sequence[str], hosts: Iterable[str], groups: Iterable[str]) -> list[str]:
-    """Return the names in a pattern of hosts that no host and no group has.
-
-    :param pattern: the parts of the pattern, as Ansible splits it at commas and colons.
-    """
-    known = {*hosts, *groups}
-    names = [re.sub(r"\[[^\]]*\]$", "", part.lstrip("&!")) for part in pattern]
-    # A regular expression or a wildcard may match no host.
-    return [name for name in names if name and name not in known and not re.search(r"^~|[*?\[]", name)]
 
 
 def _shown(value: Any) -> str:

@@ -19,7 +19,7 @@ from ansible import constants
 from ansible.plugins.cache import BaseFileCacheModule
 from ansible.plugins.loader import cache_loader
 
-from ansible_collections.nix.ops.plugins.plugin_utils import awx
+from ansible_collections.nix.ops.plugins.plugin_utils.awx import job
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import configuration, places
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import DamagedState, State
@@ -77,7 +77,7 @@ def hint(uuid: str, is_copied: Callable[[str], bool] | None = None) -> str | Non
     except Exception:
         # check() tells what is wrong with the cache.
         return None
-    if directory is None or awx.job_directory() is not None:
+    if directory is None or job.job_directory() is not None:
         return None
     # The preparation has warned of the old place already.
     if places.is_old_facts(str(directory)) == (is_copied is not None):
@@ -116,8 +116,8 @@ def _check_directory(directory: Path, uuid: str, *, is_ours: bool) -> None:
                 uuid,
                 is_job=True,
             )
-    elif (job := awx.job_directory()) and (
-        places.is_facts(directory) or any(directory.is_relative_to(one) for one in (job, _INSIDE))
+    elif (files := job.job_directory()) and (
+        places.is_facts(directory) or any(directory.is_relative_to(one) for one in (files, _INSIDE))
     ):
         raise _refusal(f"{directory} is gone at the end of the job, and the deployment state with it", uuid)
 
@@ -193,7 +193,7 @@ def _open() -> Any:
 
 
 def _refusal(what: str, uuid: str, output: str | None = None, *, is_job: bool = False) -> OpsError:
-    is_job = is_job or awx.job_directory() is not None
+    is_job = is_job or job.job_directory() is not None
     lines = configuration.lines_of_cache(uuid)
     return OpsError(
         what,

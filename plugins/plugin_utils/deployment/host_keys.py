@@ -1,7 +1,7 @@
 # Copyright: (c) nix.ops contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The host keys that a deployment knows of its machines: those of the network, and those that the user has accepted.
+"""The host keys that a deployment knows of its machines: of the network, of a variable, and accepted by the user.
 
 The accepted ones are in a file of known hosts on the controller, by the names of the machines, so that they hold
 whatever a machine's address is. What a machine says or remembers never counts.
@@ -10,6 +10,7 @@ whatever a machine's address is. What a machine says or remembers never counts.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,16 +27,34 @@ VARIABLE = "nix_ssh_host_keys"
 _ACCEPT = "deploy_accept_new_host_keys"
 
 
-def known(uuid: str, machine: str, of_network: Sequence[str]) -> list[Known]:
+# The variable with lines as of a file of known hosts.
+KNOWN_HOSTS = "deploy_known_hosts"
+
+
+def known(uuid: str, machine: str, of_network: Sequence[str], told: str = "", address: str = "") -> list[Known]:
     """Return the host keys that a deployment knows of one of its machines.
 
     :param uuid: the deployment's UUID.
     :param machine: the machine's name in the network.
     :param of_network: the lines of ``deployment.sshHostKeys``.
+    :param told: lines as of a file of known hosts, under the machine's name or its address.
+    :param address: the machine's address.
     """
     keys = [key for line in of_network if (key := host_keys.read(str(line)))]
     edit = "correct deployment.sshHostKeys in the network"
-    return [*(Known(key, "deployment.sshHostKeys", edit) for key in keys), *_accepted(uuid, machine)]
+    own = [Known(key, "deployment.sshHostKeys", edit) for key in keys]
+    return [*own, *_told(told, {machine, address}), *_accepted(uuid, machine)]
+
+
+def _told(text: str, names: set[str]) -> list[Known]:
+    found = []
+    for line in text.splitlines():
+        hosts, _blank, rest = line.strip().partition(" ")
+        # A port other than 22 is written as [HOST]:PORT.
+        there = {re.sub(r"^\[(.+)\]:[0-9]+$", r"\1", one) for one in hosts.split(",")}
+        if there & names and (key := host_keys.read(rest)):
+            found.append(Known(key, KNOWN_HOSTS, f"correct {KNOWN_HOSTS}"))
+    return found
 
 
 def of_variables(variables: Mapping[str, Any]) -> list[Known]:
@@ -43,7 +62,8 @@ def of_variables(variables: Mapping[str, Any]) -> list[Known]:
     uuid, machine = variables.get("nix_deployment_uuid"), variables.get("nix_machine")
     if not uuid or not machine:
         return []
-    return known(str(uuid), str(machine), variables.get(VARIABLE) or ())
+    told, address = variables.get(KNOWN_HOSTS) or "", variables.get("ansible_host") or ""
+    return known(str(uuid), str(machine), variables.get(VARIABLE) or (), str(told), str(address))
 
 
 def accept(uuid: str, machine: str, key: str) -> Known:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ansible_collections.nix.ops.plugins.plugin_utils import awx
+from ansible_collections.nix.ops.plugins.plugin_utils.awx import job
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 
 # The directory of version 0.1.0, beside the source.
@@ -61,7 +61,7 @@ def toplevels(uuid: str, name: str, source: str) -> Path:
     :param source: the path of the deployment's source.
     :raises OpsError: if the user has no home directory.
     """
-    if awx.job_directory() is not None:
+    if job.job_directory() is not None:
         # Nothing persists in a job. The project's directory is certain to be writable there.
         return old_toplevels(name, source)
     return _expand(f"{_state()}/toplevels/{uuid}")

@@ -14,7 +14,8 @@ from typing import Any
 
 from ansible_collections.nix.ops.plugins.plugin_utils.activation import difference, plan, settings
 from ansible_collections.nix.ops.plugins.plugin_utils.activation.plan import Ending, Found, Need, Wish
-from ansible_collections.nix.ops.plugins.plugin_utils.deployment import checkout
+from ansible_collections.nix.ops.plugins.plugin_utils.awx import job
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import approval, checkout, patterns
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.checkout import Checkout
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
@@ -25,9 +26,6 @@ _PLANNED, _ENDED = "rollout_plan", "rollout_end"
 
 # The tags of the tasks of each step of the rollout.
 _TAGS = {"copy": {"copy", "activate"}, "activate": {"activate"}}
-
-# What the variables begin with that roles and tasks of a deploy read or register, and those of the inventory.
-_INTERNAL = ("prepare_", "build_", "copy_", "activate_", "rollout_", "nix_")
 
 _UNTOUCHED = "nothing was touched"
 _BUILT_ONLY = "the controller has built the systems, and no machine was touched"
@@ -98,6 +96,21 @@ class Run:
         found = self.of(host).get(name)
         return found if isinstance(found, Mapping) else {}
 
+    @property
+    def is_preview(self) -> bool:
+        """Whether this is a run in check mode."""
+        return bool(self.variables.get("ansible_check_mode"))
+
+    @property
+    def previewed(self) -> Any:
+        """What an earlier job has passed on; None if there was none."""
+        return self.variables.get(approval.VARIABLE)
+
+    @property
+    def extra_values(self) -> dict[str, Any]:
+        """The extra variables. They have the same values for all hosts."""
+        return {name: self.variables.get(name) for name in self.extra}
+
     @cached_property
     def _settings_of_play(self) -> dict[str, Any]:
         """The variables of the deploy that the play sets. They win over those of the inventory."""
@@ -117,18 +130,19 @@ class Run:
         return settings.read(name, self.settings(host))
 
 
-def check(run: Run, pattern: Sequence[str], matching: Sequence[str]) -> list[str]:
+def check(run: Run, pattern: Any, match: Callable[[str], Sequence[str]]) -> list[str]:
     """Refuse a deploy with invalid variables or hosts, before anything is touched.
 
-    :param pattern: the parts of the pattern of hosts.
-    :param matching: the hosts that the pattern matches.
+    :param pattern: the pattern of hosts, or a list of patterns.
+    :param match: returns the hosts that a pattern matches.
     :returns: the hosts to deploy.
     :raises OpsError: naming what is not valid.
     """
-    groups: Mapping[str, list[str]] = run.variables["groups"]
-    known = groups["all"]
-    if missing := settings.unmatched(pattern, known, groups):
-        raise _no_machine(missing, groups) if any("nix_network" in run.of(host) for host in known) else _no_network()
+    check_approval(run)
+    is_slice = job.may_be_slice(run.variables) and not run.is_preview
+    if not is_slice and not any("nix_network" in run.of(host) for host in run.variables["groups"]["all"]):
+        raise _no_network()
+    matching = match(",".join(patterns.check("deploy_machines", pattern, run.variables)))
     hosts = set(run.hosts)
     machines = [host for host in matching if host in hosts]
     strangers = [host for host in machines if "nix_network" not in run.of(host)]
@@ -140,9 +154,14 @@ def check(run: Run, pattern: Sequence[str], matching: Sequence[str]) -> list[str
             state=_UNTOUCHED,
             next_step=f"Leave them out with --limit or deploy_machines, for example {_without(strangers)}.",
         )
+    if not machines and not is_slice:
+        raise OpsError(
+            "no machine is left to deploy: the pattern, or the limit, leaves out all of them",
+            state=_UNTOUCHED,
+            next_step="Correct deploy_machines or --limit. This lists the machines: ansible nixos --list-hosts",
+        )
     found = {host: run.settings(host) for host in machines}
     settings.check(found)
-    check_approved(run)
     if any(settings.read("deploy_revert", one) != "never" for one in found.values()):
         settings.check_revert(next(str(one["deploy_strategy"]) for one in found.values()))
     if "build" in run.variables["ansible_skip_tags"]:
@@ -150,6 +169,17 @@ def check(run: Run, pattern: Sequence[str], matching: Sequence[str]) -> list[str
             "what was not built can't be deployed", state=_UNTOUCHED, next_step="Leave build out of --skip-tags."
         )
     return machines
+
+
+def check_approval(run: Run) -> None:
+    """Refuse a deploy that would not do what an earlier job has previewed, and a preview that is told the result.
+
+    :raises OpsError: naming the variables that are the reason.
+    """
+    if run.is_preview:
+        approval.check_preview(run.extra_values)
+    elif run.previewed is not None:
+        approval.check(run.previewed, run.extra_values)
 
 
 def checkouts(run: Run, hosts: Iterable[str]) -> dict[str, Checkout]:
@@ -163,30 +193,6 @@ def planned_checkouts(run: Run, hosts: Iterable[str]) -> dict[str, Checkout]:
     """Return the same, as the preparation of the hosts found it."""
     found = {str(run.of(host)["nix_network"]): run.result(host, _PREPARED).get("checkout") for host in hosts}
     return {network: Checkout(os.path.dirname(network), **one) for network, one in found.items() if one}
-
-
-def check_approved(run: Run) -> None:
-    """Refuse extra variables that would change what an earlier job has previewed, if there was one.
-
-    Extra variables win over everything, even over what the tasks of this playbook find and decide.
-
-    :raises OpsError: naming them.
-    """
-    if "deploy_previewed" not in run.variables:
-        return
-    if internal := sorted(name for name in run.extra if is_internal(name)):
-        raise OpsError(
-            f"these variables would change what was previewed: {', '.join(internal)}",
-            state=_UNTOUCHED,
-            next_step="Leave them out of the extra variables. The preview knows what the inventory sets.",
-        )
-
-
-def is_internal(name: str) -> bool:
-    """Return whether a variable belongs to the deploy itself: to its tasks, its roles or its inventory."""
-    if name.startswith(settings.PREFIX):
-        return name not in settings.SETTINGS
-    return name.startswith(_INTERNAL)
 
 
 def check_reached(run: Run) -> list[str]:
@@ -207,7 +213,7 @@ def check_reached(run: Run) -> list[str]:
 def make_plan(run: Run) -> dict[str, Need]:
     """Decide what the deploy does on each host whose system was built.
 
-    :raises OpsError: if a host was lost and ``deploy_any_errors_fatal`` is true, or if a toplevel was not previewed.
+    :raises OpsError: if a host was lost and ``deploy_any_errors_fatal`` is true.
     """
     if run.lost and any(run.setting("deploy_any_errors_fatal", host) for host in run.hosts):
         raise OpsError(
@@ -215,21 +221,37 @@ def make_plan(run: Run) -> dict[str, Need]:
             state=_BUILT_ONLY,
             next_step="Correct that, or leave them out with --limit.",
         )
-    built = {host: toplevel for host in run.alive if (toplevel := _toplevel(run, host))}
+    leaves_out = set(left_out(run))
+    built = {host: one for host in run.alive if host not in leaves_out and (one := _toplevel(run, host))}
     steps = {"copies": run.does("copy"), "activates": run.does("activate")}
     return {host: plan.leave_out(_need(run, host, toplevel), **steps) for host, toplevel in built.items()}
 
 
-def check_previewed(run: Run, toplevels: Iterable[str]) -> None:
+def left_out(run: Run) -> list[str]:
+    """Return the hosts that an earlier job could not preview, so that this one leaves them out."""
+    hosts = set(run.alive)
+    return [host for host in approval.left_out(run.previewed) if host in hosts]
+
+
+def check_previewed(run: Run, needs: Mapping[str, Need]) -> None:
     """Refuse toplevels that an earlier job has not previewed, if there was one.
 
     :raises OpsError: naming them.
     """
-    previewed = run.variables.get("deploy_previewed")
-    if previewed is not None and (others := sorted(set(toplevels) - set(previewed))):
-        raise OpsError(
-            f"this is not what was previewed: {', '.join(others)}", state=_BUILT_ONLY, next_step="Preview it again."
-        )
+    approval.check_toplevels(run.previewed, {host: one.toplevel for host, one in needs.items()}, _BUILT_ONLY)
+
+
+def pass_on(run: Run, needs: Mapping[str, Need]) -> dict[str, Any]:
+    """Return what a preview passes on to the deploy that follows it."""
+    toplevels = {host: one.toplevel for host, one in needs.items()}
+    plans = {host: one.summary() for host, one in needs.items()}
+    return approval.pass_on(toplevels, plans, run.lost, run.extra_values)
+
+
+def goes_on_without(run: Run) -> list[str]:
+    """Return the hosts without which a preview succeeds: all that were lost, if none of them failed."""
+    unreachable = all(run.result(host, _PREPARED).get("unreachable") for host in run.lost)
+    return run.lost if run.is_preview and unreachable else []
 
 
 def end_batch(run: Run) -> Ending:
@@ -249,18 +271,19 @@ def end_batch(run: Run) -> Ending:
 
 def outcomes(run: Run) -> dict[str, str]:
     """Return the outcome of each host as one line."""
-    planned, made = _planned(run), time_of_plan(run)
+    needs, made = planned(run), time_of_plan(run)
     endings = [run.result(host, _ENDED) for host in run.hosts]
     ended = next((one for one in endings if one.get("ends") and one.get("made") == made), {})
-    told = {}
+    told, unseen = {}, set(left_out(run))
     for host in run.hosts:
-        if host not in planned:
-            told[host] = f"not deployed: {_why(host, run.result(host, _PREPARED))}"
+        if host not in needs:
+            why = "the preview could not reach it" if host in unseen else _why(host, run.result(host, _PREPARED))
+            told[host] = f"not deployed: {why}"
             continue
         copied = run.result(host, _COPIED)
         result = copied if copied.get("failed") or copied.get("unreachable") else run.result(host, _ACTIVATED)
         told[host] = plan.outcome(
-            planned[host],
+            needs[host],
             result,
             standing=description.standing_of(run.result(host, _PREPARED)),
             reverted=host in ended.get("goes_back", ()),
@@ -347,7 +370,7 @@ def _newest_plan(run: Run) -> Mapping[str, Any]:
     return max((run.result(host, _PLANNED) for host in run.hosts), key=lambda one: float(one.get("made", 0)))
 
 
-def _planned(run: Run) -> dict[str, Need]:
+def planned(run: Run) -> dict[str, Need]:
     """Return the plan that was made, by host."""
     return {
         name: Need(one["toplevel"], one["copy"], one["action"], tuple(one["reboot"]), tuple(one["reasons"]))
@@ -370,13 +393,4 @@ def _no_network() -> OpsError:
         "the inventory has no machine of a network",
         state=_UNTOUCHED,
         next_step="Name a network with -i, and read the warnings above.",
-    )
-
-
-def _no_machine(missing: Sequence[str], groups: Iterable[str]) -> OpsError:
-    there = ", ".join(sorted(set(groups) - {"all", "ungrouped"}))
-    return OpsError(
-        f"{', '.join(missing)}: not a machine and not a group of the inventory (deploy_machines)",
-        state=_UNTOUCHED,
-        next_step=f"Name machines or groups. Groups are: {there}.",
     )

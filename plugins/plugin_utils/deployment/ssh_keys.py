@@ -18,7 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.nix.ops.plugins.plugin_utils import awx, process
+from ansible_collections.nix.ops.plugins.plugin_utils import process
+from ansible_collections.nix.ops.plugins.plugin_utils.awx import job
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import places
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed
@@ -145,7 +146,7 @@ def why_not_kept(
     :param variables: the variables of the task.
     :param what: what the key is, for the sentence.
     """
-    if awx.job_directory(environment) is not None or any(name in variables for name in _JOB):
+    if job.job_directory(environment) is not None or any(name in variables for name in _JOB):
         return f"The files of an AWX job are gone at its end, and the {what} with them."
     existing = Path(os.path.abspath(path)).parent
     while not os.path.lexists(existing):

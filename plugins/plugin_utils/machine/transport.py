@@ -75,6 +75,7 @@ class HostTransport:
     :param within: seconds until a host that does not answer counts as unreachable, if a wait has no limit of its own.
     :param say: called with lines that say what is waited for.
     :param host_keys: host keys that are known of the host, in addition to those that ssh knows.
+    :param user: the user to log in as if neither Ansible nor ssh's own configuration names one.
     """
 
     def __init__(
@@ -86,11 +87,13 @@ class HostTransport:
         within: float = 60.0,
         say: LineSink = lambda _line: None,
         host_keys: Sequence[Known] = (),
+        user: str | None = None,
     ) -> None:
         self.host_keys = tuple(host_keys)
         self._action = action
         self._known = known
         self._within = within
+        self._user = user
         self._say = say
         self._destination: Endpoint | None = None
         self._may_retry = True
@@ -110,7 +113,8 @@ class HostTransport:
     def becomes(self) -> bool:
         """Whether commands run as another user than the connection's, by Ansible's own rule."""
         become = self.connection.become
-        return bool(become) and self._action.get_become_option("become_user") != self._action._get_remote_user()
+        user = self._action._get_remote_user() or self._user
+        return bool(become) and self._action.get_become_option("become_user") != user
 
     @property
     def is_controller(self) -> bool:
@@ -130,6 +134,8 @@ class HostTransport:
         configured = connections.endpoint(self.connection)
         if configured is None:
             return None
+        if self._user and not self.connection.get_option("remote_user"):
+            self.connection.set_option("remote_user", self._user)
         extra = self.connection.get_option("ssh_extra_args") or ""
         if _OWN_OPTIONS not in extra:
             self.connection.set_option("ssh_extra_args", f"{extra} {_OWN_OPTIONS}".strip())

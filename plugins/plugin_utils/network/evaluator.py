@@ -51,6 +51,9 @@ _RESTRICTING = (*_REPORTING, "--option", "restrict-eval", "true", "--option", "a
 
 # What Nix says, and what helps then.
 _HELPS = {
+    "the network has no machine called": (
+        "The inventory may be older than the network: synchronize the inventory in AWX, or run the same again."
+    ),
     "lock file changes": "Run 'nix flake lock' in the directory of the flake, and commit flake.lock.",
     "--show-trace": "'options: {show-trace: true}' in the source makes Nix say where it came from.",
 }

@@ -32,7 +32,7 @@ COLLECTION = Path(settings.__file__).parents[3]
         ("deploy_max_fail_percentage", "33.3%"),
         ("deploy_machines", ["web", "!db"]),
         ("deploy_health_checks", {}),
-        ("deploy_previewed", []),
+        ("deploy_previewed", {}),
     ],
 )
 def test_a_value_that_a_deploy_takes(name: str, value: Any) -> None:
@@ -59,7 +59,7 @@ def test_a_value_that_a_deploy_takes(name: str, value: Any) -> None:
         ("deploy_max_fail_percentage", 101, "a percentage from 0 to 100"),
         ("deploy_max_fail_percentage", -1, "a percentage"),
         ("deploy_health_checks", "nginx", "a mapping"),
-        ("deploy_previewed", 7, "a list of toplevels"),
+        ("deploy_previewed", 7, "what a preview passes on"),
         ("deploy_machines", [], "a pattern of hosts"),
         ("deploy_acton", "boot", "deploy_acton is not a variable of a deploy; did you mean deploy_action?"),
         ("deploy_confirm_timeouts", 3, "did you mean deploy_confirm_timeout?"),
@@ -170,19 +170,3 @@ def test_only_machines_that_keep_step_are_taken_back(strategy: str) -> None:
     settings.check_revert("linear")
     with pytest.raises(OpsError, match="needs the strategy linear"):
         settings.check_revert(strategy)
-
-
-@pytest.mark.parametrize(
-    ("pattern", "missing"),
-    [
-        (["nixos"], []),
-        (["web", "!db", "&nixos"], []),
-        (["nixos[0]", "web[0:1]"], []),
-        (["w*", "~^db", "[wd]b"], []),
-        (["targt", "web"], ["targt"]),
-        (["nixos", "!dbb"], ["dbb"]),
-        ([""], []),
-    ],
-)
-def test_every_name_in_a_pattern_is_a_machine_or_a_group(pattern: list[str], missing: list[str]) -> None:
-    assert settings.unmatched(pattern, ["web", "db"], ["all", "nixos"]) == missing

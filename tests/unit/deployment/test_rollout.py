@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.nix.ops.plugins.plugin_utils.deployment import rollout
+from ansible_collections.nix.ops.plugins.plugin_utils.activation import settings
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import approval, rollout
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.rollout import Run
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 
@@ -163,12 +164,21 @@ def test_tags_choose_the_steps_of_the_plan(
 
 def test_what_can_not_be_meant_is_refused() -> None:
     both = {"a": machine("a"), "stray": {}}
-    assert rollout.check(run(both), ["a"], ["a"]) == ["a"]
+
+    def check(one: Run, pattern: Any, *matching: str) -> list[str]:
+        return rollout.check(one, pattern, lambda _pattern: matching)
+
+    assert check(run(both), ["a"], "a") == ["a"]
     for wrong, pattern, matching, told in (
         (run({"stray": {}}), ["nixos"], ["stray"], "no machine of a network"),
         (run(both), ["stray"], ["stray"], "no machine of a network"),
         (run(both), ["nixos"], ["a", "stray"], "not machines of a network: stray"),
-        (run(both), ["aa", "a"], ["a"], "aa: not a machine and not a group"),
+        (run(both), ["aa", "a"], ["a"], "aa: not a machine and not a group of the inventory (deploy_machines)"),
+        (run(both), "aa,a", ["a"], "aa: not a machine and not a group"),
+        (run(both), "", [], "an empty pattern matches no machine (deploy_machines)"),
+        (run(both), [], [], "an empty pattern matches no machine (deploy_machines)"),
+        (run(both, ansible_limit="b,a"), "nixos", ["a"], "b: not a machine and not a group of the inventory (--limit)"),
+        (run(both), "a:!a", [], "no machine is left to deploy"),
         (run({"a": machine("a", deploy_action="no")}), ["a"], ["a"], "deploy_action is no"),
         (run({"a": machine("a", copy_compress=True)}), ["a"], ["a"], "did you mean deploy_compress"),
         (run({"a": machine("a")}, play={"activate_reboot": "always"}), ["a"], ["a"], "did you mean deploy_reboot"),
@@ -176,9 +186,23 @@ def test_what_can_not_be_meant_is_refused() -> None:
         (run(both, ansible_skip_tags=["build"]), ["a"], ["a"], "what was not built"),
     ):
         with pytest.raises(OpsError) as refused:
-            rollout.check(wrong, pattern, matching)
+            check(wrong, pattern, *matching)
         assert told in str(refused.value)
         assert "State: nothing was touched" in str(refused.value)
+
+
+def test_only_a_slice_of_a_job_may_have_no_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(**more: Any) -> list[str]:
+        return rollout.check(run({"a": machine("a")}, **more), "nixos", lambda _pattern: [])
+
+    with pytest.raises(OpsError, match="no machine is left"):
+        check(awx_workflow_job_id=1)
+    monkeypatch.setenv("AWX_PRIVATE_DATA_DIR", "/runner")
+    assert check(awx_workflow_job_id=1) == []
+    with pytest.raises(OpsError, match="no machine is left"):
+        check()
+    with pytest.raises(OpsError, match="no machine is left"):
+        check(awx_workflow_job_id=1, ansible_check_mode=True)
 
 
 def test_machines_that_are_lost_are_named_or_end_the_deploy() -> None:
@@ -207,12 +231,43 @@ def test_machines_whose_host_key_is_not_checked_are_named() -> None:
     assert rollout.unchecked(one, ["a", "b", "c"]) == ["b"]
 
 
+def previewed(hosts: dict[str, dict[str, Any]], lost: tuple[str, ...] = (), **extra: Any) -> dict[str, Any]:
+    """What a preview with these extra variables passes on."""
+    one = run(hosts, lost, extra=tuple(extra), ansible_check_mode=True, **extra)
+    return rollout.pass_on(one, rollout.make_plan(one))
+
+
 def test_only_what_was_previewed_is_deployed() -> None:
-    hosts = {"a": machine("a")}
-    rollout.check_previewed(run(hosts), [NEW])
-    rollout.check_previewed(run(hosts, deploy_previewed=[NEW, OLD]), [NEW])
-    with pytest.raises(OpsError, match=f"not what was previewed: {NEW}"):
-        rollout.check_previewed(run(hosts, deploy_previewed=[OLD]), [NEW])
+    hosts = {"a": machine("a"), "b": machine("b")}
+    for preview in (None, previewed(hosts)):
+        one = run(hosts, deploy_previewed=preview)
+        rollout.check_previewed(one, rollout.make_plan(one))
+    # The toplevel of one machine is not the other's.
+    for toplevels in ({"a": OLD, "b": NEW}, {"b": NEW}):
+        one = run(hosts, deploy_previewed={**previewed(hosts), "toplevels": toplevels})
+        with pytest.raises(OpsError, match=f"not what was previewed:\na: {NEW}"):
+            rollout.check_previewed(one, rollout.make_plan(one))
+    one = run(hosts, deploy_previewed=[NEW])
+    with pytest.raises(OpsError, match="deploy_previewed is not what a preview"):
+        rollout.check_previewed(one, rollout.make_plan(one))
+
+
+def test_a_machine_that_the_preview_could_not_reach_is_left_out() -> None:
+    gone = machine("b", prepare_result={"unreachable": True})
+    one = run({"a": machine("a"), "b": gone}, lost=("b",), ansible_check_mode=True)
+    assert rollout.goes_on_without(one) == ["b"]
+    refused = {"a": machine("a"), "b": gone, "c": machine("c", prepare_result={"failed": True})}
+    assert rollout.goes_on_without(run(refused, lost=("b", "c"), ansible_check_mode=True)) == []
+    assert rollout.goes_on_without(run({"a": machine("a"), "b": gone}, lost=("b",))) == []
+    back = {"a": machine("a"), "b": machine("b")}
+    deploy = run(back, deploy_previewed=rollout.pass_on(one, rollout.make_plan(one)))
+    needs = rollout.make_plan(deploy)
+    assert list(needs) == ["a"]
+    rollout.check_previewed(deploy, needs)
+    assert rollout.outcomes(deploy)["b"] == "not deployed: the preview could not reach it"
+
+
+ANSWERS: dict[str, Any] = {"deploy_machines": "nixos", "deploy_action": "switch"}
 
 
 @pytest.mark.parametrize(
@@ -220,11 +275,36 @@ def test_only_what_was_previewed_is_deployed() -> None:
 )
 def test_extra_variables_can_not_change_what_was_previewed(name: str) -> None:
     hosts = {"a": machine("a")}
-    extra = ("deploy_previewed", "deploy_machines", name)
-    rollout.check_approved(run(hosts, extra=extra))
-    rollout.check_approved(run(hosts, extra=extra[:2], deploy_previewed=[NEW]))
-    with pytest.raises(OpsError, match=f"would change what was previewed: {name}"):
-        rollout.check_approved(run(hosts, extra=extra, deploy_previewed=[NEW]))
+    preview = previewed(hosts, **ANSWERS)
+
+    def check(**extra: Any) -> list[str]:
+        return rollout.check(run(hosts, extra=tuple(extra), **extra), "a", lambda _pattern: ["a"])
+
+    assert check(**ANSWERS, **{name: "x"}) == ["a"]
+    assert check(**ANSWERS, deploy_previewed=preview, awx_job_id=2) == ["a"]
+    # Whether the preview had it or not: it wins over what the tasks of the deploy find.
+    both: dict[str, Any] = {**ANSWERS, name: "x"}
+    for passed in (preview, previewed(hosts, **both)):
+        with pytest.raises(OpsError, match=f"would change what was previewed: {name}"):
+            check(**ANSWERS, deploy_previewed=passed, **{name: "x"})
+
+
+@pytest.mark.parametrize("name", [*settings.SETTINGS, "ansible_ssh_common_args", "ansible_host", "domain"])
+def test_a_deploy_has_the_extra_variables_of_its_preview(name: str) -> None:
+    hosts = {"a": machine("a")}
+    extra: dict[str, Any] = {**ANSWERS, name: "other"}
+    given: dict[str, Any] = {"deploy_previewed": previewed(hosts, **ANSWERS), **extra}
+    one = run(hosts, extra=tuple(extra), **given)
+    told = "not what a preview" if name == "deploy_previewed" else f"not as they were in the preview: {name}"
+    with pytest.raises(OpsError, match=told):
+        rollout.check(one, "a", lambda _pattern: ["a"])
+
+
+def test_a_preview_is_not_told_what_was_previewed() -> None:
+    hosts = {"a": machine("a")}
+    one = run(hosts, extra=("deploy_previewed",), deploy_previewed=previewed(hosts), ansible_check_mode=True)
+    with pytest.raises(OpsError, match="deploy_previewed is for the deploy after a preview"):
+        rollout.check(one, "a", lambda _pattern: ["a"])
 
 
 def variables_of(document: object) -> Iterator[str]:
@@ -250,7 +330,7 @@ def test_every_variable_of_the_deploy_is_internal_or_a_setting() -> None:
     for file in (collection / "roles").glob("[!di]*/defaults/main.yml"):
         found |= yaml.safe_load(file.read_text(encoding="utf-8")).keys()
     assert {"build_result", "activate_reboot", "rollout_plan", "prepare_timeout"} <= found
-    assert not {name for name in found if not rollout.is_internal(name)}
+    assert not {name for name in found if not approval.is_internal(name)}
 
 
 NO_ROOM = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 
 def job_directory(environment: Mapping[str, str] | None = None) -> str | None:
@@ -15,3 +16,14 @@ def job_directory(environment: Mapping[str, str] | None = None) -> str | None:
     :param environment: the variables of the process; None for those of this one.
     """
     return (os.environ if environment is None else environment).get("AWX_PRIVATE_DATA_DIR")
+
+
+def may_be_slice(variables: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> bool:
+    """Return whether this run may be one slice of a job, whose inventory may have none of the machines.
+
+    AWX does not tell a job its slice. The slices of a job are a workflow.
+
+    :param variables: those of a task.
+    :param environment: the variables of the process; None for those of this one.
+    """
+    return job_directory(environment) is not None and "awx_workflow_job_id" in variables

@@ -1,0 +1,71 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checks the patterns of hosts that a user gives: each name in them has to match something.
+
+Ansible itself ignores names that match nothing, so a misspelt name would leave out a machine without an error.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ansible.inventory.manager import split_host_pattern
+
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+
+_LOCALHOST = ("localhost", "127.0.0.1", "::1")
+
+
+def check(variable: str, given: Any, variables: Mapping[str, Any]) -> list[str]:
+    """Refuse an empty pattern, and names that no host and no group has, also in the limit of the run.
+
+    :param variable: the name of the variable with the pattern, for messages.
+    :param given: the pattern, or a list of patterns.
+    :param variables: those of a task: ``groups`` and ``ansible_limit`` count.
+    :returns: the pattern as a list.
+    :raises OpsError: naming what matches nothing.
+    """
+    patterns = [str(one) for one in (given if isinstance(given, list | tuple) else [given])]
+    groups: Mapping[str, Sequence[str]] = variables["groups"]
+    if not patterns or not all(one.strip(" ,:") for one in patterns):
+        raise _refused(f"an empty pattern matches no machine ({variable})", groups)
+    limit = str(variables.get("ansible_limit") or "")
+    for name, parts in ((variable, split_host_pattern(patterns)), ("--limit", split_host_pattern(limit or []))):
+        if missing := unmatched(parts, groups["all"], groups):
+            raise _refused(f"{', '.join(missing)}: not a machine and not a group of the inventory ({name})", groups)
+    return patterns
+
+
+def unmatched(pattern: Iterable[str], hosts: Iterable[str], groups: Iterable[str]) -> list[str]:
+    """Return the parts of a pattern that match no host and no group.
+
+    :param pattern: the parts of the pattern, as Ansible splits it at commas and colons.
+    """
+    known = {*hosts, *groups, *_LOCALHOST}
+    # Ansible reads the parts that begin with "@" from a file.
+    parts = [part.lstrip("&!") for part in pattern if not part.startswith("@")]
+    return [part for part in parts if part and part not in known and not _matches(part, known)]
+
+
+def _matches(part: str, known: Iterable[str]) -> bool:
+    if part.startswith("~"):
+        expression = part[1:]
+    else:
+        # A subscript as in web[0:3] is not a part of the name.
+        names = {part, re.sub(r"\[[^\]]*\]$", "", part)}
+        expression = "|".join(fnmatch.translate(name) for name in names)
+    try:
+        return any(re.match(expression, name) for name in known)
+    except re.error:
+        return False
+
+
+def _refused(what: str, groups: Iterable[str]) -> OpsError:
+    there = ", ".join(sorted(set(groups) - {"all", "ungrouped"}))
+    return OpsError(
+        what, state="nothing was touched", next_step=f"Name machines or groups. Groups are: {there or 'none'}."
+    )
