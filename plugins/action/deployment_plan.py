@@ -53,12 +53,10 @@ class ActionModule(OpsAction):
         )
         if options["stage"] == "check":
             return {"changed": False, **self._check(run, options["pattern"])}
-        if options["stage"] == "variables":
-            self._check_role(run)
-            return {"changed": False}
         if options["stage"] == "fail":
             raise OpsError(options["reason"], machine=self.host)
         stages = {
+            "variables": self._check_role,
             "reached": self._reached,
             "decide": self._decide,
             "begin": self._begin,
@@ -91,10 +89,11 @@ class ActionModule(OpsAction):
             },
         }
 
-    def _check_role(self, run: Run) -> None:
+    def _check_role(self, run: Run) -> dict[str, Any]:
         # Of parameters beside "role:", Ansible itself refuses those that the role does not have.
         of_play = {*run.of_play, *self._task.get_vars(), *(self._task._role.vars if self._task._role else ())}
         settings.check_role({*run.of(run.host), *of_play}, of_play)
+        return {}
 
     def _reached(self, run: Run) -> dict[str, Any]:
         reasons = rollout.check_reached(run)

@@ -16,7 +16,8 @@ description:
   - The playbook C(nix.ops.deploy) uses it between its plays. A playbook of your own can do the same with the roles
     P(nix.ops.prepare#role), P(nix.ops.build#role), P(nix.ops.copy#role) and P(nix.ops.activate#role), whose registered
     results it reads.
-  - Works only on the controller, and connects to no machine. Use it with C(run_once), except for V(variables).
+  - Works only on the controller, and connects to no machine. Use it with C(run_once), except for V(variables) and
+    V(fail).
 extends_documentation_fragment: [nix.ops.attributes]
 attributes:
   platform:
@@ -40,7 +41,7 @@ options:
       - V(outcome) prints a line for each machine with its outcome, and for a machine that failed the reason and what
         helps. In check mode it names the machines that a deploy would leave out, and shows the plan again if the
         differences of the machines were shown after it.
-      - V(fail), without C(run_once), fails for a host with a reason.
+      - V(fail) fails for a host with a reason.
     type: str
     choices: [check, variables, reached, decide, begin, batch, outcome, fail]
     required: true
