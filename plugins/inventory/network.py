@@ -103,6 +103,9 @@ notes:
     suffixes, C(commands), C(tcp), C(http), C(stable), C(successes), C(interval) and C(deadline). Each entry of C(http)
     has C(url), C(status), C(contains), C(headers) and C(validate_certs). Store paths that a command refers to are in
     the machine's closure. All users of the inventory can read the checks, so don't put a secret into them.
+  - C(nix_deployment_keys) is C(deployment.keys) of the network without the contents. For each name it has C(path),
+    C(user), C(group), C(permissions), C(after), C(file) and C(source). The contents that the network gives are
+    evaluated only when keys are sent.
   - C(ansible_user) is a variable of the host if the network itself sets C(deployment.targetUser). Otherwise a variable
     of the group C(deployment_NAME) sets it to V(root), so that any C(group_vars) or C(host_vars) can name another user,
     with C(ansible_become) beside it. If ssh's own configuration names a user for the host, that is C(nix_ssh_user), and
@@ -514,6 +517,8 @@ def _variables(definition: Definition, network: Network, source: str, ssh_user: 
         variables["nix_always_activate"] = True
     if definition.health_checks is not None:
         variables["nix_health_checks"] = dict(definition.health_checks)
+    if definition.keys:
+        variables["nix_deployment_keys"] = {key.name: key.as_json() for key in definition.keys}
     if definition.target_user is not None:
         variables["ansible_user"] = definition.target_user
     elif ssh_user is not None:
