@@ -21,8 +21,8 @@ description:
   - The connection comes from C(deployment.targetHost), C(deployment.targetPort), C(deployment.targetUser),
     C(deployment.sshOptions) and C(deployment.privilegeEscalationCommand), the host keys from C(deployment.sshHostKeys).
   - A network that does not evaluate ends the run with Nix's own message. It is never an empty inventory. Only
-    C(nix.ops.list), C(nix.ops.info) and C(ansible HOST -m MODULE) go on, with the definitions that were good last, and
-    say so.
+    C(nix.ops.list), C(nix.ops.info), C(nix.ops.send_keys) and C(ansible HOST -m MODULE) go on, with the definitions
+    that were good last, and say so.
 author:
   - nix.ops contributors (@nix-ops)
 version_added: 0.1.0
@@ -214,8 +214,8 @@ from ansible_collections.nix.ops.plugins.plugin_utils.network.source import (
 # The exit code of ansible-core for input that it can't parse.
 _PARSER_ERROR = 4
 
-# Playbooks that deploy nothing.
-_REPORTS = ("nix.ops.list", "nix.ops.info")
+# Playbooks that deploy no system.
+_REPORTS = ("nix.ops.list", "nix.ops.info", "nix.ops.send_keys")
 _PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
 _REPORT_FILES = [str(_PLAYBOOKS / f"{name.rpartition('.')[2]}.yml") for name in _REPORTS]
 

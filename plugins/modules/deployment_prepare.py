@@ -259,6 +259,18 @@ activating:
   description: See RV(nix.ops.nixos_info#module:activating).
   type: bool
   returned: success
+sent_keys:
+  description: The keys of the deployment that are on the machine, by M(nix.ops.nixos_keys).
+  type: list
+  elements: str
+  returned: success
+  sample: [db-password]
+missing_keys:
+  description: The keys that were sent and are not there any more, as after a reboot.
+  type: list
+  elements: str
+  returned: success
+  sample: []
 owners:
   description: See RV(nix.ops.nixos_info#module:owners).
   type: list

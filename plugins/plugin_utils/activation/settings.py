@@ -110,6 +110,8 @@ SETTINGS: Mapping[str, Setting] = {
     "deploy_failed_units": _choice("rollback", "fail", "warn"),
     "deploy_force": _flag(None),
     "deploy_health_checks": Setting("a mapping, as 'health_checks' of nix.ops.nixos_activate takes it", _checks),
+    "deploy_key_commands": _flag(True),
+    "deploy_key_files": _choice("anywhere", "project"),
     "deploy_machines": _listed(_TEXT, "a pattern of hosts, or a list of them"),
     "deploy_max_fail_percentage": _matching("a percentage from 0 to 100", _PERCENT, 100),
     "deploy_older": _flag(False),

@@ -1,12 +1,13 @@
 # shellcheck shell=sh disable=SC2154
 # Compares the keys of this machine with what the controller has, and replaces those that differ.
-# Words: a list of a deployment, look or send, strict or lenient, part or whole, a salt; then seven words a key: its name,
-# user, group, permissions, path, the salted hash of its content, and the content's size, or - if it is not sent.
+# Words: a deployment, look or send, strict or lenient, part or whole, a salt; then seven words a key: its name, user,
+# group, permissions, path, the salted hash of its content, and the content's size, or - if it is not sent. With - as its
+# hash, a key is left alone.
 #   look     only compares.
 #   lenient  accepts users and groups that the next activation makes. Until then the key is root's.
-#   whole    these are all keys of the deployment, so others that it has sent are removed.
+#   whole    removes the keys that the deployment has sent and that are not among these.
 # Standard input: the contents, one after the other.
-# Prints "added NUMBER", "changed NUMBER", "removed NAME"; "lacks NUMBER" for a content that is needed and was not sent,
+# Prints "added NUMBER", "changed NUMBER", "removed NAME", or "left NAME" if it is not removed now; "lacks NUMBER" for a content that is needed and was not sent,
 # and then nothing was changed; "waits NUMBER" for a key whose owner is missing; "restarted UNIT"; or "refused WHY NUMBER".
 
 refuse() { # WHY NUMBER TEXT
@@ -39,7 +40,8 @@ write_table() { # NAME USER GROUP PERMISSIONS PATH HASH SIZE...
 # A directory of a key may be on a file system that is mounted later.
 mount_directories() {
     set --
-    while read -r _ _ _ _ _ _ _ path; do
+    while read -r _ _ _ _ _ hash _ path; do
+        [ "$hash" != - ] || continue
         case $path in /run/*) ;; *) set -- "$@" "$path" ;; esac
     done <"$work/table"
     [ "$#" -gt 0 ] && [ -d /run/systemd/system ] || return 0
@@ -54,8 +56,8 @@ read_present() {
     mkdir "$work/hashed" "$work/found" "$work/owner"
     set --
     : >"$work/present"
-    while read -r number _ _ _ _ _ _ path; do
-        if [ -L "$path" ]; then continue; fi
+    while read -r number _ _ _ _ hash _ path; do
+        if [ "$hash" = - ] || [ -L "$path" ]; then continue; fi
         if [ -d "$path" ]; then refuse directory "$number" "$path is a directory"; fi
         if [ -f "$path" ]; then
             echo "$number" >>"$work/present"
@@ -101,6 +103,7 @@ compare() {
     known=' passwd:root  group:root ' skipped=0
     : >"$work/differing"
     while read -r number name user group permissions hash size path; do
+        [ "$hash" != - ] || continue
         for one in "user passwd $user" "group group $group"; do
             # shellcheck disable=SC2086
             set -- $one
@@ -136,12 +139,15 @@ is_same() {
 # Find the keys that this deployment has sent and that are not its any more: lines "NAME PATH".
 find_gone() {
     : >"$work/gone"
-    [ "$extent" = whole ] && [ -f "$list" ] || return 0
+    [ -f "$list" ] || return 0
     # Without a pattern, that of busybox finds every line.
     if [ -s "$work/listed" ]; then grep -vxF -f "$work/listed" -- "$list"; else cat "$list"; fi >"$work/gone"
+    does=removed
+    [ "$extent" = whole ] || does=left
     while read -r name _; do
-        tell "removed $name"
+        tell "$does $name"
     done <"$work/gone"
+    [ "$extent" = whole ] || : >"$work/gone"
 }
 
 # Remember which keys are here, so that they can be removed once they leave the network.

@@ -41,6 +41,7 @@ _ANSWER = {
     "waits": _NUMBER,
     "lacks": _NUMBER,
     "removed": _NAME,
+    "left": _NAME,
     "restarted": answer.Key(re.compile(r"[A-Za-z0-9:_.-]{1,210}"), most=_MOST),
 }
 _REFUSED = {"refused": answer.Key(re.compile("([a-z]+) (-|[0-9]{1,5})"), required=True)}
@@ -62,6 +63,7 @@ _REFUSALS = {
 class Sent:
     """What became of the keys, or in a preview what would become of them.
 
+    :param left: the keys that left the network and are still there.
     :param waits: the keys whose user or group is missing; the next activation has to make them.
     :param restarted: the units that were restarted.
     """
@@ -69,6 +71,7 @@ class Sent:
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
     waits: tuple[str, ...] = ()
     restarted: tuple[str, ...] = ()
 
@@ -79,8 +82,8 @@ class Sent:
         def both(name: str) -> tuple[str, ...]:
             return tuple(dict.fromkeys((*getattr(self, name), *getattr(other, name))))
 
-        # What waits is told anew by each sending.
-        return Sent(both("added"), both("changed"), both("removed"), other.waits, both("restarted"))
+        # What is left to do is told anew by each sending.
+        return Sent(both("added"), both("changed"), both("removed"), other.left, other.waits, both("restarted"))
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class Sending:
     """How keys are sent.
 
     :param deployment: the UUID of the deployment, under which the machine remembers the names.
-    :param whole: whether these are all keys, so that those that left are removed.
+    :param whole: whether to remove the keys that left the network.
     :param lenient: whether a missing user or group is accepted, since an activation follows.
     :param look: whether to compare only.
     """
@@ -102,7 +105,8 @@ class Sending:
 def send(machine: Machine, keys: Sequence[Key], contents: Mapping[str, bytes], how: Sending) -> Sent:
     """Replace the keys that differ on a machine.
 
-    :param contents: the content of each key.
+    :param keys: all keys of the deployment on this machine.
+    :param contents: the contents of those that are to be compared; the other keys are left alone.
     :raises OpsError: naming the key that can't be placed. The keys there are old or new, and whole.
     :raises ConnectionLost: if the connection ends.
     """
@@ -110,7 +114,7 @@ def send(machine: Machine, keys: Sequence[Key], contents: Mapping[str, bytes], h
         raise OpsError(f"{how.deployment!r} is not the UUID of a deployment", next_step="Correct 'deployment'.")
     size = sum(len(content) for content in contents.values())
     attached: Sequence[str] = ()
-    if not how.look and len(keys) <= _FEW and size <= _SMALL:
+    if not how.look and len(contents) <= _FEW and size <= _SMALL:
         attached = tuple(contents)
     told = _ask(machine, keys, contents, attached, how)
     if "lacks" in told:
@@ -127,7 +131,14 @@ def send(machine: Machine, keys: Sequence[Key], contents: Mapping[str, bytes], h
     def names(key: str) -> tuple[str, ...]:
         return tuple(keys[number].name for number in _numbers(machine, keys, told, key))
 
-    return Sent(names("added"), names("changed"), told.all("removed"), names("waits"), told.all("restarted"))
+    return Sent(
+        names("added"),
+        names("changed"),
+        told.all("removed"),
+        told.all("left"),
+        names("waits"),
+        told.all("restarted"),
+    )
 
 
 def _numbers(machine: Machine, keys: Sequence[Key], told: Answer, key: str) -> list[int]:
@@ -150,11 +161,14 @@ def _ask(
     ]
     data = []
     for key in keys:
-        content = contents[key.name]
-        is_attached = key.name in attached
-        words += [key.name, key.user, key.group, key.permissions, key.path, _salted(salt, content)]
-        words.append(str(len(content)) if is_attached else "-")
-        data += [content] if is_attached else []
+        content = contents.get(key.name)
+        words += [key.name, key.user, key.group, key.permissions, key.path]
+        words.append("-" if content is None else _salted(salt, content))
+        if content is not None and key.name in attached:
+            words.append(str(len(content)))
+            data.append(content)
+        else:
+            words.append("-")
     stream = b"".join(data)
     within = _PATIENCE + len(stream) / _SLOWEST
     try:

@@ -301,54 +301,69 @@ def _health_checks(answer: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {**answer, "http": http}
 
 
-def _keys(machine: str, answer: Mapping[str, Mapping[str, Any]] | None) -> tuple[Key, ...]:
-    """Read the keys of a machine.
+def _keys(machine: str, answer: Any) -> tuple[Key, ...]:
+    """Read the keys of a machine, as definition.nix gives them.
 
-    :raises OpsError: if one is not valid, has two sources, or has the path of another.
+    :raises OpsError: if one has two contents, or as :func:`check_keys`.
     """
-
-    def refuse(option: str, why: str, next_step: str) -> NoReturn:
-        raise OpsError(
-            f"deployment.{option} {why}", machine=machine, state="no machine was touched", next_step=next_step
+    parts = {*_KEY_OPTIONS, "uploadAt", "keyFile", "sources"}
+    if not isinstance(answer, Mapping) or not all(
+        isinstance(one, Mapping) and parts <= one.keys() and isinstance(one["sources"], list) for one in answer.values()
+    ):
+        raise _refused_keys(
+            machine, "keys is not a set of keys", "Set it to keys, each with a name. The option may be another tool's."
         )
-
-    if answer is None:
-        refuse("keys", "is not a set of keys", "Set it to keys, each with a name. The option may be another tool's.")
-    paths: dict[str, str] = {}
     for name, one in answer.items():
-        key = f"keys.{name}"
-        if not _KEY_NAME.fullmatch(name):
-            refuse(key, "is not a valid name of a key", "Use letters, digits and : _ . -, since it names a unit.")
-        for option, pattern in _KEY_OPTIONS.items():
-            value = one[option]
-            if not isinstance(value, str) or not pattern.fullmatch(value):
-                refuse(f"{key}.{option}", f"is {value!r}, which is not valid", f"Correct deployment.{key}.{option}.")
         if len(one["sources"]) > 1:
-            refuse(key, f"has several contents: {', '.join(one['sources'])}", "Leave one of them.")
-        if (other := paths.setdefault(one["path"], name)) != name:
-            refuse(key, f"has the path of deployment.keys.{other}, {one['path']}", "Give each key its own path.")
-    return tuple(
+            raise _refused_keys(
+                machine, f"keys.{name} has several contents: {', '.join(one['sources'])}", "Leave one of them."
+            )
+    keys = tuple(
         Key(
             name,
-            one["path"],
-            one["user"],
-            one["group"],
-            one["permissions"],
-            one["uploadAt"] == "post-activation",
-            one["keyFile"],
-            next(iter(one["sources"]), None),
+            **{option: one[option] for option in _KEY_OPTIONS},
+            after=one["uploadAt"] == "post-activation",
+            file=one["keyFile"],
+            source=next(iter(one["sources"]), None),
         )
         for name, one in sorted(answer.items())
     )
+    check_keys(machine, keys)
+    return keys
 
 
-_KEY_OPTIONS = {
-    "path": _KEY_PATH,
-    "user": _OWNER,
-    "group": _OWNER,
-    "permissions": _PERMISSIONS,
-    "uploadAt": re.compile("(?:pre|post)-activation"),
-}
+_KEY_OPTIONS = {"path": _KEY_PATH, "user": _OWNER, "group": _OWNER, "permissions": _PERMISSIONS}
+
+
+def check_keys(machine: str, keys: Sequence[Key]) -> None:
+    """Refuse keys whose names, paths or owners are not valid, and two keys with one path.
+
+    :param machine: the machine's name, for messages.
+    :raises OpsError: naming the key and the option.
+    """
+    paths: dict[str, str] = {}
+    for key in keys:
+        if not _KEY_NAME.fullmatch(key.name):
+            raise _refused_keys(
+                machine,
+                f"keys.{key.name} is not a valid name of a key",
+                "Use letters, digits and : _ . -, since it names a unit.",
+            )
+        for option, pattern in _KEY_OPTIONS.items():
+            value = getattr(key, option)
+            if not isinstance(value, str) or not pattern.fullmatch(value):
+                name = f"keys.{key.name}.{option}"
+                raise _refused_keys(machine, f"{name} is {value!r}, which is not valid", f"Correct deployment.{name}.")
+        if (other := paths.setdefault(key.path, key.name)) != key.name:
+            raise _refused_keys(
+                machine,
+                f"keys.{key.name} has the path of deployment.keys.{other}, {key.path}",
+                "Give each key its own path.",
+            )
+
+
+def _refused_keys(machine: str, what: str, next_step: str) -> OpsError:
+    return OpsError(f"deployment.{what}", machine=machine, state="no machine was touched", next_step=next_step)
 
 
 def _check(definition: Definition, unsupported: Sequence[str]) -> None:

@@ -201,3 +201,13 @@ def test_contents_are_in_no_command_line_and_no_message(target: Host) -> None:
     assert target.calls[0].endswith(marker)
     # It comes after all that the shell reads.
     assert target.calls[0].count(marker) == 1
+
+
+def test_keys_that_are_not_chosen_are_left_alone(target: Host) -> None:
+    a, b = target.key("a"), target.key("b")
+    assert target.send({"a": b"1"}, a, b) == Sent(added=("a",))
+    assert target.files() == {"a": b"1"}
+    assert target.send({"b": b"2"}, a, b) == Sent(added=("b",))
+    assert target.send({"b": b"2"}, b, how=replace(HOW, whole=False)) == Sent(left=("a",))
+    assert target.files() == {"a": b"1", "b": b"2"}
+    assert target.send({}, b) == Sent(removed=("a",))
