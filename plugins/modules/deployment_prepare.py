@@ -260,13 +260,13 @@ activating:
   type: bool
   returned: success
 sent_keys:
-  description: The keys of the deployment that are on the machine, by M(nix.ops.nixos_keys).
+  description: See RV(nix.ops.nixos_info#module:sent_keys).
   type: list
   elements: str
   returned: success
   sample: [db-password]
 missing_keys:
-  description: The keys that were sent and are not there any more, as after a reboot.
+  description: See RV(nix.ops.nixos_info#module:missing_keys).
   type: list
   elements: str
   returned: success

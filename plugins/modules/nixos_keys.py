@@ -84,7 +84,6 @@ EXAMPLES = r"""
     definitions:
       certificate:
         path: /var/lib/secrets/certificate.p12
-        user: nginx
         permissions: "0400"
     contents:
       certificate:
