@@ -31,7 +31,7 @@ let
 
   ownerOf =
     key:
-    "set_owner ${
+    "set_key_owner ${
       lib.escapeShellArgs [
         (toString key.path)
         key.user
