@@ -225,6 +225,19 @@ def test_keys_are_sent_once_and_are_nowhere_else(network: Network, project: Proj
     assert target.run(["ls", "/run/keys/old"], check=False).returncode != 0
     assert starts(target) == 2
 
+    # A machine that goes back to its old system gets its old keys back.
+    before = [content for _owner, _inode, content in on(target, *ALL[1:]).values()]
+    give(project, given=f"{MARKER} bad")
+    bad = 'systemd.services.bad = { wantedBy = [ "multi-user.target" ]; script = "false"; };'
+    network.define(target=keys(TEXT="other", **{'old = "': '# "'}) + bad)
+    failed = network.deploy()
+    assert failed.of(ACTIVATE)["rolled_back"] and "target> the old keys are back: given" in failed.output
+    assert [content for _owner, _inode, content in on(target, *ALL[1:]).values()] == before
+    assert not [name for name in target.run(["ls", "-A", "/run/keys"]).stdout.split() if name.startswith(".")]
+    wait_on(target, "systemctl is-active uses", "the unit with its old keys")
+    assert starts(target) == 4
+    give(project, given=f"{MARKER} other")
+
     # After a reboot /run is empty. Without the keys, the system would not be healthy and would boot back.
     network.define(target=keys(TEXT="other", **{'old = "': '# "'}) + 'deployment.healthChecks.units = [ "uses" ];')
     rebooted = network.deployed("-e", "deploy_reboot=always").of(ACTIVATE)

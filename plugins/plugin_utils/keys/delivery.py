@@ -87,7 +87,7 @@ class Delivery:
         """Send what an activation needs. Removes nothing, since the old system runs yet."""
         wanted = [key.name for key in self._keys if not key.after]
         found = {name: self._contents()[name] for name in wanted}
-        return self._send(found, Sending(self._deployment, whole=False, lenient=True))
+        return self._send(found, Sending(self._deployment, before=True, lenient=True))
 
     def send_after(self, before: Sent, *, lenient: bool) -> Sent:
         """Send what is left after an activation, if anything is, and remove the keys that left the network.

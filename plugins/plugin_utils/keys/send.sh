@@ -1,10 +1,11 @@
 # shellcheck shell=sh disable=SC2154
 # Compares the keys of this machine with what the controller has, and replaces those that differ.
-# Words: a deployment, look or send, strict or lenient, part or whole, a salt; then seven words a key: its name, user,
+# Words: a deployment, look or send, strict or lenient, before, part or whole, a salt; then seven words a key: its name, user,
 # group, permissions, path, the salted hash of its content, and the content's size, or - if it is not sent. With - as its
 # hash, a key is left alone.
 #   look     only compares.
 #   lenient  accepts users and groups that the next activation makes. Until then the key is root's.
+#   before   an activation follows: keeps the old keys, so that the machine gets them back if it goes back.
 #   whole    removes the keys that the deployment has sent and that are not among these.
 # Standard input: the contents, one after the other.
 # Prints "added NUMBER", "changed NUMBER", "removed NAME", or "left NAME" if it is not removed now; "lacks NUMBER" for a content that is needed and was not sent,
@@ -161,7 +162,9 @@ drop_temporary() {
     set --
     while read -r _ path; do
         name_temporary "$path"
+        name_old "$path"
         set -- "$@" "$new"
+        [ -f "$nix_ops_old_keys" ] || set -- "$@" "$old"
     done <"$work/listed"
     rm -f -- "$@"
 }
@@ -197,8 +200,9 @@ write_temporary() {
 }
 
 place() {
-    while read -r number _ _ _ _ _ path; do
+    while read -r number name _ _ _ _ path; do
         name_temporary "$path"
+        [ "$extent" != before ] || keep_old_key "$name" "$path" "$work/before" || fail_writing "$number" "$path"
         mv -f -T -- "$new" "$path" || fail_writing "$number" "$path"
     done <"$work/differing"
     while read -r _ path; do
@@ -208,34 +212,15 @@ place() {
     case $(cut -d ' ' -f 8- "$work/table") in */run/keys/*) [ -e /run/keys/done ] || : >/run/keys/done ;; esac
 }
 
-# Restart the units of the keys that were replaced, and so those that require them, each once. While the unit
-# nix-ops-keys.service starts, none of them is started again: so all of them wait until each has its job.
 restart() {
-    [ -d /run/systemd/system ] || return 0
     set --
     while read -r _ name _; do
-        set -- "$@" "$name-key.service"
+        set -- "$@" "$name"
     done <"$work/differing"
-    if [ "$#" -gt 0 ]; then
-        for unit; do
-            echo "$unit"
-        done >"$work/units"
-        systemctl is-active -- "$@" >"$work/states" 2>/dev/null || :
-        set --
-        while read -r unit <&3 && read -r state <&4; do
-            [ "$state" != active ] || set -- "$@" "$unit"
-        done 3<"$work/units" 4<"$work/states"
-    fi
-    if [ "$#" -gt 0 ]; then
-        program=$(command -v systemctl)
-        systemd-run --quiet --no-block --collect --unit="nix-ops-keys-$$" --service-type=oneshot \
-            --property=Before="$*" "$program" restart --no-block -- "$@" ||
-            systemctl restart --no-block -- "$@" || return 0
-        timeout 60 systemctl start -- "$@" || echo "warning: not all units of keys were restarted in time" >&2
-        for unit; do
-            tell "restarted $unit"
-        done
-    fi
+    restart_keys "$@"
+    for unit in $restarted; do
+        tell "restarted $unit"
+    done
     set --
     while read -r name _; do
         set -- "$@" "$name-key.service"
@@ -251,11 +236,12 @@ bring() {
     drop_temporary
     stage
     place
-    [ "$extent" = part ] || write_list "$work/listed" || :
+    [ "$extent" != whole ] || write_list "$work/listed" || :
+    [ "$extent" != whole ] || is_activating || forget_old_keys
     restart </dev/null >&2
 }
 
-main() { # LIST look|send strict|lenient part|whole SALT KEYS...
+main() { # DEPLOYMENT look|send strict|lenient before|part|whole SALT KEYS...
     list=$nix_ops_keys/$1 action=$2 tolerance=$3 extent=$4 salt=$5
     shift 5
     umask 077

@@ -92,12 +92,14 @@ class Sending:
 
     :param deployment: the UUID of the deployment, under which the machine remembers the names.
     :param whole: whether to remove the keys that left the network.
+    :param before: whether an activation follows, so that the old keys are kept and none is removed.
     :param lenient: whether a missing user or group is accepted, since an activation follows.
     :param look: whether to compare only.
     """
 
     deployment: str
     whole: bool = True
+    before: bool = False
     lenient: bool = False
     look: bool = False
 
@@ -156,7 +158,7 @@ def _ask(
         how.deployment,
         "look" if how.look else "send",
         "lenient" if how.lenient else "strict",
-        "whole" if how.whole else "part",
+        "before" if how.before else "whole" if how.whole else "part",
         salt,
     ]
     data = []
@@ -172,7 +174,8 @@ def _ask(
     stream = b"".join(data)
     within = _PATIENCE + len(stream) / _SLOWEST
     try:
-        done = machine.stream("keys/send", *words, data=stream, within=within, awaits="the sending of its keys")
+        parts, awaits = ("machine/old_keys", "keys/send"), "the sending of its keys"
+        done = machine.stream(*parts, words=words, data=stream, within=within, awaits=awaits)
     except ConnectionLost as lost:
         lost.state = "its keys are the old or the new ones, each of them whole"
         lost.next_step = lost.next_step or "Run the same again."

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import secrets
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -296,13 +296,20 @@ class Machine:
         return self._read(self._execute(SHELL, text, Wait(awaits, within)))
 
     def stream(
-        self, name: str, *words: str, data: bytes, within: float | None = None, awaits: str = "its answer"
+        self,
+        *names: str,
+        words: Sequence[str],
+        data: bytes,
+        within: float | None = None,
+        awaits: str = "its answer",
     ) -> Completed:
         """Run a script that reads bytes from its standard input. They are in no file and in no command line there.
 
         The parameters are those of :meth:`run`, and so are the errors.
+
+        :param names: the script's parts; the last one defines ``main``.
         """
-        text = _compose(script(name), words, self.environment, _call(self.identity))
+        text = _compose("\n".join(map(script, names)), tuple(words), self.environment, _call(self.identity))
         command = _SHELL_WITH_STREAM.format(len(text))
         return self._read(self._execute(command, text + data, Wait(awaits, within)))
 

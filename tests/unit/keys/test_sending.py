@@ -211,3 +211,32 @@ def test_keys_that_are_not_chosen_are_left_alone(target: Host) -> None:
     assert target.send({"b": b"2"}, b, how=replace(HOW, whole=False)) == Sent(left=("a",))
     assert target.files() == {"a": b"1", "b": b"2"}
     assert target.send({}, b) == Sent(removed=("a",))
+
+
+def taken_back(target: Host, command: str = "take_keys_back") -> None:
+    """Run a function of a job on the machine."""
+    text = "\n".join([host.script("machine/places"), host.script("machine/old_keys"), command])
+    subprocess.run([*target.shell.split(), "-c", text], check=True, capture_output=True)
+
+
+def test_old_keys_come_back_unless_the_new_ones_stay(target: Host) -> None:
+    before = replace(HOW, before=True)
+    old, new = {"a": b"1", "b": b"2", "c": b"3"}, {"a": b"1", "b": b"4", "d": b"5"}
+    assert target.send(old, how=before) == Sent(added=("a", "b", "c"))
+    taken_back(target, "forget_old_keys")
+    assert target.files() == old
+    assert target.send(new, how=before) == Sent(added=("d",), changed=("b",), left=("c",))
+    assert target.files() == {**old, **new, ".b.nix-ops-old": b"2"}
+    # Another attempt before any activation: what ran before still counts.
+    assert target.send({**new, "b": b"6"}, how=before).changed == ("b",)
+    taken_back(target)
+    assert target.files() == old
+    taken_back(target)
+    assert target.send(new, how=before).changed == ("b",)
+    assert target.send(new) == Sent(removed=("c",))
+    assert target.files() == new
+    # A key that was there once is no new one, as after a reboot.
+    (target.root / "keys" / "a").unlink()
+    assert target.send(new, how=before).added == ("a",)
+    taken_back(target)
+    assert target.files() == new
