@@ -239,6 +239,8 @@ bring() {
     [ "$extent" != whole ] || write_list "$work/listed" || :
     [ "$extent" != whole ] || is_activating || forget_old_keys
     restart </dev/null >&2
+    # Left by runs that were killed. They have no contents.
+    find "${nix_ops_keys_work%/*}" -maxdepth 1 -name "${nix_ops_keys_work##*/}.*" -mmin +60 -exec rm -rf -- {} +
 }
 
 main() { # DEPLOYMENT look|send strict|lenient before|part|whole SALT KEYS...

@@ -8,8 +8,12 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import signal
 import stat
 import subprocess
+import threading
+import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,7 +23,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.keys import sending
 from ansible_collections.nix.ops.plugins.plugin_utils.keys.sending import Sending, Sent
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import host
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Machine, Wait
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine, Wait
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Key
 from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed
 
@@ -240,3 +244,38 @@ def test_old_keys_come_back_unless_the_new_ones_stay(target: Host) -> None:
     assert target.send(new, how=before).added == ("a",)
     taken_back(target)
     assert target.files() == new
+
+
+def test_sending_that_is_killed_leaves_each_key_whole(target: Host) -> None:
+    names = [f"k{number}" for number in range(8)]
+    contents = [dict.fromkeys(names, byte * 50000) for byte in (b"a", b"b")]
+    target.send(contents[0])
+    began = time.monotonic()
+    target.send(contents[1])
+    took = time.monotonic() - began
+    seen = set()
+    for attempt in range(12):
+        new = contents[attempt % 2]
+
+        def killed(command: str, stdin: bytes, _wait: Wait, after: float = took * attempt / 12) -> Completed:
+            argv = ["dash", "-c", command.replace("/bin/sh", target.shell, 1)]
+            with subprocess.Popen(
+                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+            ) as process:
+                timer = threading.Timer(after, os.killpg, (process.pid, signal.SIGKILL))
+                timer.start()
+                stdout, stderr = process.communicate(stdin)
+                timer.cancel()
+            if process.returncode < 0:
+                raise ConnectionLost("killed")
+            return Completed((command,), process.returncode, stdout.decode(), stderr.decode())
+
+        with suppress(ConnectionLost):
+            sending.send(Machine("m", killed, {}), [target.key(name) for name in names], new, HOW)
+        for name in names:
+            found = (target.root / "keys" / name).read_bytes()
+            assert found in (contents[0][name], contents[1][name])
+            seen.add(found[:1])
+        target.send(new)
+        assert target.files() == new
+    assert seen == {b"a", b"b"}
