@@ -180,23 +180,67 @@ make_directory() { # DIRECTORY
     chown root:keys -- "$1" 2>/dev/null || :
 }
 
-# Write the new contents beside the keys: owner and mode are right before the first byte.
+# Make an empty file that is not there yet.
+create() { # FILE
+    set -C
+    # A special builtin would end the shell if it can't be made.
+    true >"$1"
+    set -- $?
+    set +C
+    return "$1"
+}
+
+# Write the new contents beside the keys: owner and mode are right before the first byte. Few processes: a machine may
+# have hundreds of keys.
 stage() {
-    while read -r number _ owner permissions skipped size path <&3; do
+    while read -r number _ _ _ _ _ path; do
         name_temporary "$path"
-        if ! write_temporary 2>"$work/said"; then
+        { make_directory "${path%/*}" && create "$new"; } || fail_writing "$number" "$path"
+    done <"$work/differing"
+    set_owners
+    while read -r number _ _ _ skipped size path <&3; do
+        name_temporary "$path"
+        if ! take "$skipped" /dev/null 2>"$work/said" || ! take "$size" "$new" 2>"$work/said"; then
             cat "$work/said" >&2
             fail_writing "$number" "$path"
         fi
     done 3<"$work/differing"
+    check_sizes
 }
 
-write_temporary() {
-    if [ "$skipped" -gt 0 ]; then dd bs="$skipped" count=1 iflag=fullblock of=/dev/null || return; fi
-    make_directory "${path%/*}" && (set -C && : >"$new") && chown -- "$owner" "$new" &&
-        chmod -- "$permissions" "$new" && dd bs="$size" count=1 iflag=fullblock of="$new" conv=notrunc &&
-        [ "$(stat -c %s -- "$new")" = "$size" ] || return
-    case $path in /run/*) ;; *) sync "$new" ;; esac
+# Write so many bytes of standard input to a file.
+take() { # SIZE FILE
+    [ "$1" = 0 ] || dd bs="$1" count=1 iflag=fullblock of="$2" conv=notrunc
+}
+
+set_owners() {
+    cut -d ' ' -f 3,4 "$work/differing" | sort -u >"$work/owners"
+    while read -r owner permissions <&3; do
+        set --
+        while read -r _ _ of mode _ _ path; do
+            name_temporary "$path"
+            [ "$of $mode" != "$owner $permissions" ] || set -- "$@" "$new"
+        done <"$work/differing"
+        { chown -- "$owner" "$@" && chmod -- "$permissions" "$@"; } || fail_writing - "the files of $owner"
+    done 3<"$work/owners"
+}
+
+# Fail unless all contents came whole, and are on their disks.
+check_sizes() {
+    set --
+    while read -r _ _ _ _ _ _ path; do
+        name_temporary "$path"
+        set -- "$@" "$new"
+    done <"$work/differing"
+    [ "$#" -gt 0 ] || return 0
+    stat -c %s -- "$@" >"$work/sizes" || fail_writing - keys
+    set --
+    while read -r number _ _ _ _ size path <&3 && read -r found <&4; do
+        [ "$found" = "$size" ] || fail_writing "$number" "$path"
+        name_temporary "$path"
+        case $path in /run/*) ;; *) set -- "$@" "$new" ;; esac
+    done 3<"$work/differing" 4<"$work/sizes"
+    [ "$#" = 0 ] || sync "$@" || fail_writing - "$*"
 }
 
 place() {
