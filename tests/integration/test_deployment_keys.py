@@ -172,7 +172,7 @@ def test_keys_are_sent_once_and_are_nowhere_else(network: Network, project: Proj
     assert "/var/lib/secrets/file" in listed.output
     assert MARKER not in listed.output
     refused = network.deploy()
-    assert "target: no content for the keys binary, given" in refused.output
+    assert "no content for the keys binary, given" in refused.output
     assert "nothing" not in target.run(["ls", "/run"]).stdout and not refused.changed
 
     give(project, given=f"{MARKER} given")
