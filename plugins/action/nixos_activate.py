@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIXOS_ACTIVATE
@@ -35,6 +36,9 @@ from ansible_collections.nix.ops.plugins.plugin_utils.deployment import record a
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.outcome import Outcome
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import State
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.keys import delivery
+from ansible_collections.nix.ops.plugins.plugin_utils.keys.delivery import Delivery
+from ansible_collections.nix.ops.plugins.plugin_utils.keys.sending import Sent
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Description, Standing
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost
@@ -60,6 +64,7 @@ class ActionModule(OpsAction):
         goal = Goal(options["toplevel"], options["action"], options["profile"], options["generation"])
         goal.check()
         checks = health.read(options["health_checks"] or {})
+        keys = self._keys(options["keys"])
         self.transport.expect(options["expected"] or options["found"])
         self.transport.set_destination(options["address"], options["port"])
         if options["remember"] and not self.check:
@@ -73,9 +78,14 @@ class ActionModule(OpsAction):
         if self.wants_diff:
             text = difference.text(described, goal.toplevel, self.environment) if described else ""
             answer["diff"] = {"prepared": text}
+        if keys and (self.check or goal.action == "dry-activate"):
+            self._preview(keys, answer)
         if self.check and goal.action != "dry-activate":
             return answer
-        access = acknowledgement.access(self.transport, checks, self.live())
+        sends = keys if goal.action != "dry-activate" else None
+        sent = self._send_before(sends, decided, on_trial=standing.on_trial)
+        arrive = partial(sends.send, whole=False) if sends else None
+        access = acknowledgement.access(self.transport, checks, self.live(), arrive)
         if standing.on_trial and goal.action != "dry-activate":
             acknowledgement.keep_trial(
                 self.transport.name, standing, access, timeout=options["reboot_timeout"], on_line=self.live()
@@ -90,10 +100,46 @@ class ActionModule(OpsAction):
                     self._remember_failure(options["remember"], goal.action, failed.activation)
                 raise
             answer |= {**result.as_json(done), "action": goal.action, **self._acknowledged(done, goal, options)}
+        if sends and (decided.goal or standing.on_trial):
+            # A system that only boots next has not made its users yet.
+            lenient = goal.action == "boot" and not (done and done.rebooted)
+            sent = sends.send_after(sent, lenient=lenient)
+        if sends:
+            answer |= {"changed": answer["changed"] or bool(sent), "key_changes": delivery.as_json(sent)}
         if options["remember"] and not self.check:
             answer |= self._remember(options["remember"], standing, done, answer)
             self.live()(_END.get(goal.action, "deployment finished successfully"))
         return answer
+
+    def _keys(self, options: Mapping[str, Any] | None) -> Delivery | None:
+        if options is None:
+            return None
+        keys = delivery.of_options(
+            options,
+            self.transport.machine,
+            self.transport.name,
+            load=self._loader.load_from_file,
+            env=self.environment,
+            on_line=self.live(),
+        )
+        if not self.check:
+            keys.check()
+        return keys
+
+    def _preview(self, keys: Delivery, answer: dict[str, Any]) -> None:
+        found = keys.preview()
+        answer["key_changes"] = delivery.as_json(found.sent, found.unknown)
+        answer["changed"] = answer["changed"] or (self.check and bool(found.sent))
+        if self.wants_diff:
+            text = answer["diff"]["prepared"]
+            answer["diff"] = {"prepared": text + delivery.difference(found.sent, found.unknown)}
+
+    def _send_before(self, keys: Delivery | None, decided: Decision, *, on_trial: bool) -> Sent:
+        """Send the keys that the system needs which runs next."""
+        if keys is None:
+            return Sent()
+        # Without an activation, missing users stay missing.
+        return keys.send_before() if decided.goal or on_trial else keys.send()
 
     def _found(self, goal: Goal, found: Mapping[str, Any]) -> tuple[Standing, Description | None]:
         """Return what the machine stands at; asks the machine if that is not known, or a difference is to be shown."""

@@ -21,8 +21,8 @@ description:
   - The connection comes from C(deployment.targetHost), C(deployment.targetPort), C(deployment.targetUser),
     C(deployment.sshOptions) and C(deployment.privilegeEscalationCommand), the host keys from C(deployment.sshHostKeys).
   - A network that does not evaluate ends the run with Nix's own message. It is never an empty inventory. Only
-    C(nix.ops.list), C(nix.ops.info) and C(ansible HOST -m MODULE) go on, with the definitions that were good last, and
-    say so.
+    C(nix.ops.list), C(nix.ops.info), C(nix.ops.send_keys) and C(ansible HOST -m MODULE) go on, with the definitions
+    that were good last, and say so.
 author:
   - nix.ops contributors (@nix-ops)
 version_added: 0.1.0
@@ -109,6 +109,9 @@ notes:
     Ansible can name the user, such as C(-u), C(remote_user), or C(ansible_user) in C(group_vars). If nothing does, the
     user is V(root), by C(nix_user_options), which reaches ssh as C(nix_host_key_options) does. If ssh's own
     configuration names a user for the host, that is C(nix_ssh_user), and counts instead of V(root).
+  - C(nix_deployment_keys) is C(deployment.keys) of the network without the contents. For each name it has C(path),
+    C(user), C(group), C(permissions), C(after), C(file) and C(source). The contents that the network gives are
+    evaluated only when keys are sent.
   - C(ansible_port) is set if the network sets C(deployment.targetPort) or C(services.openssh.ports). Otherwise the port
     is that of ssh's own configuration, or 22.
   - C(nix_ssh_key) is the path of the private key with which the deployment logs in to the machine, even if the key does
@@ -214,8 +217,8 @@ from ansible_collections.nix.ops.plugins.plugin_utils.network.source import (
 # The exit code of ansible-core for input that it can't parse.
 _PARSER_ERROR = 4
 
-# Playbooks that deploy nothing.
-_REPORTS = ("nix.ops.list", "nix.ops.info")
+# Playbooks that deploy no system.
+_REPORTS = ("nix.ops.list", "nix.ops.info", "nix.ops.send_keys")
 _PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
 _REPORT_FILES = [str(_PLAYBOOKS / f"{name.rpartition('.')[2]}.yml") for name in _REPORTS]
 
@@ -520,6 +523,8 @@ def _variables(definition: Definition, network: Network, source: str, ssh_user: 
         variables["nix_always_activate"] = True
     if definition.health_checks is not None:
         variables["nix_health_checks"] = dict(definition.health_checks)
+    if definition.keys:
+        variables["nix_deployment_keys"] = {key.name: key.as_json() for key in definition.keys}
     if definition.target_user is not None:
         variables["ansible_user"] = definition.target_user
     elif ssh_user is not None:

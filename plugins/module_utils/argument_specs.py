@@ -104,6 +104,26 @@ _HEALTH_CHECKS = {
     "deadline": {"type": "int", "default": 60},
 }
 
+_KEYS = {
+    "definitions": {"type": "dict", "default": {}},
+    # Its values are secret.
+    "contents": {"type": "dict", "default": {}, "no_log": True},
+    "network": {"type": "path"},
+    "machine": {"type": "str"},
+    "deployment": {"type": "str", "required": True},
+    "commands": {"type": "bool", "default": True},
+    "files": {"type": "str", "choices": ["anywhere", "project"], "default": "anywhere"},
+}
+
+NIXOS_KEYS = {
+    "argument_spec": {
+        **_KEYS,
+        "names": {"type": "list", "elements": "str"},
+        "expected": {"type": "dict", "default": {}},
+        **_ANSWER,
+    },
+}
+
 NIXOS_ACTIVATE = {
     "argument_spec": {
         "toplevel": {"type": "path", "required": True},
@@ -118,6 +138,7 @@ NIXOS_ACTIVATE = {
         "confirm_timeout": {"type": "int", "default": 60},
         "failed_units": {"type": "str", "choices": ["fail", "warn", "rollback"], "default": "rollback"},
         "health_checks": {"type": "dict", "options": _HEALTH_CHECKS},
+        "keys": {"type": "dict", "no_log": False, "options": _KEYS},
         "reboot": {"type": "str", "choices": ["never", "when_needed", "always"], "default": "never"},
         "reboot_timeout": {"type": "int", "default": 600},
         "boot_timeout": {"type": "int", "default": 600},

@@ -246,6 +246,11 @@ deployments:
             - V(unknown), V(changed) or V(revoked) if it is unreachable because ssh refuses its host key; else V(null).
           type: str
           sample: null
+        missing_keys:
+          description: The keys that were sent to it and are not there any more, as after a reboot.
+          type: list
+          elements: str
+          sample: []
         problem:
           description: Why it did not answer what it runs; V(null) if it did, or was not asked.
           type: str

@@ -259,6 +259,18 @@ activating:
   description: See RV(nix.ops.nixos_info#module:activating).
   type: bool
   returned: success
+sent_keys:
+  description: See RV(nix.ops.nixos_info#module:sent_keys).
+  type: list
+  elements: str
+  returned: success
+  sample: [db-password]
+missing_keys:
+  description: See RV(nix.ops.nixos_info#module:missing_keys).
+  type: list
+  elements: str
+  returned: success
+  sample: []
 owners:
   description: See RV(nix.ops.nixos_info#module:owners).
   type: list

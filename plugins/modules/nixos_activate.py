@@ -168,6 +168,41 @@ options:
         description: Seconds before the checks fail.
         type: int
         default: 60
+  keys:
+    description:
+      - The machine's keys, as M(nix.ops.nixos_keys) takes them. They are sent before the switch, before the health
+        checks of a reboot, and also if the machine is at the goal already. Keys with C(after) are sent after the
+        acknowledgement. Keys that left the network are removed then.
+      - With O(action=dry-activate) and in check mode nothing is sent.
+    type: dict
+    suboptions:
+      definitions:
+        description: The keys, by name.
+        type: dict
+        default: {}
+      contents:
+        description: The contents by name. They win over those of the network.
+        type: dict
+        default: {}
+      network:
+        description: The source of the network.
+        type: path
+      machine:
+        description: The machine's name in the network; the host's name by default.
+        type: str
+      deployment:
+        description: UUID of the deployment.
+        type: str
+        required: true
+      commands:
+        description: Whether the network may run commands on the controller.
+        type: bool
+        default: true
+      files:
+        description: With V(project), a C(keyFile) has to be in the project of the network.
+        type: str
+        choices: [anywhere, project]
+        default: anywhere
   reboot:
     description:
       - Whether the machine is rebooted, with O(action=switch) and O(action=boot).
@@ -466,6 +501,36 @@ units:
       sample: [getty@tty1.service]
     failed:
       description: Units that failed.
+      type: list
+      elements: str
+      sample: []
+key_changes:
+  description: What became of the keys, as M(nix.ops.nixos_keys) returns it.
+  type: dict
+  returned: when O(keys) is given
+  contains:
+    added:
+      description: The keys that were missing.
+      type: list
+      elements: str
+      sample: [db-password]
+    replaced:
+      description: The keys that were replaced.
+      type: list
+      elements: str
+      sample: []
+    removed:
+      description: The keys that were removed.
+      type: list
+      elements: str
+      sample: []
+    restarted:
+      description: The units of keys that were restarted.
+      type: list
+      elements: str
+      sample: []
+    unknown:
+      description: In check mode the keys whose command was not run.
       type: list
       elements: str
       sample: []

@@ -125,6 +125,20 @@ activating:
   type: bool
   returned: success
   sample: false
+sent_keys:
+  description:
+    - The keys of the deployment that are on the machine, by M(nix.ops.nixos_keys).
+    - Only the record of a deployment tells, so M(nix.ops.nixos_info) returns none.
+  type: list
+  elements: str
+  returned: success
+  sample: [db-password]
+missing_keys:
+  description: The keys that were sent and are not there any more, as after a reboot.
+  type: list
+  elements: str
+  returned: success
+  sample: []
 owners:
   description:
     - The UUIDs of the deployments that the machine belongs to, because they have a record on it.

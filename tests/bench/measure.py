@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from bench import switching
+from bench import keys, switching
 from fleet import Fleet, Kind, Machine
 from fleet.fleet import fleets_directory
 from integration.project import BIN, Project
@@ -101,7 +101,7 @@ class Bench:
         done = subprocess.run(
             command,
             cwd=self.project.directory,
-            env={**variables, "SSH_OPTIONS": self._ssh_options()},
+            env={**variables, "SSH_OPTIONS": self.ssh_options()},
             input="\n".join(names),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -122,7 +122,8 @@ class Bench:
         # The tests' callback is no part of a deploy.
         return {name: value for name, value in self.project.variables().items() if name != "ANSIBLE_CALLBACKS_ENABLED"}
 
-    def _ssh_options(self) -> str:
+    def ssh_options(self) -> str:
+        """Return the options with which the bare commands share a connection."""
         shared = "-o ControlMaster=auto -o ControlPersist=60s"
         return f"-F {self.machines[0].ssh_config} {shared} -o ControlPath={self.project.directory}/.cp/%C"
 
@@ -238,8 +239,12 @@ def main() -> None:
             benches = _measure(fleet, arguments.machines, arguments.repetitions, Path(directory))
             one = benches[min(benches)]
             switches = list(switching.measure(one.project, one.machines[0], arguments.repetitions))
+            many = benches[max(benches)]
+            sent = list(
+                keys.measure(many.project, many.machines, arguments.repetitions, many.ssh_options(), many.disconnect)
+            )
             _forget_roots(Path(directory))
     finally:
         fleet.down_all()
     print(f"Medians of {arguments.repetitions} runs: {_computer()}.\n")
-    print("\n".join([*_report(benches), "", *switches]))
+    print("\n".join([*_report(benches), "", *switches, "", *sent]))

@@ -158,7 +158,7 @@ def test_nixos_activate(play, project, target):
     assert keys(asked) == activated
     assert keys(booted) == always
     assert keys(remembered) == {*always, "ansible_facts"}
-    assert activated | {"acknowledged", "ansible_facts"} == set(described)
+    assert activated | {"acknowledged", "ansible_facts", "key_changes"} == set(described)
     assert keys(checked) == keys(rebooted) == always
     for result in (switched, asked, booted, checked, rebooted, remembered):
         for name in keys(result):
@@ -234,6 +234,24 @@ def test_nixos_info(play):
     assert keys(result) == set(described)
     for name in described:
         check(described[name], result[name], name)
+
+
+def test_nixos_keys(play, project, network):
+    project.write("certificate.p12.b64", "AP8=")
+    _examples, described = documentation("nixos_keys")
+    results = play(
+        "nixos_keys",
+        nix_deployment_keys={"db-password": {"path": "/run/keys/db-password"}},
+        nix_keys={"db-password": "secret"},
+        nix_network=str(project.directory / network),
+        nix_machine="target",
+        nix_deployment_uuid="11111111-2222-4333-8444-555555555555",
+    )
+    assert [result["added"] for result in results] == [["db-password"], ["certificate"]]
+    for result in results:
+        assert keys(result) == set(described)
+        for name in described:
+            check(described[name], result[name], name)
 
 
 @pytest.mark.both_pairs

@@ -195,7 +195,7 @@ if LIB:
         [check] = checks["http"]
         assert check == {"url": "http://x", "status": [200], "contains": None, "headers": {}, "validateCerts": True}
 
-    def test_guard_and_closure_evaluate_with_that_lib(tmp_path: Path) -> None:
+    def test_guard_keys_and_closure_evaluate_with_that_lib(tmp_path: Path) -> None:
         # Their modules are of the miniature, as a lib alone has none.
         (file,) = write(
             tmp_path,
@@ -209,11 +209,15 @@ if LIB:
                   {Path(evaluation.__file__).parent}/options.nix
                   (import {Path(evaluation.__file__).parent}/physical.nix {{ nodes = {{ }}; remembered = {{ }}; }})
                   {{ deployment.healthChecks.commands = [ "true" "${{nixpkgs.hello}}/bin/hello" ]; }}
+                  {{ deployment.keys = {{ a.text = "x"; b.destDir = "/var/keys"; }}; }}
                 ];
               }};
             in
             {{
               unit = evaluated.config.systemd.units."nix-ops-boot-guard.service".text;
+              keys = map (name: evaluated.config.systemd.units."${{name}}.service".text)
+                [ "a-key" "b-key" "nixops-keys" ];
+              owners = evaluated.config.system.activationScripts.nixops-keys.text;
               dependencies = map toString evaluated.config.system.extraDependencies;
             }}
             """,
@@ -226,4 +230,6 @@ if LIB:
         )
         told = json.loads(answer.stdout)
         assert "X-RestartIfChanged=false" in told["unit"]
+        assert ["RequiresMountsFor" in unit for unit in told["keys"]] == [False, True, False]
+        assert "set_key_owner /run/keys/a root root 0600" in told["owners"].replace("'", "")
         assert [path.endswith("-health-checks") for path in told["dependencies"]] == [True]

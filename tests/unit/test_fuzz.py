@@ -183,7 +183,7 @@ DEFINITION = {
     "alwaysActivate": False,
     "owners": [],
     "tags": [],
-    "keys": [],
+    "keys": {},
     "unsupported": [],
     "nixosRelease": "24.05",
     "healthChecks": None,

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from ansible_collections.nix.ops.plugins.plugin_utils.activation import health, reboot
@@ -20,17 +21,24 @@ from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 _AWAITS = "the acknowledgement over a new connection"
 
 
-def access(transport: HostTransport, checks: Checks, on_line: LineSink) -> Access:
+def access(
+    transport: HostTransport, checks: Checks, on_line: LineSink, arrive: Callable[[], object] | None = None
+) -> Access:
     """Return how an activation acknowledges the machine and checks its health.
 
     :param on_line: called with each line that the health checks say.
+    :param arrive: brings to the machine what a reboot has taken from it; None for nothing.
     """
     check = None
     if checks:
         address = transport.addresses.told.address if transport.addresses else None
         check = partial(health.check, checks, transport.machine(), address, on_line=on_line)
     return Access(
-        partial(_confirm, transport), partial(_confirm_boot, transport), check, checks.deadline if checks else 0
+        partial(_confirm, transport),
+        partial(_confirm_boot, transport),
+        check,
+        checks.deadline if checks else 0,
+        arrive,
     )
 
 

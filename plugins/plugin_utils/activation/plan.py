@@ -39,6 +39,7 @@ class Found:
     :param reboot_parts: the parts of the toplevel that differ from the booted ones and need a reboot.
     :param known: the toplevels in the recorded activations of the machine.
     :param recorded: whether the machine's record is complete.
+    :param keys: whether its network has keys for it, or it has keys that were sent.
     """
 
     standing: Standing
@@ -46,6 +47,7 @@ class Found:
     reboot_parts: tuple[str, ...] = ()
     known: Collection[str] = ()
     recorded: bool = True
+    keys: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Need:
     :param action: how the toplevel is activated; None if it is not.
     :param reboot: the parts that need a reboot; ``all`` if the machine reboots for another reason.
     :param reasons: other reasons for a deploy than a new toplevel.
+    :param keys: whether its keys are compared, and sent if they differ.
     """
 
     toplevel: str
@@ -63,9 +66,10 @@ class Need:
     action: str | None = None
     reboot: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
+    keys: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.copy or self.action or self.reboot or self.reasons)
+        return bool(self.copy or self.action or self.reboot or self.reasons or self.keys)
 
     def summary(self) -> str:
         """Return a short description for the user."""
@@ -73,6 +77,7 @@ class Need:
             return "nothing"
         done = ["copy"] if self.copy else []
         done += [self.action] if self.action else []
+        done += ["keys"] if self.keys else []
         done += [f"reboot ({', '.join(self.reboot)})"] if self.reboot else []
         return ", ".join([*done, *self.reasons])
 
@@ -92,6 +97,7 @@ def need(wish: Wish, found: Found) -> Need:
         action=wish.action if activates else None,
         reboot=_reboot(wish, found, decided),
         reasons=tuple(_reasons(wish, found, activates)),
+        keys=found.keys,
     )
 
 
@@ -105,7 +111,7 @@ def leave_out(need: Need, *, copies: bool, activates: bool) -> Need:
     if activates or not need:
         return left
     # Without a reason, a machine that is not up to date could look as if it needed nothing.
-    return replace(left, action=None, reboot=(), reasons=("without its activation",))
+    return replace(left, action=None, reboot=(), keys=False, reasons=("without its activation",))
 
 
 def _reboot(wish: Wish, found: Found, decided: Decision) -> tuple[str, ...]:

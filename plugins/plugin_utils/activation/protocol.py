@@ -69,7 +69,7 @@ _REFUSALS = {
 
 
 _PARTS_OF_JOB = (
-    *("machine/places", "machine/kept", "machine/system"),
+    *("machine/places", "machine/kept", "machine/system", "machine/old_keys"),
     *("activation/shared", "activation/failed_units"),
 )
 _JOB = "activation/activation_job"
@@ -182,12 +182,14 @@ class Access:
     :param confirm_boot: acknowledges the boot of a machine in the same way; returns the decision that counts.
     :param check: checks the machine's health; returns the failed checks. None if there are no checks.
     :param check_seconds: seconds that the checks may take.
+    :param arrive: brings to a machine what a reboot has taken from it, before the checks; None for nothing.
     """
 
     confirm: Callable[[str, str], None]
     confirm_boot: Callable[[str], str]
     check: Callable[[], tuple[str, ...]] | None
     check_seconds: int
+    arrive: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -566,6 +568,7 @@ def _follow_reboot(
         boots_back=answers.rebooting is None or answers.trial == goal.toplevel,
         confirm=access.confirm_boot,
         check=access.check,
+        arrive=access.arrive,
         on_line=on_line,
     )
     done = Activation(

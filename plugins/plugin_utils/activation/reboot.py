@@ -53,6 +53,7 @@ def await_boot(
     boots_back: bool,
     confirm: Callable[[str], str],
     check: Callable[[], tuple[str, ...]] | None,
+    arrive: Callable[[], object] | None = None,
     on_line: LineSink,
 ) -> Boot:
     """Wait until the boot id of a machine changes, and acknowledge the boot over a new connection.
@@ -64,6 +65,7 @@ def await_boot(
     :param boots_back: whether the machine may boot back by itself.
     :param confirm: sends ``keep`` or ``undo`` to the boot guard over a new connection; returns the final decision.
     :param check: checks the machine's health; returns the failed checks. None if there are no checks.
+    :param arrive: brings to the machine what the reboot has taken from it, before the checks; None for nothing.
     :raises OpsError: if the machine does not come back.
     """
     wait = partial(_await_other_boot, machine, profile=profile, on_line=on_line)
@@ -79,7 +81,7 @@ def await_boot(
     why = "the new system was not reached in time after the reboot, or went down again"
     unhealthy: tuple[str, ...] = ()
     if now is not None and now.running == toplevel:
-        kept = keep(now, timeout=timeout, confirm=confirm, check=check, on_line=on_line)
+        kept = keep(now, timeout=timeout, confirm=confirm, check=check, arrive=arrive, on_line=on_line)
         if kept is None:
             on_line("it has booted the new system")
             return Boot(now)
@@ -111,6 +113,7 @@ def keep(
     timeout: float,
     confirm: Callable[[str], str],
     check: Callable[[], tuple[str, ...]] | None,
+    arrive: Callable[[], object] | None = None,
     on_line: LineSink,
 ) -> tuple[str, tuple[str, ...]] | None:
     """Check the health of a machine that has booted, and acknowledge the boot over a new connection.
@@ -119,8 +122,9 @@ def keep(
     :param timeout: seconds to try to get in.
     :returns: None if the machine keeps what it has booted; otherwise the reason and the failed checks.
     """
-    unhealthy = check() if check else ()
     deadline = time.monotonic() + timeout
+    unhealthy = _arrive(arrive, deadline) if arrive else ()
+    unhealthy = unhealthy or (check() if check else ())
     while True:
         try:
             answer = confirm("undo" if unhealthy else "keep")
@@ -141,6 +145,22 @@ def keep(
     if answer == "none" and booted.on_trial:
         return "the machine went down again before it was acknowledged", unhealthy
     return None
+
+
+def _arrive(arrive: Callable[[], object], deadline: float) -> tuple[str, ...]:
+    """Bring to a machine what a reboot has taken from it; return what failed."""
+    while True:
+        try:
+            arrive()
+            return ()
+        except PasswordRefused:
+            raise
+        except ConnectionLost as lost:
+            if time.monotonic() > deadline:
+                return (reason(lost),)
+            time.sleep(0.5)
+        except OpsError as failure:
+            return (reason(failure),)
 
 
 def _await_other_boot(

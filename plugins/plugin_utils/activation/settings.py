@@ -116,6 +116,8 @@ SETTINGS: Mapping[str, Setting] = {
     "deploy_failed_units": _choice("rollback", "fail", "warn"),
     "deploy_force": _flag(None),
     "deploy_health_checks": Setting("a mapping, as 'health_checks' of nix.ops.nixos_activate takes it", _mapping),
+    "deploy_key_commands": _flag(True),
+    "deploy_key_files": _choice("anywhere", "project"),
     "deploy_known_hosts": Setting("a text, as of a file of known hosts", _text, ""),
     "deploy_machines": _listed(_TEXT, "a pattern of hosts, or a list of them"),
     "deploy_max_fail_percentage": _matching("a percentage from 0 to 100", _PERCENT, 100),
@@ -150,16 +152,20 @@ OF_PLAYBOOK = {
     "deploy_unreachable",
 }
 
-# The variables of the roles prepare, copy and activate that a deploy sets, each with the deploy's own variable.
+# The variables of the roles prepare, copy, activate and keys that a deploy sets, each with the deploy's own variable.
 OF_ROLES: Mapping[str, str] = {
     "prepare_timeout": "deploy_ssh_timeout",
     "copy_timeout": "deploy_copy_timeout",
+    "keys_commands": "deploy_key_commands",
+    "keys_files": "deploy_key_files",
+    "keys_answer_timeout": "deploy_answer_timeout",
     **{
         f"{role}_{name}": f"{PREFIX}{name}"
         for role, names in {
             "prepare": "provision older take_over answer_timeout accept_new_host_keys",
             "copy": "substitutes compress stall_timeout answer_timeout",
-            "activate": "action force rollback confirm_timeout failed_units health_checks reboot reboot_timeout"
+            "activate": "action force rollback confirm_timeout failed_units health_checks key_commands key_files"
+            " reboot reboot_timeout"
             " boot_timeout switch_timeout replace_unknown reconnect_timeout answer_timeout",
         }.items()
         for name in names.split()

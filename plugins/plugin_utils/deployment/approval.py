@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -20,7 +21,9 @@ from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 VARIABLE = "deploy_previewed"
 
 # What the variables begin with that roles and tasks of a deploy read or register, and those of the inventory.
-_INTERNAL = ("prepare_", "build_", "copy_", "activate_", "rollout_", "nix_")
+_INTERNAL = ("prepare_", "build_", "copy_", "activate_", "keys_", "rollout_", "nix_")
+# The contents of keys have no place in a preview. Both jobs may get them, from a credential.
+_OF_BOTH_JOBS = ("nix_keys",)
 # AWX tells each job about itself.
 _OF_THE_JOB = ("awx_", "tower_")
 
@@ -31,7 +34,7 @@ def is_internal(name: str) -> bool:
     """Return whether a variable belongs to the deploy itself: to its tasks, its roles or its inventory."""
     if name.startswith(settings.PREFIX):
         return name not in settings.SETTINGS
-    return name.startswith(_INTERNAL)
+    return name.startswith(_INTERNAL) and name not in _OF_BOTH_JOBS
 
 
 def pass_on(
@@ -44,11 +47,13 @@ def pass_on(
     :param left_out: the hosts that could not be reached.
     :param extra: the extra variables of the run.
     """
+    salt = secrets.token_hex(16)
     return {
         "toplevels": dict(toplevels),
         "plan": dict(plans),
         "left_out": sorted(left_out),
-        "variables": _digests(extra),
+        "salt": salt,
+        "variables": _digests(extra, salt),
     }
 
 
@@ -78,7 +83,7 @@ def check(previewed: Any, extra: Mapping[str, Any]) -> None:
             state=_UNTOUCHED,
             next_step="Leave them out of the extra variables. The preview knows what the inventory sets.",
         )
-    before, now = _read(previewed)["variables"], _digests(extra)
+    before, now = _read(previewed)["variables"], _digests(extra, _read(previewed)["salt"])
     if other := sorted(name for name in {*before, *now} if before.get(name) != now.get(name)):
         raise OpsError(
             f"these variables are not as they were in the preview: {', '.join(other)}",
@@ -114,6 +119,7 @@ def is_valid(value: Any) -> bool:
         isinstance(value, Mapping)
         and isinstance(value.get("toplevels"), Mapping)
         and isinstance(value.get("left_out"), list)
+        and isinstance(value.get("salt"), str)
         and isinstance(value.get("variables"), Mapping)
     )
 
@@ -129,10 +135,14 @@ def _read(value: Any) -> Mapping[str, Any]:
     return found
 
 
-def _digests(extra: Mapping[str, Any]) -> dict[str, str]:
-    # AWX shows what a job passes on, and a value may be a secret.
+def _digests(extra: Mapping[str, Any], salt: str) -> dict[str, str]:
+    # AWX shows what a job passes on, and a value may be a secret that is short enough to be guessed.
+    def digest(value: Any) -> str:
+        text = json.dumps(value, sort_keys=True, default=str).encode()
+        return hashlib.scrypt(text, salt=salt.encode(), n=2**13, r=8, p=1, dklen=32).hex()
+
     return {
-        name: hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+        name: digest(value)
         for name, value in sorted(extra.items())
         if name != VARIABLE and not name.startswith(_OF_THE_JOB)
     }

@@ -49,6 +49,7 @@ class Machine:
     :param reboot_parts: the parts that need a reboot; None if they are not known.
     :param reachable: None if it was not asked, or failed for another reason.
     :param problem: the error if it was asked and failed.
+    :param missing_keys: the keys that were sent to it and are not there any more.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Machine:
     boots_generation: int | None = None
     unwritten: str | None = None
     host_key: str | None = None
+    missing_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -263,6 +265,7 @@ def _machine(
         boots_generation=_generation(found, boots),
         unwritten=found.get("profile") if is_unwritten else None,
         host_key=found.get("host_key"),
+        missing_keys=tuple(found.get("missing_keys") or ()),
     )
 
 
@@ -346,6 +349,9 @@ def _remarks(machines: Sequence[Machine]) -> list[str]:
             found.append(f"{what}: {shown.strip()}. {next_step}")
         if machine.failed_units:
             found.append(f"{machine.name}: failed units: {', '.join(machine.failed_units)}.")
+        if machine.missing_keys:
+            names = ", ".join(machine.missing_keys)
+            found.append(f"{machine.name} lacks keys: {names}. Send them with nix.ops.send_keys.")
         if machine.running and machine.boots and machine.boots != machine.running:
             generation = _generation_named(machine.boots_generation)
             found.append(f"{machine.name} boots another system than it runs: {machine.boots}{generation}.")
@@ -360,6 +366,7 @@ def _machine_as_json(machine: Machine) -> dict[str, Any]:
     status = None if machine.status is None else str(machine.status)
     parts = machine.reboot_parts
     document = {**asdict(machine), "status": status, "failed_units": list(machine.failed_units)}
+    document |= {"missing_keys": list(machine.missing_keys)}
     document |= {"reboot_needed": None if parts is None else bool(parts), "reboot_parts": list(parts or ())}
     # The notes tell them.
     return {name: value for name, value in document.items() if name not in ("boots_generation", "unwritten")}

@@ -18,6 +18,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.awx import job
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import approval, checkout, patterns
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.checkout import Checkout
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line
+from ansible_collections.nix.ops.plugins.plugin_utils.keys import contents
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
 
 # The names under which the playbook and its roles register results.
@@ -168,6 +169,9 @@ def check(run: Run, pattern: Any, match: Callable[[str], Sequence[str]]) -> list
     settings.check(found)
     if any(settings.read("deploy_revert", one) != "never" for one in found.values()):
         settings.check_revert(next(str(one["deploy_strategy"]) for one in found.values()))
+    if "keys" not in run.variables["ansible_skip_tags"]:
+        for host in machines:
+            _check_keys(run, host)
     if "build" in run.variables["ansible_skip_tags"]:
         raise OpsError(
             "what was not built can't be deployed", state=_UNTOUCHED, next_step="Leave build out of --skip-tags."
@@ -184,6 +188,14 @@ def check_approval(run: Run) -> None:
         approval.check_preview(run.extra_values)
     elif run.previewed is not None:
         approval.check(run.previewed, run.extra_values)
+def _check_keys(run: Run, host: str) -> None:
+    """Refuse keys that nobody gives a content, and contents without a key."""
+    hosts = run.variables["hostvars"]
+    # Untemplated: only the names count here, and a lookup of a secret may take a while.
+    given = (hosts.raw_get(host) if hasattr(hosts, "raw_get") else hosts[host]).get("nix_keys", {})
+    keys: Mapping[str, Mapping[str, Any]] = run.of(host).get("nix_deployment_keys", {})
+    if isinstance(given, Mapping) and (keys or given):
+        contents.check_names(host, {name: key.get("source") for name, key in keys.items()}, list(given))
 
 
 def checkouts(run: Run, hosts: Iterable[str]) -> dict[str, Checkout]:
@@ -361,7 +373,18 @@ def _need(run: Run, host: str, toplevel: str) -> Need:
     activations = (found.get("state") or {}).get("activations") or ()
     known = [one["toplevel"] for one in activations if not one["rolled_back"]]
     parts = difference.reboot_parts(found.get("booted_parts") or {}, toplevel)
-    return plan.need(wish, Found(standing, bool(found.get("activating")), parts, known, bool(found.get("recorded"))))
+    machine = Found(
+        standing, bool(found.get("activating")), parts, known, bool(found.get("recorded")), _has_keys(run, host)
+    )
+    return plan.need(wish, machine)
+
+
+def _has_keys(run: Run, host: str) -> bool:
+    """Return whether keys of a host are to be compared, or removed."""
+    if "keys" in run.variables["ansible_skip_tags"]:
+        return False
+    found = run.result(host, _PREPARED)
+    return bool(run.of(host).get("nix_deployment_keys") or found.get("sent_keys") or found.get("missing_keys"))
 
 
 def time_of_plan(run: Run) -> float:
@@ -377,7 +400,9 @@ def _newest_plan(run: Run) -> Mapping[str, Any]:
 def planned(run: Run) -> dict[str, Need]:
     """Return the plan that was made, by host."""
     return {
-        name: Need(one["toplevel"], one["copy"], one["action"], tuple(one["reboot"]), tuple(one["reasons"]))
+        name: Need(
+            one["toplevel"], one["copy"], one["action"], tuple(one["reboot"]), tuple(one["reasons"]), one["keys"]
+        )
         for name, one in _newest_plan(run).get("machines", {}).items()
     }
 

@@ -1,4 +1,4 @@
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2154
 # Describes a NixOS machine as lines "key value". Changes nothing.
 
 # Print the release of NixOS. os-release(5): values are quoted or not.
@@ -39,6 +39,14 @@ print_files() (# TOPLEVEL
     } | LC_ALL=C sed -n "s|^\([!-~]\{1,\}\)$tab\([ -~]\{1,\}\)\$|file \1 \2|p"
 )
 
+# Print the keys that a deployment has sent, and whether they are there.
+print_keys() { # UUID
+    [ -r "$nix_ops_keys/$1" ] || return 0
+    while read -r name path; do
+        if [ -e "$path" ]; then echo "key $name"; else echo "key_missing $name"; fi
+    done <"$nix_ops_keys/$1"
+}
+
 main() { # PROFILE [contents] [record=UUID]
     profile=$1
     shift
@@ -63,6 +71,7 @@ main() { # PROFILE [contents] [record=UUID]
                 ;;
             record=*)
                 print_record "${wanted#record=}"
+                print_keys "${wanted#record=}"
                 ;;
         esac
     done

@@ -50,6 +50,7 @@ STANDING = {
     "failed": Key(re.compile(UNIT), most=10_000),
     "last_activation": _TEXT,
 }
+_KEY = Key(re.compile("[A-Za-z0-9:_.-]{1,200}"), most=10_000)
 # A record as a machine prints it: its revision and its text.
 RECORD = Key(re.compile(r"[0-9]{1,15} [ -~]*"))
 DESCRIPTION = {
@@ -65,6 +66,8 @@ DESCRIPTION = {
     "file": Key(FILE, most=100_000),
     "owner": Key(_UUID, most=1000),
     "record": RECORD,
+    "key": _KEY,
+    "key_missing": _KEY,
 }
 # The first two numbers of os-release's VERSION_ID. NixOS up to 21.05 has its whole version there.
 _RELEASE = re.compile(r"[0-9]{2}\.[0-9]{2}")
@@ -169,6 +172,8 @@ class Description:
     :param record: the machine's own record as printed there; None if it is missing or not asked for.
     :param activating: whether an activation is at work.
     :param machine_id: what tells the machine from others after a reboot; None if it has none or the user can't read it.
+    :param keys: the keys that the deployment has sent and that are there; empty if its record was not asked for.
+    :param missing_keys: those that are not there any more, as after a reboot.
     """
 
     standing: Standing
@@ -185,6 +190,8 @@ class Description:
     record: str | None
     activating: bool
     machine_id: str | None = None
+    keys: tuple[str, ...] = ()
+    missing_keys: tuple[str, ...] = ()
 
 
 def standing(answer: Answer) -> Standing:
@@ -247,6 +254,8 @@ def describe(
         record=told.one("record"),
         activating="activating" in told,
         machine_id=machine.identity.machine_id or None,
+        keys=told.all("key"),
+        missing_keys=told.all("key_missing"),
     )
 
 
@@ -261,6 +270,8 @@ def as_json(found: Description) -> dict[str, Any]:
         "activating": found.activating,
         "machine_id": found.machine_id,
         "owners": list(found.owners),
+        "sent_keys": list(found.keys),
+        "missing_keys": list(found.missing_keys),
         "generations": [asdict(generation) for generation in found.generations],
         "reboot_needed": bool(found.standing.reboot_parts),
         "reboot_parts": list(found.standing.reboot_parts),

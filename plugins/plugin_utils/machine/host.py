@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import secrets
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +37,15 @@ class Wait:
 
 # Runs a command line on the host with this standard input, and waits for its answer.
 Execute = Callable[[str, bytes, Wait], Completed]
+
+# Reads a script from standard input.
+SHELL = "/bin/sh -s"
+# Reads so many bytes of a script from standard input, and leaves the rest to the script. A shell that reads the script
+# itself would keep data of the script in a temporary file.
+_SHELL_WITH_STREAM = (
+    "/bin/sh -c 'eval \"$(PATH=$PATH:/nix/var/nix/profiles/default/bin:/run/current-system/sw/bin"
+    " dd bs={} count=1 iflag=fullblock 2>/dev/null)\"'"
+)
 
 _ROOMS = Path(__file__).parents[1]
 _BEFORE_EVERY_SCRIPT = ("machine/places", "machine/kept", "machine/system", "machine/answers")
@@ -215,10 +224,20 @@ def compose(
     :param expected: the machine that it is for. Another one runs nothing of ``main``.
     :raises OpsError: if the name of a variable is not valid or a value has a NUL.
     """
-    expected = expected or Identity()
     end_of_data = f"DATA-{secrets.token_hex(16)}"
     if _without_nul(data) and not data.endswith("\n"):
         data += "\n"
+    call = f"{_call(expected)} <<'{end_of_data}'\n{data}{end_of_data}"
+    return _compose(text, words, environment, call)
+
+
+def _call(expected: Identity | None) -> str:
+    expected = expected or Identity()
+    # In a subshell, since main may exit.
+    return f'(begin_answer {quote(expected.boot_id)} {quote(expected.machine_id)} && main "$@")'
+
+
+def _compose(text: str, words: tuple[str, ...], environment: Mapping[str, str], call: str) -> bytes:
     return "\n".join(
         [
             script("machine/start"),
@@ -226,9 +245,7 @@ def compose(
             *map(script, _BEFORE_EVERY_SCRIPT),
             text,
             " ".join(["set --", *map(quote, words)]),
-            # In a subshell, since main may exit.
-            f"(begin_answer {quote(expected.boot_id)} {quote(expected.machine_id)} && main \"$@\") <<'{end_of_data}'",
-            f"{data}{end_of_data}",
+            call,
             "set -- $?",
             'echo "nix.ops ends $1"',
             'exit "$1"',
@@ -276,7 +293,25 @@ class Machine:
         :raises OpsError: if the script has not run to its end.
         """
         text = compose(script(name), words, self.environment, data, self.identity)
-        return self._read(self._execute("/bin/sh -s", text, Wait(awaits, within)))
+        return self._read(self._execute(SHELL, text, Wait(awaits, within)))
+
+    def stream(
+        self,
+        *names: str,
+        words: Sequence[str],
+        data: bytes,
+        within: float | None = None,
+        awaits: str = "its answer",
+    ) -> Completed:
+        """Run a script that reads bytes from its standard input. They are in no file and in no command line there.
+
+        The parameters are those of :meth:`run`, and so are the errors.
+
+        :param names: the script's parts; the last one defines ``main``.
+        """
+        text = _compose("\n".join(map(script, names)), tuple(words), self.environment, _call(self.identity))
+        command = _SHELL_WITH_STREAM.format(len(text))
+        return self._read(self._execute(command, text + data, Wait(awaits, within)))
 
     def _read(self, done: Completed) -> Completed:
         """Return the script's own output and exit code, without what the host's shell says before and after it."""

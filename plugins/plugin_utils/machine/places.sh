@@ -17,6 +17,8 @@ nix_ops_boot_unfinished=/nix/var/nix/nix-ops/boot-unfinished
 # adds a second line, the id of that boot.
 nix_ops_trial=/nix/var/nix/nix-ops/trial
 nix_ops_trial_failed=/nix/var/nix/nix-ops/trial-failed
+# A file for each deployment, named by its UUID: its keys on the machine, as lines "NAME PATH".
+nix_ops_keys=/nix/var/nix/nix-ops/keys
 
 # Where version 0.1.0 keeps the same. Its boot guard, part of older generations, knows only these.
 nix_ops_old_kept=/var/lib/nix-ops
@@ -29,6 +31,9 @@ nix_ops_old_trial_failed=/var/lib/nix-ops/trial-failed
 # For this boot only. The directory of an activation is this and its id.
 nix_ops_activations=/run/nix-ops
 nix_ops_boot_decision=/run/nix-ops-boot-decision
+nix_ops_keys_work=/run/nix-ops-keys
+# The keys that a deploy has replaced and that its activation may put back (old_keys.sh).
+nix_ops_old_keys=/run/nix-ops-old-keys
 
 # Keep what each deployment copied last from being collected; the name ends in the deployment's UUID. Version 0.1.0 has
 # one for all deployments.

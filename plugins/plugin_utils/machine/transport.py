@@ -22,6 +22,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine import connection 
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import host_keys, unreachable
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import Addresses, Endpoint
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import (
+    SHELL,
     UNTOUCHED,
     ConnectionLost,
     Identity,
@@ -261,8 +262,16 @@ class HostTransport:
                 in_data=stdin,
                 encoding_errors="surrogateescape",
             )
-        else:
+        elif command == SHELL:
             run = partial(self._execute_file, stdin, sudoable)
+        else:
+            raise OpsError(
+                f"the connection {self.connection.transport} gives commands no standard input, and this must not be in"
+                " a file there",
+                machine=self.name,
+                state="nothing was sent",
+                next_step="Use the connection ssh for this machine.",
+            )
         answer = self._bounded(run, wait)
         self._may_retry = False
         return Completed((command,), answer["rc"], answer["stdout"], answer["stderr"])

@@ -66,6 +66,28 @@ let
           deadline
           ;
       };
+
+  # Everything but the contents: these are secret, and this answer is remembered.
+  sources = [
+    "text"
+    "keyFile"
+    "keyCommand"
+  ];
+  withoutContents = key: {
+    path = text (toString key.path);
+    user = text key.user;
+    group = text key.group;
+    permissions = text key.permissions;
+    uploadAt = key.uploadAt or "pre-activation";
+    # As text: as a path, it would be copied into the store.
+    keyFile = if (key.keyFile or null) == null then null else text (toString key.keyFile);
+    sources = builtins.filter (source: (key.${source} or null) != null) sources;
+  };
+  declared = said "keys" { };
+  areKeys =
+    builtins.isAttrs declared
+    && builtins.all (key: builtins.isAttrs key && key ? path) (builtins.attrValues declared);
+  keys = if areKeys then builtins.mapAttrs (_: withoutContents) declared else null;
 in
 {
   targetEnv = said "targetEnv" "none";
@@ -90,12 +112,7 @@ in
     if isSet (options.deployment.alwaysActivate or { }) then said "alwaysActivate" false else false;
   owners = said "owners" [ ];
   tags = said "tags" [ ];
-  # Only the names: the contents are secret.
-  keys =
-    let
-      keys = said "keys" { };
-    in
-    if builtins.isAttrs keys then builtins.attrNames keys else keys;
+  inherit keys;
   unsupported = builtins.filter (option: said option unsupported.${option} != unsupported.${option}) (
     builtins.attrNames unsupported
   );

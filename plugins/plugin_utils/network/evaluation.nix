@@ -8,21 +8,7 @@
 let
   given = builtins.fromJSON (builtins.readFile inputs);
 
-  # With bounds, it is known what the files read.
-  loader =
-    if given.bounds != null then
-      import ./scope.nix given.bounds
-    else
-      {
-        inherit import;
-        importFrom = _directory: import;
-        getFlake =
-          builtins.getFlake or (throw "this Nix is too old for flakes: Nix 2.4 or newer is needed");
-      };
-
-  source = loader.import (if given.flake == null then ./network.nix else ./flake.nix) (
-    given // { inherit loader; }
-  );
+  source = import ./load.nix given;
 
   # null stands for all machines, if there are few.
   wanted =

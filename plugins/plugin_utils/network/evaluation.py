@@ -144,6 +144,31 @@ def keep_inputs(network: Network, remembered: Mapping[str, Remembered]) -> None:
     disk.store_inputs(_identity(network), {name: inputs for name, inputs in known.items() if inputs})
 
 
+def key_contents(
+    network: Network,
+    machine: str,
+    names: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    on_line: LineSink | None = None,
+) -> dict[str, Mapping[str, Any]]:
+    """Evaluate the contents of a machine's keys: for each name ``text`` and ``command``. Nothing of it is kept.
+
+    :raises OpsError: if the network does not evaluate.
+    """
+    question = _Question(network, None, 0, {}, env or {})
+    asked = evaluator.ask(
+        "key-contents.nix",
+        {**question.inputs(), "machine": machine, "keys": list(names)},
+        nix_path=network.nix_path,
+        flakes=network.flake is not None,
+        env=question.settings(),
+        on_line=on_line,
+        named=network.files,
+    )
+    return dict(asked.answer)
+
+
 def _inputs(kept: Mapping[str, Any]) -> Remembered:
     def known(name: str, pattern: re.Pattern[str]) -> str | None:
         value = kept.get(name)

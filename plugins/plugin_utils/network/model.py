@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, NoReturn
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
@@ -15,6 +15,13 @@ from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 _MACHINE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 _HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]*")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]*\$?")
+# A part of a key's unit, NAME-key.service (systemd.unit(5)).
+_KEY_NAME = re.compile(r"[A-Za-z0-9:_.][A-Za-z0-9:_.-]{0,199}")
+# Without control characters, backslashes, and parts that lead elsewhere.
+_KEY_PATH = re.compile(r"(?:/(?!\.\.?(?:/|$))[^/\x00-\x20\x7f\\]{1,200})+")
+_OWNER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?")
+# As chmod takes them: octal or symbolic.
+_PERMISSIONS = re.compile(r"[0-7]{3,4}|[ugoa]*[-+=][rwxXst]*(?:,[ugoa]*[-+=][rwxXst]*)*")
 # The forms of remembered inputs.
 STATE_VERSION = re.compile(r"[0-9]{2}\.[0-9]{2}")
 PUBLIC_KEY = re.compile(r"[a-z0-9@.-]+ [A-Za-z0-9+/=]{40,2000}( [ -~]*)?")
@@ -88,6 +95,32 @@ class Derivation:
 
 
 @dataclass(frozen=True)
+class Key:
+    """A key of deployment.keys, without its content.
+
+    :param path: its path on the machine.
+    :param permissions: its mode, as chmod takes it.
+    :param after: whether a deploy sends it after the acknowledgement instead of before the switch.
+    :param file: the file on the controller with its content, if the network names one.
+    :param source: which option of the network gives its content: ``text``, ``keyFile`` or ``keyCommand``; None if the
+        network gives none.
+    """
+
+    name: str
+    path: str
+    user: str = "root"
+    group: str = "root"
+    permissions: str = "0600"
+    after: bool = False
+    file: str | None = None
+    source: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the key as the host variable ``nix_deployment_keys`` has it."""
+        return {name: value for name, value in asdict(self).items() if name != "name"}
+
+
+@dataclass(frozen=True)
 class Definition:
     """What the network says about one machine, except its system.
 
@@ -97,6 +130,7 @@ class Definition:
     :param always_activate: whether the network sets deployment.alwaysActivate; its default does not count.
     :param health_checks: deployment.healthChecks as JSON values, named as in the host variable
         ``nix_health_checks``; None if there are no checks.
+    :param keys: deployment.keys without their contents.
     """
 
     name: str
@@ -113,6 +147,7 @@ class Definition:
     tags: tuple[str, ...]
     nixos_release: str
     health_checks: Mapping[str, Any] | None = None
+    keys: tuple[Key, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -206,8 +241,9 @@ def _definition(name: str, answer: Mapping[str, Any]) -> Definition:
         tags=read.texts("tags"),
         nixos_release=answer["nixosRelease"],
         health_checks=_health_checks(answer["healthChecks"]),
+        keys=_keys(name, answer["keys"]),
     )
-    _check(definition, read.texts("keys"), read.texts("unsupported"))
+    _check(definition, read.texts("unsupported"))
     return definition
 
 
@@ -265,7 +301,72 @@ def _health_checks(answer: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {**answer, "http": http}
 
 
-def _check(definition: Definition, keys: Sequence[str], unsupported: Sequence[str]) -> None:
+def _keys(machine: str, answer: Any) -> tuple[Key, ...]:
+    """Read the keys of a machine, as definition.nix gives them.
+
+    :raises OpsError: if one has two contents, or as :func:`check_keys`.
+    """
+    parts = {*_KEY_OPTIONS, "uploadAt", "keyFile", "sources"}
+    if not isinstance(answer, Mapping) or not all(
+        isinstance(one, Mapping) and parts <= one.keys() and isinstance(one["sources"], list) for one in answer.values()
+    ):
+        raise _refused_keys(
+            machine, "keys is not a set of keys", "Set it to keys, each with a name. The option may be another tool's."
+        )
+    for name, one in answer.items():
+        if len(one["sources"]) > 1:
+            raise _refused_keys(
+                machine, f"keys.{name} has several contents: {', '.join(one['sources'])}", "Leave one of them."
+            )
+    keys = tuple(
+        Key(
+            name,
+            **{option: one[option] for option in _KEY_OPTIONS},
+            after=one["uploadAt"] == "post-activation",
+            file=one["keyFile"],
+            source=next(iter(one["sources"]), None),
+        )
+        for name, one in sorted(answer.items())
+    )
+    check_keys(machine, keys)
+    return keys
+
+
+_KEY_OPTIONS = {"path": _KEY_PATH, "user": _OWNER, "group": _OWNER, "permissions": _PERMISSIONS}
+
+
+def check_keys(machine: str, keys: Sequence[Key]) -> None:
+    """Refuse keys whose names, paths or owners are not valid, and two keys with one path.
+
+    :param machine: the machine's name, for messages.
+    :raises OpsError: naming the key and the option.
+    """
+    paths: dict[str, str] = {}
+    for key in keys:
+        if not _KEY_NAME.fullmatch(key.name):
+            raise _refused_keys(
+                machine,
+                f"keys.{key.name} is not a valid name of a key",
+                "Use letters, digits and : _ . -, since it names a unit.",
+            )
+        for option, pattern in _KEY_OPTIONS.items():
+            value = getattr(key, option)
+            if not isinstance(value, str) or not pattern.fullmatch(value):
+                name = f"keys.{key.name}.{option}"
+                raise _refused_keys(machine, f"{name} is {value!r}, which is not valid", f"Correct deployment.{name}.")
+        if (other := paths.setdefault(key.path, key.name)) != key.name:
+            raise _refused_keys(
+                machine,
+                f"keys.{key.name} has the path of deployment.keys.{other}, {key.path}",
+                "Give each key its own path.",
+            )
+
+
+def _refused_keys(machine: str, what: str, next_step: str) -> OpsError:
+    return OpsError(f"deployment.{what}", machine=machine, state="no machine was touched", next_step=next_step)
+
+
+def _check(definition: Definition, unsupported: Sequence[str]) -> None:
     def refuse(option: str, why: str, next_step: str) -> None:
         raise OpsError(f"deployment.{option} {why}", machine=definition.name, next_step=next_step)
 
@@ -296,12 +397,6 @@ def _check(definition: Definition, keys: Sequence[str], unsupported: Sequence[st
             "privilegeEscalationCommand",
             f"is empty, but {definition.target_user!r} has to become root",
             'Name a command, for example [ "sudo" "-H" "--" ].',
-        )
-    if keys:
-        refuse(
-            "keys",
-            f"({', '.join(keys)}) is not supported yet",
-            "Remove deployment.keys from the network.",
         )
     for option in unsupported:
         refuse(option, "is not supported, only its default", f"Remove deployment.{option} from the network.")

@@ -65,6 +65,14 @@ let
           default = "0600";
           description = "Mode of the key's file, as chmod takes it.";
         };
+        uploadAt = mkOption {
+          type = types.enum [
+            "pre-activation"
+            "post-activation"
+          ];
+          default = "pre-activation";
+          description = "Whether a deploy sends the key before the switch or after its acknowledgement.";
+        };
       };
     };
 

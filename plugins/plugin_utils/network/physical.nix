@@ -18,6 +18,7 @@ in
   imports = [
     ./boot-guard.nix
     ./health-checks.nix
+    ./keys.nix
   ];
 
   # Not nixpkgs' default: that changes with every upgrade, and its warning would be lost.

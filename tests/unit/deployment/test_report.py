@@ -150,6 +150,12 @@ def test_machine_that_was_asked_in_vain(report):
     assert told.notes == ("a: its disk is broken.",)
 
 
+def test_keys_that_are_not_there_any_more_are_told(report):
+    told = report(["a"], {}, {"a": {"running": OLD, "profile": OLD, "missing_keys": ["x", "y"]}})
+    assert told.machines[0].missing_keys == ("x", "y")
+    assert "a lacks keys: x, y. Send them with nix.ops.send_keys." in told.notes
+
+
 def test_a_host_key_that_is_refused_is_told_with_what_to_do(report):
     message = "a: its host key is not known\n256 SHA256:x a (ED25519)\nState: untouched\nNext: Compare it."
     told = report(["a"], {}, {"a": {"unreachable": True, "msg": message, "host_key": "unknown"}})

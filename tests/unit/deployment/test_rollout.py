@@ -342,7 +342,7 @@ UNREACHED = {"unreachable": True, "msg": "d: the machine can't be reached: no ro
 
 def test_each_machine_has_an_outcome() -> None:
     done = {"action": "switch", "toplevel": NEW, "generation": 2, "changed": True, "running": NEW}
-    plan = {"a": {"toplevel": NEW, "copy": True, "action": "switch", "reboot": [], "reasons": []}}
+    plan = {"a": {"toplevel": NEW, "copy": True, "action": "switch", "reboot": [], "reasons": [], "keys": False}}
     plan |= {"b": plan["a"], "c": {**plan["a"], "copy": False, "action": None}}
     hosts = {
         "a": machine("a", rollout_plan={"made": 2.0, "machines": plan}, activate_result=done),

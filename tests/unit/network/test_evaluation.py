@@ -23,11 +23,13 @@ from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluation import 
     evaluate,
     instantiate,
     instantiate_expression,
+    key_contents,
 )
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import (
     Derivation,
     Evaluation,
     Expression,
+    Key,
     Network,
     Remembered,
 )
@@ -329,6 +331,41 @@ def test_arguments_of_a_network_that_takes_none_are_named(tmp_path: Path) -> Non
         evaluate(network(*write(tmp_path, n="{ machine = { }; }"), arguments={"unused": 1}))
 
 
+def test_keys_have_everything_but_their_contents(tmp_path: Path) -> None:
+    marker = "marker-of-the-test"
+    (file,) = write(
+        tmp_path,
+        n=f"""{{
+          machine.deployment.keys = {{
+            old = "{marker}";
+            text = {{ text = "{marker}"; user = "web"; group = "keys"; permissions = "0640"; }};
+            file = {{ keyFile = ./secret; destDir = "/var/lib/secrets"; }};
+            command = {{ keyCommand = [ "echo" "{marker}" ]; uploadAt = "post-activation"; }};
+            given = {{ }};
+          }};
+        }}""",
+    )
+    (tmp_path / "secret").write_text(marker, encoding="utf-8")
+    found = evaluate(network(file)).definitions["machine"]
+    assert found.keys == (
+        Key("command", "/run/keys/command", after=True, source="keyCommand"),
+        Key("file", "/var/lib/secrets/file", file=str(tmp_path / "secret"), source="keyFile"),
+        Key("given", "/run/keys/given"),
+        Key("old", "/run/keys/old", source="text"),
+        Key("text", "/run/keys/text", "web", "keys", "0640", source="text"),
+    )
+    contents = key_contents(network(file), "machine", ["text", "command"])
+    assert contents == {
+        "text": {"text": marker, "command": None},
+        "command": {"text": None, "command": ["echo", marker]},
+    }
+    kept = [path for path in (tmp_path / ".cache").rglob("*") if path.is_file()]
+    assert kept and not [path for path in kept if marker.encode() in path.read_bytes()]
+    # Neither the system nor a path literal has brought them to the store.
+    [derivation] = instantiate(network(file), ["machine"]).values()
+    assert not [path for path in nix.requisites([derivation.drv_path], env={}) if path.endswith("-secret")]
+
+
 def test_argument_values_are_seen_by_nix_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = "hunter2-of-the-test"
     inputs: list[Path] = []
@@ -369,8 +406,19 @@ def test_argument_values_are_seen_by_nix_alone(tmp_path: Path, monkeypatch: pyte
         ('deployment.targetUser = "-oProxyCommand=touch /tmp/x";', "deployment.targetUser is '-oProxyCommand"),
         ('deployment.targetUser = "root;touch /tmp/x";', "deployment.targetUser is 'root;touch /tmp/x'"),
         ('deployment.targetEnv = "ec2";', "deployment.targetEnv is 'ec2'"),
-        ('deployment.keys.password.text = "x";', "deployment.keys (password) is not supported"),
-        ('deployment.keys.old = "x";', "deployment.keys (old) is not supported"),
+        (
+            'deployment.keys = { a.text = "x"; b = { text = "x"; path = "/run/keys/a"; }; };',
+            "deployment.keys.b has the path of deployment.keys.a, /run/keys/a",
+        ),
+        (
+            'deployment.keys.a = { text = "x"; keyFile = "/x"; };',
+            "deployment.keys.a has several contents: text, keyFile",
+        ),
+        ('deployment.keys."a/b".text = "x";', "deployment.keys.a/b is not a valid name"),
+        ('deployment.keys.a = { text = "x"; destDir = "/run/../etc"; };', "deployment.keys.a.path is '/run/../etc/a'"),
+        ('deployment.keys.a = { text = "x"; name = "b c"; };', "deployment.keys.a.path is '/run/keys/b c'"),
+        ('deployment.keys.a = { text = "x"; user = "-x"; };', "deployment.keys.a.user is '-x'"),
+        ('deployment.keys.a = { text = "x"; permissions = "0600;"; };', "deployment.keys.a.permissions is '0600;'"),
         (
             'deployment.targetUser = "me"; deployment.privilegeEscalationCommand = [ ];',
             "deployment.privilegeEscalationCommand is empty",
@@ -681,7 +729,7 @@ def test_null_and_nothing_in_the_options_of_another_tool_are_not_set(tmp_path: P
         ("targetPort", "true", "deployment.targetPort is not a whole number"),
         ("tags", '"web"', "deployment.tags is not a list of texts"),
         ("sshOptions", "[ 7 ]", "deployment.sshOptions is not a list of texts"),
-        ("keys", "[ 7 ]", "deployment.keys is not a list of texts"),
+        ("keys", "[ 7 ]", "deployment.keys is not a set of keys"),
     ],
 )
 def test_wrong_type_in_the_options_of_another_tool_is_named(tmp_path: Path, option: str, value: str, said: str) -> None:

@@ -158,6 +158,7 @@ in
   };
 
   config = {
+    systemd.targets.keys = { description = "Security Keys"; unitConfig.X-StopOnReconfiguration = true; };
     systemd.units =
       unitsOf "service" serviceText cfg.services
       // unitsOf "timer" (name: u: unitSection name u + section "Timer" u.timerConfig) cfg.timers

@@ -1,0 +1,38 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sends a machine its keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIXOS_KEYS
+from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
+from ansible_collections.nix.ops.plugins.plugin_utils.keys import delivery
+
+
+class ActionModule(OpsAction):
+    """The action behind ``nix.ops.nixos_keys``."""
+
+    SPECIFICATION = NIXOS_KEYS
+
+    def perform(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Send the keys that differ."""
+        self.transport.expect(options["expected"])
+        keys = delivery.of_options(
+            options,
+            self.transport.machine,
+            self.transport.name,
+            load=self._loader.load_from_file,
+            env=self.environment,
+            on_line=self.live(),
+        )
+        if self.check:
+            found = keys.preview(options["names"])
+            sent, unknown = found.sent, found.unknown
+        else:
+            keys.check()
+            sent, unknown = keys.send(options["names"]), ()
+        answer = {"changed": bool(sent), **delivery.as_json(sent, unknown)}
+        return answer | ({"diff": {"prepared": delivery.difference(sent, unknown)}} if self.wants_diff else {})

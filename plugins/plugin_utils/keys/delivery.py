@@ -1,0 +1,194 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Decides which keys of a machine are sent when."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
+
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.keys import contents, sending
+from ansible_collections.nix.ops.plugins.plugin_utils.keys.contents import Sources
+from ansible_collections.nix.ops.plugins.plugin_utils.keys.sending import Sending, Sent
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.network import evaluation, source
+from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Key, check_keys
+from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a sending would do.
+
+    :param unknown: the keys whose command was not run, so that it is not known whether they differ.
+    """
+
+    sent: Sent
+    unknown: tuple[str, ...] = ()
+
+
+class Delivery:
+    """The keys of a machine and their contents, which are collected once they are needed.
+
+    :param machine: returns the machine.
+    :param deployment: the UUID of the deployment.
+    :param keys: all keys of the deployment on the machine.
+    :param sources: where their contents come from.
+    :raises OpsError: if a key has no content, or a content has no key.
+    """
+
+    def __init__(
+        self, machine: Callable[[], Machine], deployment: str, keys: Sequence[Key], sources: Sources, on_line: LineSink
+    ) -> None:
+        contents.check_names(sources.machine, {key.name: key.source for key in keys}, list(sources.given))
+        self._machine = machine
+        self._deployment = deployment
+        self._keys = tuple(keys)
+        self._sources = sources
+        self._say = on_line
+        self._collected: dict[str, bytes] | None = None
+
+    def check(self) -> None:
+        """Collect the contents.
+
+        :raises OpsError: if one is missing, empty, forbidden or can't be read.
+        """
+        self._contents()
+
+    def preview(self, names: Collection[str] | None = None) -> Preview:
+        """Return what sending all keys would do. No command of a key is run.
+
+        :param names: compare these keys only.
+        """
+        chosen = self._choose(names)
+        found = contents.collect(chosen, self._sources, run=False)
+        known = {name: content for name, content in found.items() if content is not None}
+        how = Sending(self._deployment, whole=names is None, lenient=True, look=True)
+        sent = sending.send(self._machine(), self._keys, known, how)
+        return Preview(sent, tuple(sorted(found.keys() - known.keys())))
+
+    def send(self, names: Collection[str] | None = None, *, whole: bool = True, lenient: bool = False) -> Sent:
+        """Send all keys.
+
+        :param names: send these keys only, and remove none.
+        :param whole: whether to remove keys that left the network.
+        :param lenient: whether an activation follows that makes missing users.
+        """
+        chosen = {key.name for key in self._choose(names)}
+        wanted = {name: content for name, content in self._contents().items() if name in chosen}
+        return self._send(wanted, Sending(self._deployment, whole=whole and names is None, lenient=lenient))
+
+    def send_before(self) -> Sent:
+        """Send what an activation needs. Removes nothing, since the old system runs yet."""
+        wanted = [key.name for key in self._keys if not key.after]
+        found = {name: self._contents()[name] for name in wanted}
+        return self._send(found, Sending(self._deployment, before=True, lenient=True))
+
+    def send_after(self, before: Sent, *, lenient: bool) -> Sent:
+        """Send what is left after an activation, if anything is, and remove the keys that left the network.
+
+        :param before: what :meth:`send_before` returned.
+        :returns: both together.
+        """
+        wanted = [key.name for key in self._keys if key.after or key.name in before.waits]
+        if not wanted and not before.left:
+            return before
+        found = {name: self._contents()[name] for name in wanted}
+        return before | self._send(found, Sending(self._deployment, lenient=lenient))
+
+    def _send(self, wanted: Mapping[str, bytes], how: Sending) -> Sent:
+        sent = sending.send(self._machine(), self._keys, wanted, how)
+        for line in lines(sent):
+            self._say(line)
+        return sent
+
+    def _contents(self) -> dict[str, bytes]:
+        if self._collected is None:
+            found = contents.collect(self._keys, self._sources)
+            self._collected = {name: content for name, content in found.items() if content is not None}
+        return self._collected
+
+    def _choose(self, names: Collection[str] | None) -> list[Key]:
+        unknown = sorted(set(names or ()) - {key.name for key in self._keys})
+        if unknown:
+            raise OpsError(
+                f"no key {', '.join(unknown)}",
+                machine=self._sources.machine,
+                state="no key was touched",
+                next_step=f"Its keys are: {', '.join(key.name for key in self._keys) or 'none'}.",
+            )
+        return [key for key in self._keys if names is None or key.name in names]
+
+
+def of_options(
+    options: Mapping[str, Any],
+    machine: Callable[[], Machine],
+    name: str,
+    *,
+    load: Callable[[str], Any],
+    env: Mapping[str, str],
+    on_line: LineSink,
+) -> Delivery:
+    """Return the delivery that the options of a module describe.
+
+    :param name: the machine's name, for messages.
+    :param load: reads a YAML file, vaults included.
+    :raises OpsError: as :class:`Delivery` does.
+    """
+    keys = [Key(key, **_known(definition)) for key, definition in sorted(options["definitions"].items())]
+    check_keys(name, keys)
+    network = options["network"]
+    evaluate = None
+    if network:
+        evaluate = partial(_evaluate, network, options["machine"] or name, load=load, env=env, on_line=on_line)
+    sources = Sources(
+        name,
+        options["contents"],
+        evaluate,
+        os.path.dirname(network) if network else os.getcwd(),
+        options["commands"],
+        options["files"],
+    )
+    return Delivery(machine, options["deployment"], keys, sources, on_line)
+
+
+def _known(definition: Mapping[str, Any]) -> dict[str, Any]:
+    return {one.name: definition[one.name] for one in fields(Key) if one.name != "name" and one.name in definition}
+
+
+def _evaluate(
+    file: str,
+    machine: str,
+    names: Sequence[str],
+    *,
+    load: Callable[[str], Any],
+    env: Mapping[str, str],
+    on_line: LineSink,
+) -> Mapping[str, Mapping[str, Any]]:
+    network = source.read_source(file, load)
+    return evaluation.key_contents(network, machine, names, env=env, on_line=on_line)
+
+
+def lines(sent: Sent) -> list[str]:
+    """Return what became of the keys, without their contents."""
+    told = {"added": sent.added, "changed": sent.changed, "removed": sent.removed}
+    found = [f"keys {what}: {', '.join(names)}" for what, names in told.items() if names]
+    return [*found, *([f"restarted {', '.join(sent.restarted)}"] if sent.restarted else [])]
+
+
+def as_json(sent: Sent, unknown: Sequence[str] = ()) -> dict[str, list[str]]:
+    """Return what became of the keys as the plain values that modules return."""
+    # The key "changed" is Ansible's own.
+    told = {"added": sent.added, "replaced": sent.changed, "removed": sent.removed, "restarted": sent.restarted}
+    return {**{what: list(names) for what, names in told.items()}, "unknown": list(unknown)}
+
+
+def difference(sent: Sent, unknown: Sequence[str] = ()) -> str:
+    """Return the difference as text for a diff."""
+    told = [*lines(sent), *([f"keys of commands, not compared: {', '.join(unknown)}"] if unknown else [])]
+    return "".join(f"{line}\n" for line in told)

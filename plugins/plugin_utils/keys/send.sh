@@ -1,0 +1,318 @@
+# shellcheck shell=sh disable=SC2154
+# Compares the keys of this machine with what the controller has, and replaces those that differ.
+# Words: a deployment, look or send, strict or lenient, before, part or whole, a salt; then seven words a key: its name, user,
+# group, permissions, path, the salted hash of its content, and the content's size, or - if it is not sent. With - as its
+# hash, a key is left alone.
+#   look     only compares.
+#   lenient  accepts users and groups that the next activation makes. Until then the key is root's.
+#   before   an activation follows: keeps the old keys, so that the machine gets them back if it goes back.
+#   whole    removes the keys that the deployment has sent and that are not among these.
+# Standard input: the contents, one after the other.
+# Prints "added NUMBER", "changed NUMBER", "removed NAME", or "left NAME" if it is not removed now; "lacks NUMBER" for a content that is needed and was not sent,
+# and then nothing was changed; "waits NUMBER" for a key whose owner is missing; "restarted UNIT"; or "refused WHY NUMBER".
+
+refuse() { # WHY NUMBER TEXT
+    # What was found is no longer true.
+    echo "refused $1 $2" >"$work/answer"
+    cat "$work/answer"
+    echo "$3" >&2
+    exit 0
+}
+
+tell() { # LINE
+    echo "$1" >>"$work/answer"
+}
+
+# Set `new` to the temporary file of a key, which is in the same directory.
+name_temporary() { # PATH
+    new=${1%/*}/.${1##*/}.nix-ops-new
+}
+
+# Write a line a key: NUMBER NAME USER GROUP PERMISSIONS HASH SIZE PATH.
+write_table() { # NAME USER GROUP PERMISSIONS PATH HASH SIZE...
+    number=0
+    while [ "$#" -ge 7 ]; do
+        echo "$number $1 $2 $3 $4 $6 $7 $5"
+        number=$((number + 1))
+        shift 7
+    done >"$work/table"
+}
+
+# A directory of a key may be on a file system that is mounted later.
+mount_directories() {
+    set --
+    while read -r _ _ _ _ _ hash _ path; do
+        [ "$hash" != - ] || continue
+        case $path in /run/*) ;; *) set -- "$@" "$path" ;; esac
+    done <"$work/table"
+    [ "$#" -gt 0 ] && [ -d /run/systemd/system ] || return 0
+    timeout 90 systemd-run --quiet --wait --collect --property=RequiresMountsFor="$*" "$(command -v sync)" --version \
+        </dev/null >&2 ||
+        refuse mount - "the file systems of $* could not be mounted"
+}
+
+# Write for each key that is there its salted hash and its owner, as files found/NUMBER and owner/NUMBER. A few processes
+# for all of them: a machine may have hundreds.
+read_present() {
+    mkdir "$work/hashed" "$work/found" "$work/owner"
+    set --
+    : >"$work/present"
+    while read -r number _ _ _ _ hash _ path; do
+        if [ "$hash" = - ] || [ -L "$path" ]; then continue; fi
+        if [ -d "$path" ]; then refuse directory "$number" "$path is a directory"; fi
+        if [ -f "$path" ]; then
+            echo "$number" >>"$work/present"
+            set -- "$@" "$path"
+        fi
+    done <"$work/table"
+    [ "$#" -gt 0 ] || return 0
+    if ! sha256sum -- "$@" >"$work/hashes" || ! stat -c '%a %U %u %G %g' -- "$@" >"$work/stats"; then
+        refuse read - "keys can't be read"
+    fi
+    while read -r number <&3 && read -r hash _ <&4 && read -r line <&5; do
+        printf '%s%s' "$salt" "$hash" >"$work/hashed/$number"
+        echo "$line" >"$work/owner/$number"
+    done 3<"$work/present" 4<"$work/hashes" 5<"$work/stats"
+    (cd "$work/hashed" && sha256sum -- *) >"$work/salted"
+    while read -r hash number; do
+        echo "$hash" >"$work/found/$number"
+    done <"$work/salted"
+}
+
+# Print a mode as stat does.
+normal_mode() { # PERMISSIONS
+    case $1 in
+        *[!0-7]*)
+            : >"$work/mode" && chmod -- "$1" "$work/mode" && stat -c %a "$work/mode"
+            rm -f "$work/mode"
+            ;;
+        0[0-7][0-7][0-7]) echo "${1#0}" ;;
+        *) echo "$1" ;;
+    esac
+}
+
+# Return whether a user or a group is there; remembers those that are.
+is_known() { # passwd|group NAME
+    case $known in *" $1:$2 "*) return 0 ;; esac
+    case $2 in *[!0-9]*) getent "$1" "$2" >/dev/null || grep -q "^$2:" "/etc/$1" || return 1 ;; esac
+    known="$known $1:$2 "
+}
+
+# Write the keys that differ: NUMBER NAME OWNER PERMISSIONS SKIPPED SIZE PATH. The owner and the mode are those that the
+# file gets now; SKIPPED is how many bytes of standard input come before its content.
+compare() {
+    known=' passwd:root  group:root ' skipped=0
+    : >"$work/differing"
+    while read -r number name user group permissions hash size path; do
+        [ "$hash" != - ] || continue
+        for one in "user passwd $user" "group group $group"; do
+            # shellcheck disable=SC2086
+            set -- $one
+            if is_known "$2" "$3"; then continue; fi
+            [ "$tolerance" = lenient ] || refuse "$1" "$number" "the $1 $3 of $path is missing"
+            user=root group=root permissions=0600
+            tell "waits $number"
+            break
+        done
+        mode=$(normal_mode "$permissions")
+        if [ ! -e "$path" ] && [ ! -L "$path" ]; then
+            tell "added $number"
+        elif is_same; then
+            [ "$size" = - ] || skipped=$((skipped + size))
+            continue
+        else
+            tell "changed $number"
+        fi
+        echo "$number $name $user:$group $permissions $skipped $size $path" >>"$work/differing"
+        skipped=0
+    done <"$work/table"
+}
+
+is_same() {
+    [ -f "$work/found/$number" ] || return 1
+    read -r found <"$work/found/$number"
+    read -r has_mode has_user has_uid has_group has_gid <"$work/owner/$number"
+    [ "$found" = "$hash" ] && [ "$has_mode" = "$mode" ] &&
+        { [ "$has_user" = "$user" ] || [ "$has_uid" = "$user" ]; } &&
+        { [ "$has_group" = "$group" ] || [ "$has_gid" = "$group" ]; }
+}
+
+# Find the keys that this deployment has sent and that are not its any more: lines "NAME PATH".
+find_gone() {
+    : >"$work/gone"
+    [ -f "$list" ] || return 0
+    # Without a pattern, that of busybox finds every line.
+    if [ -s "$work/listed" ]; then grep -vxF -f "$work/listed" -- "$list"; else cat "$list"; fi >"$work/gone"
+    does=removed
+    [ "$extent" = whole ] || does=left
+    while read -r name _; do
+        tell "$does $name"
+    done <"$work/gone"
+    [ "$extent" = whole ] || : >"$work/gone"
+}
+
+# Remember which keys are here, so that they can be removed once they leave the network.
+write_list() { # FILE...
+    (umask 077 && mkdir -p "${list%/*}") && sort -u -- "$@" >"$work/list" || return
+    cmp -s "$work/list" "$list" || { cat "$work/list" >"$list.new" && sync "$list.new" && mv -f "$list.new" "$list"; }
+}
+
+# Remove what a run that was killed has left, and what this one can't finish.
+drop_temporary() {
+    set --
+    while read -r _ path; do
+        name_temporary "$path"
+        name_old "$path"
+        set -- "$@" "$new"
+        [ -f "$nix_ops_old_keys" ] || set -- "$@" "$old"
+    done <"$work/listed"
+    rm -f -- "$@"
+}
+
+fail_writing() { # NUMBER PATH
+    drop_temporary
+    refuse write "$1" "$2 could not be written"
+}
+
+make_directory() { # DIRECTORY
+    [ ! -d "$1" ] || return 0
+    (umask 022 && mkdir -p -- "$1") && chmod 0750 "$1" || return
+    chown root:keys -- "$1" 2>/dev/null || :
+}
+
+# Make an empty file that is not there yet.
+create() { # FILE
+    set -C
+    # A special builtin would end the shell if it can't be made.
+    true >"$1"
+    set -- $?
+    set +C
+    return "$1"
+}
+
+# Write the new contents beside the keys: owner and mode are right before the first byte. Few processes: a machine may
+# have hundreds of keys.
+stage() {
+    while read -r number _ _ _ _ _ path; do
+        name_temporary "$path"
+        { make_directory "${path%/*}" && create "$new"; } || fail_writing "$number" "$path"
+    done <"$work/differing"
+    set_owners
+    while read -r number _ _ _ skipped size path <&3; do
+        name_temporary "$path"
+        if ! take "$skipped" /dev/null 2>"$work/said" || ! take "$size" "$new" 2>"$work/said"; then
+            cat "$work/said" >&2
+            fail_writing "$number" "$path"
+        fi
+    done 3<"$work/differing"
+    check_sizes
+}
+
+# Write so many bytes of standard input to a file.
+take() { # SIZE FILE
+    [ "$1" = 0 ] || dd bs="$1" count=1 iflag=fullblock of="$2" conv=notrunc
+}
+
+set_owners() {
+    cut -d ' ' -f 3,4 "$work/differing" | sort -u >"$work/owners"
+    while read -r owner permissions <&3; do
+        set --
+        while read -r _ _ of mode _ _ path; do
+            name_temporary "$path"
+            [ "$of $mode" != "$owner $permissions" ] || set -- "$@" "$new"
+        done <"$work/differing"
+        { chown -- "$owner" "$@" && chmod -- "$permissions" "$@"; } || fail_writing - "the files of $owner"
+    done 3<"$work/owners"
+}
+
+# Fail unless all contents came whole, and are on their disks.
+check_sizes() {
+    set --
+    while read -r _ _ _ _ _ _ path; do
+        name_temporary "$path"
+        set -- "$@" "$new"
+    done <"$work/differing"
+    [ "$#" -gt 0 ] || return 0
+    stat -c %s -- "$@" >"$work/sizes" || fail_writing - keys
+    set --
+    while read -r number _ _ _ _ size path <&3 && read -r found <&4; do
+        [ "$found" = "$size" ] || fail_writing "$number" "$path"
+        name_temporary "$path"
+        case $path in /run/*) ;; *) set -- "$@" "$new" ;; esac
+    done 3<"$work/differing" 4<"$work/sizes"
+    [ "$#" = 0 ] || sync "$@" || fail_writing - "$*"
+}
+
+place() {
+    while read -r number name _ _ _ _ path; do
+        name_temporary "$path"
+        [ "$extent" != before ] || keep_old_key "$name" "$path" "$work/before" || fail_writing "$number" "$path"
+        mv -f -T -- "$new" "$path" || fail_writing "$number" "$path"
+    done <"$work/differing"
+    while read -r _ path; do
+        name_temporary "$path"
+        rm -f -- "$path" "$new"
+    done <"$work/gone"
+    case $(cut -d ' ' -f 8- "$work/table") in */run/keys/*) [ -e /run/keys/done ] || : >/run/keys/done ;; esac
+}
+
+restart() {
+    set --
+    while read -r _ name _; do
+        set -- "$@" "$name"
+    done <"$work/differing"
+    restart_keys "$@"
+    for unit in $restarted; do
+        tell "restarted $unit"
+    done
+    set --
+    while read -r name _; do
+        set -- "$@" "$name-key.service"
+    done <"$work/gone"
+    [ "$#" = 0 ] || timeout 60 systemctl stop -- "$@" 2>/dev/null || :
+}
+
+# Replace the keys that differ, and remove those that are gone.
+bring() {
+    : >"$work/before"
+    [ ! -f "$list" ] || cat "$list" >"$work/before"
+    write_list "$work/listed" "$work/before" || refuse room - "$list could not be written"
+    drop_temporary
+    stage
+    place
+    [ "$extent" != whole ] || write_list "$work/listed" || :
+    [ "$extent" != whole ] || is_activating || forget_old_keys
+    restart </dev/null >&2
+    # Left by runs that were killed. They have no contents.
+    find "${nix_ops_keys_work%/*}" -maxdepth 1 -name "${nix_ops_keys_work##*/}.*" -mmin +60 -exec rm -rf -- {} +
+}
+
+main() { # DEPLOYMENT look|send strict|lenient before|part|whole SALT KEYS...
+    list=$nix_ops_keys/$1 action=$2 tolerance=$3 extent=$4 salt=$5
+    shift 5
+    umask 077
+    work=$(mktemp -d "$nix_ops_keys_work.XXXXXXXX") || {
+        echo "refused room -"
+        exit 0
+    }
+    trap 'rm -rf -- "$work"' EXIT
+    trap 'exit 1' HUP INT TERM
+    : >"$work/answer" || exit
+    [ "$(id -u)" = 0 ] || refuse root - "it needs root: set become"
+    write_table "$@"
+    while read -r _ name _ _ _ _ _ path; do
+        echo "$name $path"
+    done <"$work/table" >"$work/listed"
+    [ "$action" = look ] || mount_directories
+    read_present
+    compare
+    find_gone
+    : >"$work/lacks"
+    if [ "$action" = send ]; then
+        while read -r number _ _ _ _ size _; do
+            [ "$size" != - ] || echo "lacks $number"
+        done <"$work/differing" >"$work/lacks"
+        [ -s "$work/lacks" ] || bring
+    fi
+    cat "$work/answer" "$work/lacks"
+}

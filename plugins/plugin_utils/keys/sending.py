@@ -1,0 +1,215 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Brings the keys of a machine to it.
+
+The machine compares what it has with salted hashes, and replaces only what differs. Contents go there on standard input
+and never come back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import answer
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Answer
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Key
+
+_UUID = re.compile("[0-9a-f-]{36}")
+
+# Up to this many keys and bytes, contents are sent without asking first which of them are needed.
+_FEW = 50
+_SMALL = 64 * 1024
+
+# Slowest rate that a sending may have, in bytes a second.
+_SLOWEST = 32 * 1024
+# Seconds that the machine may take for file systems and units.
+_PATIENCE = 240
+
+_MOST = 10_000
+_NUMBER = answer.Key(re.compile("[0-9]{1,5}"), most=_MOST)
+_NAME = answer.Key(re.compile(r"[A-Za-z0-9:_.-]{1,200}"), most=_MOST)
+_ANSWER = {
+    "added": _NUMBER,
+    "changed": _NUMBER,
+    "waits": _NUMBER,
+    "lacks": _NUMBER,
+    "removed": _NAME,
+    "left": _NAME,
+    "restarted": answer.Key(re.compile(r"[A-Za-z0-9:_.-]{1,210}"), most=_MOST),
+}
+_REFUSED = {"refused": answer.Key(re.compile("([a-z]+) (-|[0-9]{1,5})"), required=True)}
+
+# Why a machine refuses keys, and what to do about it.
+_REFUSALS = {
+    "root": "Become root on the machine ('become').",
+    "room": "Free room on the machine (df -h /run /nix), then run the same again.",
+    "user": "Declare the user in the network and deploy it, or correct deployment.keys.{name}.user.",
+    "group": "Declare the group in the network and deploy it, or correct deployment.keys.{name}.group.",
+    "directory": "Remove the directory there, or correct deployment.keys.{name}.",
+    "mount": "Look at the file systems on the machine (systemctl --failed), then run the same again.",
+    "read": "Read the lines above, then run the same again.",
+    "write": "Free room there, or make the file system writable; or correct deployment.keys.{name}.destDir.",
+}
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What became of the keys, or in a preview what would become of them.
+
+    :param left: the keys that left the network and are still there.
+    :param waits: the keys whose user or group is missing; the next activation has to make them.
+    :param restarted: the units that were restarted.
+    """
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    waits: tuple[str, ...] = ()
+    restarted: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.changed or self.removed)
+
+    def __or__(self, other: Sent) -> Sent:
+        def both(name: str) -> tuple[str, ...]:
+            return tuple(dict.fromkeys((*getattr(self, name), *getattr(other, name))))
+
+        # What is left to do is told anew by each sending.
+        return Sent(both("added"), both("changed"), both("removed"), other.left, other.waits, both("restarted"))
+
+
+@dataclass(frozen=True)
+class Sending:
+    """How keys are sent.
+
+    :param deployment: the UUID of the deployment, under which the machine remembers the names.
+    :param whole: whether to remove the keys that left the network.
+    :param before: whether an activation follows, so that the old keys are kept and none is removed.
+    :param lenient: whether a missing user or group is accepted, since an activation follows.
+    :param look: whether to compare only.
+    """
+
+    deployment: str
+    whole: bool = True
+    before: bool = False
+    lenient: bool = False
+    look: bool = False
+
+
+def send(machine: Machine, keys: Sequence[Key], contents: Mapping[str, bytes], how: Sending) -> Sent:
+    """Replace the keys that differ on a machine.
+
+    :param keys: all keys of the deployment on this machine.
+    :param contents: the contents of those that are to be compared; the other keys are left alone.
+    :raises OpsError: naming the key that can't be placed. The keys there are old or new, and whole.
+    :raises ConnectionLost: if the connection ends.
+    """
+    if not _UUID.fullmatch(how.deployment):
+        raise OpsError(f"{how.deployment!r} is not the UUID of a deployment", next_step="Correct 'deployment'.")
+    size = sum(len(content) for content in contents.values())
+    attached: Sequence[str] = ()
+    if not how.look and len(contents) <= _FEW and size <= _SMALL:
+        attached = tuple(contents)
+    told = _ask(machine, keys, contents, attached, how)
+    if "lacks" in told:
+        attached = [keys[number].name for number in _numbers(machine, keys, told, "lacks")]
+        told = _ask(machine, keys, contents, attached, how)
+        if "lacks" in told:
+            raise OpsError(
+                "its keys change all the time",
+                machine=machine.name,
+                state="its keys were not touched",
+                next_step="Let nothing else write the keys, then run the same again.",
+            )
+
+    def names(key: str) -> tuple[str, ...]:
+        return tuple(keys[number].name for number in _numbers(machine, keys, told, key))
+
+    return Sent(
+        names("added"),
+        names("changed"),
+        told.all("removed"),
+        told.all("left"),
+        names("waits"),
+        told.all("restarted"),
+    )
+
+
+def _numbers(machine: Machine, keys: Sequence[Key], told: Answer, key: str) -> list[int]:
+    numbers = [int(number) for number in told.all(key)]
+    if any(number >= len(keys) for number in numbers):
+        raise answer.invalid(machine.name, f"it has a line {key!r} of a key that was not sent")
+    return numbers
+
+
+def _ask(
+    machine: Machine, keys: Sequence[Key], contents: Mapping[str, bytes], attached: Sequence[str], how: Sending
+) -> Answer:
+    salt = secrets.token_hex(16)
+    words = [
+        how.deployment,
+        "look" if how.look else "send",
+        "lenient" if how.lenient else "strict",
+        "before" if how.before else "whole" if how.whole else "part",
+        salt,
+    ]
+    data = []
+    for key in keys:
+        content = contents.get(key.name)
+        words += [key.name, key.user, key.group, key.permissions, key.path]
+        words.append("-" if content is None else _salted(salt, content))
+        if content is not None and key.name in attached:
+            words.append(str(len(content)))
+            data.append(content)
+        else:
+            words.append("-")
+    stream = b"".join(data)
+    within = _PATIENCE + len(stream) / _SLOWEST
+    try:
+        parts, awaits = ("machine/old_keys", "keys/send"), "the sending of its keys"
+        done = machine.stream(*parts, words=words, data=stream, within=within, awaits=awaits)
+    except ConnectionLost as lost:
+        lost.state = "its keys are the old or the new ones, each of them whole"
+        lost.next_step = lost.next_step or "Run the same again."
+        raise
+    if done.exit_code == 0 and not done.stdout.startswith("refused "):
+        return answer.read(done.stdout, _ANSWER, machine.name)
+    said = done.stderr.strip()
+    if done.exit_code != 0:
+        raise OpsError(
+            f"the sending of its keys ended with exit code {done.exit_code}",
+            machine=machine.name,
+            output=said,
+            state="its keys are the old or the new ones, each of them whole",
+            next_step="Correct what the lines above name, then run the same again.",
+        )
+    raise _refusal(machine, keys, answer.read(done.stdout, _REFUSED, machine.name), said)
+
+
+def _refusal(machine: Machine, keys: Sequence[Key], told: Answer, said: str) -> OpsError:
+    why, _space, number = str(told.one("refused")).partition(" ")
+    name = ""
+    if number != "-":
+        if int(number) >= len(keys):
+            return answer.invalid(machine.name, "it refuses a key that was not sent")
+        name = keys[int(number)].name
+    return OpsError(
+        f"the key {name} could not be sent" if name else "its keys could not be sent",
+        machine=machine.name,
+        output=said,
+        state="its keys are the old or the new ones, each of them whole" if why == "write" else "no key was touched",
+        next_step=_REFUSALS.get(why, "Read the lines above, then run the same again.").format(name=name or "NAME"),
+    )
+
+
+def _salted(salt: str, content: bytes) -> str:
+    """Hash a content as the machine does: one process there hashes all files, another one all salted hashes."""
+    return hashlib.sha256((salt + hashlib.sha256(content).hexdigest()).encode("ascii")).hexdigest()

@@ -1,0 +1,72 @@
+# shellcheck shell=sh disable=SC2154
+# Keeps the keys that a deploy has replaced, beside the new ones, until its activation has ended: a machine that goes back
+# to its old system gets its old keys back. The file nix_ops_old_keys has a line for each: "changed NAME PATH", or
+# "new NAME PATH" for a key that the deployment had not sent before.
+
+# Set `old` to the place of a replaced key.
+name_old() { # PATH
+    old=${1%/*}/.${1##*/}.nix-ops-old
+}
+
+# Keep a key that is about to be replaced. The first one counts, if several deploys came to no activation.
+keep_old_key() { # NAME PATH LIST-OF-SENT-KEYS
+    name_old "$2"
+    if [ -e "$nix_ops_old_keys" ] && grep -qxF -e "changed $1 $2" -e "new $1 $2" "$nix_ops_old_keys"; then return; fi
+    if [ -f "$2" ] && [ ! -L "$2" ]; then
+        ln -f -- "$2" "$old" 2>/dev/null || cp -p -- "$2" "$old" || return
+        echo "changed $1 $2" >>"$nix_ops_old_keys"
+    elif ! grep -qxF -- "$1 $2" "$3"; then
+        echo "new $1 $2" >>"$nix_ops_old_keys"
+    fi
+}
+
+# Remove the replaced keys.
+forget_old_keys() {
+    [ -f "$nix_ops_old_keys" ] || return 0
+    while read -r _ _ path; do
+        name_old "$path"
+        rm -f -- "$old"
+    done <"$nix_ops_old_keys"
+    rm -f "$nix_ops_old_keys"
+}
+
+# Put the replaced keys back. Sets `taken_back` to their names.
+take_keys_back() {
+    taken_back=
+    [ -f "$nix_ops_old_keys" ] || return 0
+    while read -r kind name path; do
+        name_old "$path"
+        case $kind in
+            changed) [ ! -e "$old" ] || { mv -f -T -- "$old" "$path" && taken_back="$taken_back $name"; } ;;
+            new) rm -f -- "$path" ;;
+        esac
+    done <"$nix_ops_old_keys"
+    rm -f "$nix_ops_old_keys"
+    [ -z "$taken_back" ] || echo "the old keys are back:$taken_back"
+}
+
+restart_taken_back() {
+    # shellcheck disable=SC2086
+    restart_keys $taken_back || :
+}
+
+# Restart the units of keys that are active, and so those that require them, each once. Sets `restarted` to the units.
+# While the unit nix-ops-keys starts, none of them is started again: so all of them wait until each has its job.
+restart_keys() { # NAME...
+    restarted=
+    [ "$#" -gt 0 ] && [ -d /run/systemd/system ] || return 0
+    active=$(systemctl list-units --plain --no-legend --full --state=active '*-key.service' | cut -d ' ' -f 1 | tr '\n' ' ')
+    for name; do
+        case " $active" in *" $name-key.service "*) restarted="$restarted $name-key.service" ;; esac
+    done
+    [ -n "$restarted" ] || return 0
+    restarted=${restarted# }
+    # The names of units have no spaces.
+    # shellcheck disable=SC2086
+    {
+        systemd-run --quiet --no-block --collect --unit="nix-ops-keys-$$" --service-type=oneshot \
+            --property=Before="$restarted" "$(command -v systemctl)" restart --no-block -- $restarted ||
+            systemctl restart --no-block -- $restarted || return
+        timeout 60 systemctl start -- $restarted || echo "warning: not all units of keys were restarted in time" >&2
+    }
+}

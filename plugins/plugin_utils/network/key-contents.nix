@@ -1,0 +1,20 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Returns the contents that a network gives to the keys of one machine. They are secret, so the answer is not remembered.
+{ inputs }:
+
+let
+  given = builtins.fromJSON (builtins.readFile inputs);
+  inherit ((import ./load.nix given).machines.${given.machine}.config.deployment) keys;
+in
+builtins.listToAttrs (
+  map (name: {
+    inherit name;
+    value = {
+      text = keys.${name}.text or null;
+      command = keys.${name}.keyCommand or null;
+    };
+  }) given.keys
+)

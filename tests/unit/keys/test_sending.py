@@ -1,0 +1,281 @@
+# Copyright: (c) nix.ops contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keys are placed whole, with their owners and modes, and only where they differ."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import signal
+import stat
+import subprocess
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.keys import sending
+from ansible_collections.nix.ops.plugins.plugin_utils.keys.sending import Sending, Sent
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import host
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine, Wait
+from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Key
+from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed
+
+SHELLS = {"dash": "dash", "bash": "bash --posix", "busybox": "busybox sh"}
+UUID = "11111111-1111-4111-8111-111111111111"
+HOW = Sending(UUID)
+BINARY = bytes(range(256)) * 40 + b"\n\n"
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="a key's owner is set by root")
+
+
+@dataclass
+class Host:
+    """A directory that stands for a machine, whose /bin/sh is one of the shells."""
+
+    root: Path
+    shell: str
+    calls: list[bytes] = field(default_factory=list)
+
+    def execute(self, command: str, stdin: bytes, _wait: Wait) -> Completed:
+        """Run a command as the machine would."""
+        self.calls.append(stdin)
+        # The login shell's PATH may have the programs of busybox alone.
+        argv = ["dash", "-c", command.replace("/bin/sh", self.shell, 1)]
+        done = subprocess.run(argv, input=stdin, capture_output=True, check=False, cwd="/")
+        return Completed((command,), done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def key(self, name: str, **more: object) -> Key:
+        """Return a key in a directory of this machine."""
+        return replace(Key(name, str(self.root / "keys" / name)), **more)  # type: ignore[arg-type]
+
+    def send(self, contents: dict[str, bytes], *keys: Key, how: Sending = HOW) -> Sent:
+        """Send keys, by default in the order of their contents."""
+        wanted = keys or tuple(self.key(name) for name in contents)
+        return sending.send(Machine("m", self.execute, {}), wanted, contents, how)
+
+    def files(self) -> dict[str, bytes]:
+        """Return what is in the directory of the keys."""
+        return {path.name: path.read_bytes() for path in (self.root / "keys").iterdir()}
+
+
+@pytest.fixture(params=SHELLS)
+def target(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """An empty machine."""
+    real = host.script
+
+    def script(name: str) -> str:
+        text = real(name)
+        return text.replace("=/", f"={tmp_path}/") if name == "machine/places" else text
+
+    monkeypatch.setattr(host, "script", script)
+    (tmp_path / "run").mkdir()
+    return Host(tmp_path, SHELLS[request.param])
+
+
+def test_only_what_differs_is_replaced(target: Host) -> None:
+    first = {"a": b"one", "b": BINARY, "c": b"x" * 200_000}
+    assert target.send(first) == Sent(added=("a", "b", "c"))
+    assert target.files() == first
+    inodes = {path: path.stat().st_ino for path in (target.root / "keys").iterdir()}
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in inodes}
+    assert modes == {0o600}
+    assert stat.S_IMODE((target.root / "keys").stat().st_mode) == 0o750
+
+    target.calls.clear()
+    assert not target.send(first)
+    # They are large: only their hashes are sent.
+    assert len(target.calls) == 1 and len(target.calls[0]) < 100_000
+
+    second = first | {"b": BINARY[1:]}
+    assert target.send(second, how=replace(HOW, look=True)) == Sent(changed=("b",))
+    assert target.files() == first
+    target.calls.clear()
+    assert target.send(second) == Sent(changed=("b",))
+    assert target.files() == second
+    assert len(target.calls) == 2 and len(target.calls[1]) < 100_000
+    assert {path.name for path, inode in inodes.items() if path.stat().st_ino != inode} == {"b"}
+    # Nothing is left of the comparison.
+    assert not [*(target.root / "run").iterdir()]
+
+
+def test_few_small_keys_take_one_call(target: Host) -> None:
+    assert target.send({"a": b"1", "b": b"2"})
+    assert target.send({"a": b"1", "b": b"3"}) == Sent(changed=("b",))
+    assert not target.send({"a": b"1", "b": b"3"})
+    assert len(target.calls) == 3
+    assert target.files() == {"a": b"1", "b": b"3"}
+
+
+def test_key_that_left_is_removed_and_that_of_another_deployment_is_not(target: Host) -> None:
+    other = replace(HOW, deployment=UUID.replace("1", "2"))
+    target.send({"a": b"1", "b": b"2"})
+    target.send({"z": b"9"}, how=other)
+    assert not target.send({"a": b"1"}, how=replace(HOW, whole=False))
+    assert set(target.files()) == {"a", "b", "z"}
+    assert target.send({"a": b"1"}, how=replace(HOW, look=True)) == Sent(removed=("b",))
+    assert target.send({"a": b"1"}) == Sent(removed=("b",))
+    assert set(target.files()) == {"a", "z"}
+    assert target.send({}) == Sent(removed=("a",))
+    assert not target.send({})
+    assert set(target.files()) == {"z"}
+
+
+def test_owner_and_mode_are_set(target: Host) -> None:
+    user, group = pwd.getpwnam("nobody"), grp.getgrnam("daemon")
+    key = target.key("a", user="nobody", group="daemon", permissions="0640")
+    target.send({"a": b"1"}, key)
+    found = Path(key.path).stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (user.pw_uid, group.gr_gid, 0o640)
+    numbers = replace(key, user=str(user.pw_uid), group=str(group.gr_gid), permissions="u=rw,g=r,o=")
+    assert not target.send({"a": b"1"}, numbers)
+    assert target.send({"a": b"1"}, replace(key, permissions="400")) == Sent(changed=("a",))
+    assert stat.S_IMODE(Path(key.path).stat().st_mode) == 0o400
+
+
+def test_missing_owner_is_named_or_waits_for_the_activation(target: Host) -> None:
+    key = target.key("a", user="not-here", permissions="0644")
+    with pytest.raises(OpsError, match="m: the key a could not be sent\n  the user not-here of") as refused:
+        target.send({"a": b"1"}, key)
+    assert "deployment.keys.a.user" in str(refused.value)
+    assert not (target.root / "keys").exists()
+    sent = target.send({"a": b"1"}, key, how=replace(HOW, lenient=True))
+    assert sent == Sent(added=("a",), waits=("a",))
+    # Until it has its owner, nobody else may read it.
+    assert stat.S_IMODE(Path(key.path).stat().st_mode) == 0o600
+
+
+def test_directory_and_link_in_the_place_of_a_key(target: Host) -> None:
+    elsewhere = target.root / "elsewhere"
+    elsewhere.write_text("precious")
+    (target.root / "keys").mkdir()
+    (target.root / "keys" / "a").symlink_to(elsewhere)
+    (target.root / "keys" / ".a.nix-ops-new").symlink_to(elsewhere)
+    assert target.send({"a": b"1"}) == Sent(changed=("a",))
+    assert not (target.root / "keys" / "a").is_symlink()
+    assert elsewhere.read_text() == "precious"
+    (target.root / "keys" / "b").mkdir()
+    with pytest.raises(OpsError, match="the key b could not be sent"):
+        target.send({"a": b"2", "b": b"2"})
+    assert (target.root / "keys" / "a").read_bytes() == b"1"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device")
+def test_full_file_system_leaves_the_old_keys(target: Host, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], check=False).returncode != 0:
+        pytest.skip("this container can't mount")
+    try:
+        keys = [target.key("a", path=str(small / "a")), target.key("b", path=str(small / "b"))]
+        target.send({"a": b"1", "b": b"2"}, *keys)
+        with pytest.raises(OpsError, match="the key b could not be sent") as failed:
+            target.send({"a": b"3", "b": b"4" * 100_000}, *keys)
+        assert "destDir" in str(failed.value)
+        assert {path.name: path.read_bytes() for path in small.iterdir()} == {"a": b"1", "b": b"2"}
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_stream_that_ends_early_leaves_the_old_keys(target: Host) -> None:
+    target.send({"a": b"old"})
+    whole = target.execute
+
+    def cut(command: str, stdin: bytes, wait: Wait) -> Completed:
+        return whole(command, stdin[:-1], wait)
+
+    with pytest.raises(OpsError, match="the key a could not be sent"):
+        sending.send(Machine("m", cut, {}), [target.key("a")], {"a": b"new"}, HOW)
+    assert target.files() == {"a": b"old"}
+
+
+def test_contents_are_in_no_command_line_and_no_message(target: Host) -> None:
+    marker = b"secret-of-the-test"
+    (target.root / "keys" / "a").mkdir(parents=True)
+    machine = Machine("m", target.execute, {})
+    with pytest.raises(OpsError) as refused:
+        sending.send(machine, [target.key("a")], {"a": marker}, HOW)
+    assert marker.decode() not in f"{refused.value}{refused.value.output}"
+    assert target.calls[0].endswith(marker)
+    # It comes after all that the shell reads.
+    assert target.calls[0].count(marker) == 1
+
+
+def test_keys_that_are_not_chosen_are_left_alone(target: Host) -> None:
+    a, b = target.key("a"), target.key("b")
+    assert target.send({"a": b"1"}, a, b) == Sent(added=("a",))
+    assert target.files() == {"a": b"1"}
+    assert target.send({"b": b"2"}, a, b) == Sent(added=("b",))
+    assert target.send({"b": b"2"}, b, how=replace(HOW, whole=False)) == Sent(left=("a",))
+    assert target.files() == {"a": b"1", "b": b"2"}
+    assert target.send({}, b) == Sent(removed=("a",))
+
+
+def taken_back(target: Host, command: str = "take_keys_back") -> None:
+    """Run a function of a job on the machine."""
+    text = "\n".join([host.script("machine/places"), host.script("machine/old_keys"), command])
+    subprocess.run([*target.shell.split(), "-c", text], check=True, capture_output=True)
+
+
+def test_old_keys_come_back_unless_the_new_ones_stay(target: Host) -> None:
+    before = replace(HOW, before=True)
+    old, new = {"a": b"1", "b": b"2", "c": b"3"}, {"a": b"1", "b": b"4", "d": b"5"}
+    assert target.send(old, how=before) == Sent(added=("a", "b", "c"))
+    taken_back(target, "forget_old_keys")
+    assert target.files() == old
+    assert target.send(new, how=before) == Sent(added=("d",), changed=("b",), left=("c",))
+    assert target.files() == {**old, **new, ".b.nix-ops-old": b"2"}
+    # Another attempt before any activation: what ran before still counts.
+    assert target.send({**new, "b": b"6"}, how=before).changed == ("b",)
+    taken_back(target)
+    assert target.files() == old
+    taken_back(target)
+    assert target.send(new, how=before).changed == ("b",)
+    assert target.send(new) == Sent(removed=("c",))
+    assert target.files() == new
+    # A key that was there once is no new one, as after a reboot.
+    (target.root / "keys" / "a").unlink()
+    assert target.send(new, how=before).added == ("a",)
+    taken_back(target)
+    assert target.files() == new
+
+
+def test_sending_that_is_killed_leaves_each_key_whole(target: Host) -> None:
+    names = [f"k{number}" for number in range(8)]
+    contents = [dict.fromkeys(names, byte * 50000) for byte in (b"a", b"b")]
+    target.send(contents[0])
+    began = time.monotonic()
+    target.send(contents[1])
+    took = time.monotonic() - began
+    seen = set()
+    for attempt in range(12):
+        new = contents[attempt % 2]
+
+        def killed(command: str, stdin: bytes, _wait: Wait, after: float = took * attempt / 12) -> Completed:
+            argv = ["dash", "-c", command.replace("/bin/sh", target.shell, 1)]
+            with subprocess.Popen(
+                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+            ) as process:
+                timer = threading.Timer(after, os.killpg, (process.pid, signal.SIGKILL))
+                timer.start()
+                stdout, stderr = process.communicate(stdin)
+                timer.cancel()
+            if process.returncode < 0:
+                raise ConnectionLost("killed")
+            return Completed((command,), process.returncode, stdout.decode(), stderr.decode())
+
+        with suppress(ConnectionLost):
+            sending.send(Machine("m", killed, {}), [target.key(name) for name in names], new, HOW)
+        for name in names:
+            found = (target.root / "keys" / name).read_bytes()
+            assert found in (contents[0][name], contents[1][name])
+            seen.add(found[:1])
+        target.send(new)
+        assert target.files() == new
+    assert seen == {b"a", b"b"}
