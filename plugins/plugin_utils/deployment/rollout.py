@@ -188,6 +188,8 @@ def check_approval(run: Run) -> None:
         approval.check_preview(run.extra_values)
     elif run.previewed is not None:
         approval.check(run.previewed, run.extra_values)
+
+
 def _check_keys(run: Run, host: str) -> None:
     """Refuse keys that nobody gives a content, and contents without a key."""
     hosts = run.variables["hostvars"]
