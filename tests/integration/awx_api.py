@@ -174,7 +174,7 @@ class Awx:
         name = name.removesuffix("__exact")
         if name.startswith("or__"):
             return True
-        first, _, more = name.partition("__")
+        first, _separator, more = name.partition("__")
         if more:
             other = self._any(one.get(first) or 0)
             return other is not None and self._matches(other, more, value)

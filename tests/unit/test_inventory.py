@@ -251,7 +251,7 @@ def user(project: Project, host: str, *arguments: str, **env: str) -> str:
 
 
 def user_of(words: list[str]) -> str:
-    return next(value.strip('"') for word in words for name, _, value in [word.partition("=")] if name == "User")
+    return next(value.strip('"') for word in words for name, _equals, value in [word.partition("=")] if name == "User")
 
 
 @pytest.mark.parametrize("by", ["nothing", "-u", "ansible.cfg", "variable", "play"])

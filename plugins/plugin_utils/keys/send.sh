@@ -145,8 +145,9 @@ find_gone() {
     if [ -s "$work/listed" ]; then grep -vxF -f "$work/listed" -- "$list"; else cat "$list"; fi >"$work/gone"
     does=removed
     [ "$extent" = whole ] || does=left
-    while read -r name _; do
-        tell "$does $name"
+    while read -r name path; do
+        # It may never have been sent to its end, or be gone after a reboot.
+        if [ -e "$path" ] || [ -L "$path" ]; then tell "$does $name"; fi
     done <"$work/gone"
     [ "$extent" = whole ] || : >"$work/gone"
 }
