@@ -342,6 +342,7 @@ activate_and_await() {
         return
     fi
     echo "$job_code" >"$job_directory/code"
+    ! runs "$job_new" || restart_replaced
     case $job_rollback-$job_code-$job_failed_units in
         never-0-* | never-4-fail | never-4-warn) return ;;
         never-*) finish "$job_code" ;;

@@ -2,9 +2,13 @@
 # Part of the activation of a machine with keys: gives the keys that are there to users that have just been made.
 
 set_key_owner() { # PATH USER GROUP PERMISSIONS
-    if [ -f "$1" ] && [ ! -L "$1" ] && ! { chown -- "$2:$3" "$1" && chmod -- "$4" "$1"; }; then
-        echo "warning: the key $1 could not be given to $2:$3" >&2
-    fi
+    [ -f "$1" ] && [ ! -L "$1" ] || return 0
+    # A user who can write to the directory could put a link there meanwhile.
+    # shellcheck disable=SC2094
+    {
+        [ "$(stat -c %d:%i -- "$1")" = "$(stat -L -c %d:%i /proc/self/fd/9)" ] &&
+            chown -- "$2:$3" /proc/self/fd/9 && chmod -- "$4" /proc/self/fd/9
+    } 9<"$1" || echo "warning: the key $1 could not be given to $2:$3" >&2
 }
 
 [ -d /run/keys ] || mkdir -m 0750 /run/keys

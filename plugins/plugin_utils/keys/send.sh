@@ -142,12 +142,22 @@ find_gone() {
     : >"$work/gone"
     [ -f "$list" ] || return 0
     # Without a pattern, that of busybox finds every line.
-    if [ -s "$work/listed" ]; then grep -vxF -f "$work/listed" -- "$list"; else cat "$list"; fi >"$work/gone"
+    if [ -s "$work/listed" ]; then grep -vxF -f "$work/listed" -- "$list"; else cat "$list"; fi >"$work/left"
+    # The file may be that of a key with another name, or of another deployment.
+    {
+        cut -d ' ' -f 2- "$work/listed"
+        for other in "${list%/*}"/*; do
+            [ "$other" = "$list" ] || [ ! -f "$other" ] || cut -d ' ' -f 2- "$other"
+        done
+    } >"$work/kept"
+    while read -r name path; do
+        grep -qxF -- "$path" "$work/kept" || echo "$name $path"
+    done <"$work/left" >"$work/gone"
     does=removed
     [ "$extent" = whole ] || does=left
     while read -r name path; do
-        # It may never have been sent to its end, or be gone after a reboot.
-        if [ -e "$path" ] || [ -L "$path" ]; then tell "$does $name"; fi
+        # It may never have been sent to its end, or be gone after a reboot. A link is not ours.
+        if [ -e "$path" ] && [ ! -L "$path" ]; then tell "$does $name"; fi
     done <"$work/gone"
     [ "$extent" = whole ] || : >"$work/gone"
 }
@@ -199,14 +209,28 @@ stage() {
         { make_directory "${path%/*}" && create "$new"; } || fail_writing "$number" "$path"
     done <"$work/differing"
     set_owners
-    while read -r number _ _ _ skipped size path <&3; do
+    while read -r number _ owner permissions skipped size path <&3; do
         name_temporary "$path"
-        if ! take "$skipped" /dev/null 2>"$work/said" || ! take "$size" "$new" 2>"$work/said"; then
+        if ! take "$skipped" /dev/null 2>"$work/said" || ! write_content 2>"$work/said"; then
             cat "$work/said" >&2
             fail_writing "$number" "$path"
         fi
     done 3<"$work/differing"
     check_sizes
+}
+
+# Users can write only to directories outside of /run/keys. There they could put a link in the place of the new file.
+write_content() {
+    case $path in
+        /run/keys/*) take "$size" "$new" ;;
+        *) { is_open && chown -- "$owner" /proc/self/fd/9 && chmod -- "$permissions" /proc/self/fd/9 &&
+            take "$size" /proc/self/fd/9; } 9<>"$new" ;;
+    esac
+}
+
+# Return whether descriptor 9 is the new file itself.
+is_open() {
+    [ "$(stat -c %d:%i -- "$new")" = "$(stat -L -c %d:%i /proc/self/fd/9)" ]
 }
 
 # Write so many bytes of standard input to a file.
@@ -220,9 +244,9 @@ set_owners() {
         set --
         while read -r _ _ of mode _ _ path; do
             name_temporary "$path"
-            [ "$of $mode" != "$owner $permissions" ] || set -- "$@" "$new"
+            case $path in /run/keys/*) [ "$of $mode" != "$owner $permissions" ] || set -- "$@" "$new" ;; esac
         done <"$work/differing"
-        { chown -- "$owner" "$@" && chmod -- "$permissions" "$@"; } || fail_writing - "the files of $owner"
+        [ "$#" = 0 ] || { chown -- "$owner" "$@" && chmod -- "$permissions" "$@"; } || fail_writing - "the files of $owner"
     done 3<"$work/owners"
 }
 
@@ -252,9 +276,10 @@ place() {
     done <"$work/differing"
     while read -r _ path; do
         name_temporary "$path"
-        rm -f -- "$path" "$new"
+        rm -f -- "$new"
+        [ -L "$path" ] || rm -f -- "$path"
     done <"$work/gone"
-    case $(cut -d ' ' -f 8- "$work/table") in */run/keys/*) [ -e /run/keys/done ] || : >/run/keys/done ;; esac
+    if cut -d ' ' -f 8- "$work/table" | grep -q '^/run/keys/' && [ ! -e /run/keys/done ]; then : >/run/keys/done; fi
 }
 
 restart() {
@@ -262,7 +287,8 @@ restart() {
     while read -r _ name _; do
         set -- "$@" "$name"
     done <"$work/differing"
-    restart_keys "$@"
+    # shellcheck disable=SC2046
+    restart_keys "$@" $(is_activating || replaced_keys)
     for unit in $restarted; do
         tell "restarted $unit"
     done
@@ -282,8 +308,9 @@ bring() {
     stage
     place
     [ "$extent" != whole ] || write_list "$work/listed" || :
-    [ "$extent" != whole ] || is_activating || forget_old_keys
-    restart </dev/null >&2
+    # Before an activation nothing is restarted: until its job is at work, the machine would not go back by itself.
+    [ "$extent" = before ] || restart </dev/null >&2
+    [ "$extent" = before ] || is_activating || forget_old_keys
     # Left by runs that were killed. They have no contents.
     find "${nix_ops_keys_work%/*}" -maxdepth 1 -name "${nix_ops_keys_work##*/}.*" -mmin +60 -exec rm -rf -- {} +
 }

@@ -23,11 +23,18 @@ keep_old_key() { # NAME PATH LIST-OF-SENT-KEYS
 # Remove the replaced keys.
 forget_old_keys() {
     [ -f "$nix_ops_old_keys" ] || return 0
+    set --
     while read -r _ _ path; do
         name_old "$path"
-        rm -f -- "$old"
+        set -- "$@" "$old"
     done <"$nix_ops_old_keys"
+    on_any_disk rm -f -- "$@" || :
     rm -f "$nix_ops_old_keys"
+}
+
+# Run a command on files. A file system of a network may hang, and must not keep the machine from going back.
+on_any_disk() { # COMMAND...
+    timeout -k 5 30 "$@"
 }
 
 # Put the replaced keys back. Sets `taken_back` to their names.
@@ -37,12 +44,25 @@ take_keys_back() {
     while read -r kind name path; do
         name_old "$path"
         case $kind in
-            changed) [ ! -e "$old" ] || { mv -f -T -- "$old" "$path" && taken_back="$taken_back $name"; } ;;
-            new) rm -f -- "$path" ;;
+            changed) ! on_any_disk mv -f -T -- "$old" "$path" || taken_back="$taken_back $name" ;;
+            new) on_any_disk rm -f -- "$path" || : ;;
         esac
     done <"$nix_ops_old_keys"
     rm -f "$nix_ops_old_keys"
     [ -z "$taken_back" ] || echo "the old keys are back:$taken_back"
+}
+
+# Print the names of the keys that were replaced since the last activation.
+replaced_keys() {
+    [ ! -f "$nix_ops_old_keys" ] || cut -d ' ' -f 2 "$nix_ops_old_keys"
+}
+
+# Restart the units of the replaced keys in an activation, while the machine still goes back by itself.
+restart_replaced() {
+    # The names of keys have no spaces.
+    # shellcheck disable=SC2046
+    restart_keys $(replaced_keys) || :
+    [ -z "$restarted" ] || echo "restarted $restarted"
 }
 
 restart_taken_back() {
@@ -57,6 +77,7 @@ restart_keys() { # NAME...
     [ "$#" -gt 0 ] && [ -d /run/systemd/system ] || return 0
     active=$(systemctl list-units --plain --no-legend --full --state=active '*-key.service' | cut -d ' ' -f 1 | tr '\n' ' ')
     for name; do
+        case " $restarted " in *" $name-key.service "*) continue ;; esac
         case " $active" in *" $name-key.service "*) restarted="$restarted $name-key.service" ;; esac
     done
     [ -n "$restarted" ] || return 0
