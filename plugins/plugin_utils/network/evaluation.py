@@ -156,11 +156,11 @@ def key_contents(
 
     :raises OpsError: if the network does not evaluate.
     """
-    question = _Question(network, None, 0, {}, env or {})
+    question = _question(network, None, 0, {}, env or {})
     asked = evaluator.ask(
         "key-contents.nix",
         {**question.inputs(), "machine": machine, "keys": list(names)},
-        nix_path=network.nix_path,
+        nix_path=question.network.nix_path,
         flakes=network.flake is not None,
         env=question.settings(),
         on_line=on_line,

@@ -116,6 +116,20 @@ def test_network_is_evaluated_anew_if_its_pin_changes(tmp_path: Path, monkeypatc
             evaluation.evaluate(network_of_source(str(tmp_path / "net/a.network.yml"), config))
 
 
+def test_contents_of_keys_are_evaluated_with_a_pinned_nixpkgs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
+    monkeypatch.setenv("NIX_PATH", "")
+    tree = tmp_path / "pkgs"
+    (tree / "nixos/lib").mkdir(parents=True)
+    (tree / "nixos/lib/eval-config.nix").write_text('throw "the pinned nixpkgs"')
+    (tmp_path / "net.nix").write_text('{ target.deployment.keys.a.text = "b"; }')
+    locked = {"type": "path", "path": str(tree), "narHash": hash_of(tree)}
+    lock(tmp_path / "flake.lock", root={"inputs": {"nixpkgs": "nixpkgs"}}, nixpkgs={"locked": locked})
+    config = {"files": ["net.nix"], "nix_path": ["nixpkgs=flake.lock#nixpkgs"]}
+    with pytest.raises(OpsError, match="the pinned nixpkgs"):
+        evaluation.key_contents(network_of_source(str(tmp_path / "a.network.yml"), config), "target", ["a"])
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
