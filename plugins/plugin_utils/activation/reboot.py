@@ -25,6 +25,9 @@ DECISION = {"decision": Key(re.compile("keep|undo|none"), required=True)}
 # Seconds for writing the old boot entry and going down, in addition to the boots themselves.
 _BOOTING_BACK = 120.0
 
+# Seconds in which a machine that has just booted may refuse what it is brought.
+_REFUSING = 60.0
+
 
 @dataclass(frozen=True)
 class Boot:
@@ -122,9 +125,9 @@ def keep(
     :param timeout: seconds to try to get in.
     :returns: None if the machine keeps what it has booted; otherwise the reason and the failed checks.
     """
-    deadline = time.monotonic() + timeout
-    unhealthy = _arrive(arrive, deadline) if arrive else ()
+    unhealthy = _arrive(arrive, time.monotonic() + timeout) if arrive else ()
     unhealthy = unhealthy or (check() if check else ())
+    deadline = time.monotonic() + timeout
     while True:
         try:
             answer = confirm("undo" if unhealthy else "keep")
@@ -149,18 +152,18 @@ def keep(
 
 def _arrive(arrive: Callable[[], object], deadline: float) -> tuple[str, ...]:
     """Bring to a machine what a reboot has taken from it; return what failed."""
+    refusing = min(deadline, time.monotonic() + _REFUSING)
     while True:
         try:
             arrive()
             return ()
         except PasswordRefused:
             raise
-        except ConnectionLost as lost:
-            if time.monotonic() > deadline:
-                return (reason(lost),)
+        except (ConnectionLost, OpsError) as failure:
+            if time.monotonic() > (deadline if isinstance(failure, ConnectionLost) else refusing):
+                return (reason(failure),)
+            # It has just booted: what it lacks yet, as a file system, may come.
             time.sleep(0.5)
-        except OpsError as failure:
-            return (reason(failure),)
 
 
 def _await_other_boot(

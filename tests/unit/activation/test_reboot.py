@@ -115,3 +115,46 @@ def test_a_machine_that_boots_what_it_always_boots(monkeypatch):
     came = run()
     assert (came.after, came.booted_back) == (BACK, False)
     assert came.what_failed == "the machine has booted another system than the new one, which has no boot guard"
+
+
+def kept(monkeypatch, how):
+    """Check and acknowledge a machine that has booted, with 600 seconds for getting in."""
+    clock = Clock({})
+    monkeypatch.setattr(reboot, "time", clock)
+    return clock, lambda: reboot.keep(BOOTED, timeout=600.0, on_line=clock.lines.append, **how(clock))
+
+
+def test_long_health_checks_leave_the_acknowledgement_its_time(monkeypatch):
+    def how(clock):
+        def check():
+            clock.now += 1000
+            return ()
+
+        def confirm(_word):
+            if clock.now < 1300:
+                raise ConnectionLost("refused")
+            return "keep"
+
+        return {"check": check, "confirm": confirm}
+
+    _clock, run = kept(monkeypatch, how=how)
+    assert run() is None
+
+
+@pytest.mark.parametrize(
+    ("failure", "seconds"), [(OpsError("the mount is missing"), 60), (ConnectionLost("refused"), 600)]
+)
+def test_keys_that_a_machine_refuses_just_after_its_boot_are_sent_again(monkeypatch, failure, seconds):
+    def how(clock, until=20):
+        def arrive():
+            if clock.now < until:
+                raise failure
+
+        return {"check": None, "confirm": lambda _word: "keep", "arrive": arrive}
+
+    _clock, run = kept(monkeypatch, how=how)
+    assert run() is None
+    clock, run = kept(monkeypatch, how=lambda clock: {**how(clock, 10_000), "confirm": lambda word: word})
+    why, unhealthy = run()
+    assert str(failure) in why and str(failure) in unhealthy[0]
+    assert seconds <= clock.now < seconds + 2
