@@ -16,6 +16,7 @@ from functools import partial
 from typing import IO
 
 LineSink = Callable[[str], None]
+PieceSink = Callable[[bytes], None]
 
 # Bytes that a ready pipe takes without blocking (pipe(7)).
 _PIPE_BUF = 4096
@@ -73,6 +74,21 @@ class _Lines:
         return _text(b"".join(self._chunks))
 
 
+class _Pieces:
+    """Passes on a stream piece by piece and keeps nothing of it."""
+
+    def __init__(self, sink: PieceSink) -> None:
+        self._sink = sink
+        self.size = 0
+
+    def feed(self, chunk: bytes) -> None:
+        self.size += len(chunk)
+        self._sink(chunk)
+
+    def end(self) -> str:
+        return ""
+
+
 def _text(raw: bytes) -> str:
     return raw.decode("utf-8", errors="replace").rstrip("\r")
 
@@ -82,7 +98,7 @@ def run(
     *,
     env: Mapping[str, str] | None = None,
     stdin: bytes | IO[bytes] = b"",
-    stdout: IO[bytes] | None = None,
+    stdout: IO[bytes] | PieceSink | None = None,
     cwd: str | None = None,
     on_stdout: LineSink | None = None,
     on_stderr: LineSink | None = None,
@@ -96,7 +112,8 @@ def run(
     :param argv: the command and its arguments; no shell reads them.
     :param env: variables in addition to the caller's own.
     :param stdin: the command's standard input, or the file for it.
-    :param stdout: a file for standard output; it is not returned then.
+    :param stdout: a file for standard output, or what is called with each piece of it; it is not returned then. An
+        exception that the call raises ends the command.
     :param on_stdout: called with each line of standard output at once.
     :param on_stderr: the same for standard error.
     :param watch: looks at the command while it runs; an exception that it raises ends the command.
@@ -107,11 +124,11 @@ def run(
         env={**os.environ, **(env or {})},
         cwd=cwd,
         stdin=subprocess.PIPE if isinstance(stdin, bytes) else stdin,
-        stdout=stdout or subprocess.PIPE,
+        stdout=subprocess.PIPE if stdout is None or callable(stdout) else stdout,
         stderr=subprocess.PIPE,
     )
     try:
-        out, err = _Lines(on_stdout), _Lines(on_stderr)
+        out, err = _Pieces(stdout) if callable(stdout) else _Lines(on_stdout), _Lines(on_stderr)
         look = partial(watch, process.pid) if watch else None
         _drive(process, stdin if isinstance(stdin, bytes) else b"", out, err, look)
         exit_code = _wait(process, out.size + err.size, look)
@@ -121,7 +138,11 @@ def run(
 
 
 def _drive(
-    process: subprocess.Popen[bytes], stdin: bytes, out: _Lines, err: _Lines, look: Callable[[int], None] | None
+    process: subprocess.Popen[bytes],
+    stdin: bytes,
+    out: _Lines | _Pieces,
+    err: _Lines,
+    look: Callable[[int], None] | None,
 ) -> None:
     pending = memoryview(stdin)
     looked = time.monotonic()

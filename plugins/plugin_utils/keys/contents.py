@@ -178,15 +178,20 @@ def _run(name: str, argv: Sequence[str], sources: Sources) -> bytes:
         if time.monotonic() > deadline:
             raise sources.refuse(name, f"has a command that has not ended in {_COMMAND_SECONDS} seconds", next_step)
 
-    # Memory, not a file on a disk.
-    with os.fdopen(os.memfd_create("key"), "w+b") as printed:
-        try:
-            done = process.run(argv, stdout=printed, cwd=sources.directory, watch=watch)
-        except (OSError, subprocess.SubprocessError) as error:
-            raise sources.refuse(name, f"has a command that can't be run: {error}", next_step) from error
-        if done.exit_code != 0:
-            failure = sources.refuse(name, f"has a command that ended with exit code {done.exit_code}", next_step)
-            failure.output = done.stderr
-            raise failure
-        printed.seek(0)
-        return printed.read(LARGEST + 1)
+    # In memory, not in a file on a disk.
+    printed = bytearray()
+
+    def take(piece: bytes) -> None:
+        printed.extend(piece)
+        if len(printed) > LARGEST:
+            raise sources.refuse(name, f"has a command that prints more than {LARGEST} bytes", next_step)
+
+    try:
+        done = process.run(argv, stdout=take, cwd=sources.directory, watch=watch)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise sources.refuse(name, f"has a command that can't be run: {error}", next_step) from error
+    if done.exit_code != 0:
+        failure = sources.refuse(name, f"has a command that ended with exit code {done.exit_code}", next_step)
+        failure.output = done.stderr
+        raise failure
+    return bytes(printed)

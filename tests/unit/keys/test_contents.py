@@ -150,6 +150,10 @@ def test_command_that_fails_hangs_or_is_forbidden(sources: Sources, monkeypatch:
     with pytest.raises(OpsError, match="commands are forbidden here \\(deploy_key_commands\\)"):
         run("sh", "-c", "touch ran", commands=False)
     assert not Path(sources.directory, "ran").exists()
+    monkeypatch.setattr(contents, "LARGEST", 100_000)
+    with pytest.raises(OpsError, match="the key a has a command that prints more than 100000 bytes") as failed:
+        run("sh", "-c", f"yes {MARKER}")
+    assert MARKER not in str(failed.value)
     monkeypatch.setattr(contents, "_COMMAND_SECONDS", 0)
     with pytest.raises(OpsError, match="has a command that has not ended"):
         run("sleep", "60")
