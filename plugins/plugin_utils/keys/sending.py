@@ -164,7 +164,7 @@ def _ask(
     data = []
     for key in keys:
         content = contents.get(key.name)
-        words += [key.name, key.user, key.group, key.permissions, key.path]
+        words += [key.name, key.user, key.group, _mode(key.permissions), key.path]
         words.append("-" if content is None else _salted(salt, content))
         if content is not None and key.name in attached:
             words.append(str(len(content)))
@@ -208,6 +208,11 @@ def _refusal(machine: Machine, keys: Sequence[Key], told: Answer, said: str) -> 
         state="its keys are the old or the new ones, each of them whole" if why == "write" else "no key was touched",
         next_step=_REFUSALS.get(why, "Read the lines above, then run the same again.").format(name=name or "NAME"),
     )
+
+
+def _mode(permissions: str) -> str:
+    """Return an octal mode as stat prints it, so that both compare equal; a symbolic one as it is."""
+    return f"{int(permissions, 8):o}" if permissions.isdigit() else permissions
 
 
 def _salted(salt: str, content: bytes) -> str:

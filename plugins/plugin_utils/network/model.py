@@ -17,8 +17,8 @@ _HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]*")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]*\$?")
 # A part of a key's unit, NAME-key.service (systemd.unit(5)).
 _KEY_NAME = re.compile(r"[A-Za-z0-9:_.][A-Za-z0-9:_.-]{0,199}")
-# Without control characters, backslashes, and parts that lead elsewhere.
-_KEY_PATH = re.compile(r"(?:/(?!\.\.?(?:/|$))[^/\x00-\x20\x7f\\]{1,200})+")
+# Without control characters, parts that lead elsewhere, and what systemd expands or unquotes in a path.
+_KEY_PATH = re.compile(r"""(?:/(?!\.\.?(?:/|$))[^/\x00-\x20\x7f\\%"']{1,200})+""")
 _OWNER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?")
 # As chmod takes them: octal or symbolic.
 _PERMISSIONS = re.compile(r"[0-7]{3,4}|[ugoa]*[-+=][rwxXst]*(?:,[ugoa]*[-+=][rwxXst]*)*")

@@ -137,6 +137,11 @@ def test_owner_and_mode_are_set(target: Host) -> None:
     assert not target.send({"a": b"1"}, numbers)
     assert target.send({"a": b"1"}, replace(key, permissions="400")) == Sent(changed=("a",))
     assert stat.S_IMODE(Path(key.path).stat().st_mode) == 0o400
+    for mode, same in {"0040": "040", "0000": "000", "1400": "u=r,+t"}.items():
+        assert target.send({"a": b"1"}, replace(key, permissions=mode)) == Sent(changed=("a",))
+        assert stat.S_IMODE(Path(key.path).stat().st_mode) == int(mode, 8)
+        assert not target.send({"a": b"1"}, replace(key, permissions=mode))
+        assert not target.send({"a": b"1"}, replace(key, permissions=same))
 
 
 def test_missing_owner_is_named_or_waits_for_the_activation(target: Host) -> None:

@@ -32,6 +32,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.network.model import (
     Key,
     Network,
     Remembered,
+    check_keys,
 )
 from ansible_collections.nix.ops.plugins.plugin_utils.network.source import network_of_source
 from networks.support import NETWORKS, NIX_PATH, write
@@ -430,6 +431,14 @@ def test_what_is_not_honoured_is_refused_by_name(tmp_path: Path, module: str, sa
         evaluate(network(*write(tmp_path, n=f"{{ machine = {{ {module} }}; }}")))
     assert str(error.value).startswith(f"machine: {said}")
     assert error.value.next_step
+
+
+@pytest.mark.parametrize("sign", ["%", '"', "'", "\\", " ", "\n"])
+def test_path_of_a_key_that_systemd_would_read_otherwise_is_refused(sign: str) -> None:
+    check_keys("machine", [Key("a", "/var/lib/a$b;c{d}é")])
+    for path in (f"/var/{sign}h/a", f"/var/a{sign}"):
+        with pytest.raises(OpsError, match=r"deployment.keys.a.path is .*, which is not valid"):
+            check_keys("machine", [Key("a", path)])
 
 
 @pytest.mark.parametrize(
