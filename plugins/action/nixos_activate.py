@@ -64,7 +64,7 @@ class ActionModule(OpsAction):
         goal = Goal(options["toplevel"], options["action"], options["profile"], options["generation"])
         goal.check()
         checks = health.read(options["health_checks"] or {})
-        keys = self._keys(options["keys"])
+        keys = self._keys(options["keys"], preview=self.check or goal.action == "dry-activate")
         self.transport.expect(options["expected"] or options["found"])
         self.transport.set_destination(options["address"], options["port"])
         if options["remember"] and not self.check:
@@ -111,7 +111,7 @@ class ActionModule(OpsAction):
             self.live()(_END.get(goal.action, "deployment finished successfully"))
         return answer
 
-    def _keys(self, options: Mapping[str, Any] | None) -> Delivery | None:
+    def _keys(self, options: Mapping[str, Any] | None, *, preview: bool) -> Delivery | None:
         if options is None:
             return None
         keys = delivery.of_options(
@@ -122,7 +122,7 @@ class ActionModule(OpsAction):
             env=self.environment,
             on_line=self.live(),
         )
-        if not self.check:
+        if not preview:
             keys.check()
         return keys
 
