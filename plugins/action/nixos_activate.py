@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIXOS_ACTIVATE
@@ -79,32 +78,22 @@ class ActionModule(OpsAction):
             text = difference.text(described, goal.toplevel, self.environment) if described else ""
             answer["diff"] = {"prepared": text}
         if keys and (self.check or goal.action == "dry-activate"):
-            self._preview(keys, answer)
+            self._preview(keys, goal, decided, standing, answer)
         if self.check and goal.action != "dry-activate":
             return answer
         sends = keys if goal.action != "dry-activate" else None
-        sent = self._send_before(sends, decided, on_trial=standing.on_trial)
-        arrive = partial(sends.send, whole=False) if sends else None
-        access = acknowledgement.access(self.transport, checks, self.live(), arrive)
+        activates = bool(decided.goal) or standing.on_trial
+        sent = sends.send_before() if sends and activates else Sent()
+        access = acknowledgement.access(self.transport, checks, self.live(), sends.send if sends else None)
         if standing.on_trial and goal.action != "dry-activate":
             acknowledgement.keep_trial(
                 self.transport.name, standing, access, timeout=options["reboot_timeout"], on_line=self.live()
             )
-        done = None
-        if decided.goal:
-            try:
-                with told_if_ended(_ended(self.transport.name, options["rollback"])) as tell:
-                    done = self._activate(decided.goal, decided, standing, access, options, tell)
-            except ActivationFailed as failed:
-                if options["remember"] and goal.action != "dry-activate":
-                    self._remember_failure(options["remember"], goal.action, failed.activation)
-                raise
+        done = self._reach(goal, decided, standing, access, options)
+        if done:
             answer |= {**result.as_json(done), "action": goal.action, **self._acknowledged(done, goal, options)}
-        if sends and (decided.goal or standing.on_trial):
-            # A system that only boots next has not made its users yet.
-            lenient = goal.action == "boot" and not (done and done.rebooted)
-            sent = sends.send_after(sent, lenient=lenient)
         if sends:
+            sent = self._send_after(sends, goal, done.after if done else standing, sent if activates else None)
             answer |= {"changed": answer["changed"] or bool(sent), "key_changes": delivery.as_json(sent)}
         if options["remember"] and not self.check:
             answer |= self._remember(options["remember"], standing, done, answer)
@@ -126,20 +115,34 @@ class ActionModule(OpsAction):
             keys.check()
         return keys
 
-    def _preview(self, keys: Delivery, answer: dict[str, Any]) -> None:
-        found = keys.preview()
+    def _preview(
+        self, keys: Delivery, goal: Goal, decided: Decision, standing: Standing, answer: dict[str, Any]
+    ) -> None:
+        # A dry activation shows what a switch would do.
+        action = "switch" if goal.action == "dry-activate" else goal.action
+        stays = action == "boot" and decided.reboot == "never"
+        running = standing.running if stays else goal.toplevel
+        found = keys.preview(whole=decision.is_settled(action, goal.toplevel, running))
         answer["key_changes"] = delivery.as_json(found.sent, found.unknown)
         answer["changed"] = answer["changed"] or (self.check and bool(found.sent))
         if self.wants_diff:
             text = answer["diff"]["prepared"]
             answer["diff"] = {"prepared": text + delivery.difference(found.sent, found.unknown)}
 
-    def _send_before(self, keys: Delivery | None, decided: Decision, *, on_trial: bool) -> Sent:
-        """Send the keys that the system needs which runs next."""
-        if keys is None:
-            return Sent()
-        # Without an activation, missing users stay missing.
-        return keys.send_before() if decided.goal or on_trial else keys.send()
+    def _send_after(self, keys: Delivery, goal: Goal, now: Standing, before: Sent | None) -> Sent:
+        """Send what is left after an activation, or all keys if there was none.
+
+        :param before: what was sent before the activation; None without one.
+        """
+        # A system that only boots next has not made its users yet, and what still runs needs the keys that it had.
+        whole, lenient = decision.is_settled(goal.action, goal.toplevel, now.running), now.running != goal.toplevel
+        if before is None:
+            sent = keys.send(whole=whole, lenient=lenient)
+        else:
+            sent = keys.send_after(before, whole=whole, lenient=lenient)
+        for line in delivery.remaining(sent):
+            self.live()(line)
+        return sent
 
     def _found(self, goal: Goal, found: Mapping[str, Any]) -> tuple[Standing, Description | None]:
         """Return what the machine stands at; asks the machine if that is not known, or a difference is to be shown."""
@@ -148,6 +151,20 @@ class ActionModule(OpsAction):
             return standing, None
         described = description.describe(self.transport.machine(), profile=goal.profile, contents=self.wants_diff)
         return described.standing, described
+
+    def _reach(
+        self, goal: Goal, decided: Decision, standing: Standing, access: Access, options: Mapping[str, Any]
+    ) -> Activation | None:
+        """Activate what was decided, if anything was; remember it also if it fails."""
+        if not decided.goal:
+            return None
+        try:
+            with told_if_ended(_ended(self.transport.name, options["rollback"])) as tell:
+                return self._activate(decided.goal, decided, standing, access, options, tell)
+        except ActivationFailed as failed:
+            if options["remember"] and goal.action != "dry-activate":
+                self._remember_failure(options["remember"], goal.action, failed.activation)
+            raise
 
     def _activate(
         self,

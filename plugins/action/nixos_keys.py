@@ -18,7 +18,7 @@ class ActionModule(OpsAction):
     SPECIFICATION = NIXOS_KEYS
 
     def perform(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Send the keys that differ."""
+        """Send the keys that differ. What runs may need those that left the network, so that they stay."""
         self.transport.expect(options["expected"])
         keys = delivery.of_options(
             options,
@@ -29,10 +29,12 @@ class ActionModule(OpsAction):
             on_line=self.live(),
         )
         if self.check:
-            found = keys.preview(options["names"])
+            found = keys.preview(options["names"], whole=False)
             sent, unknown = found.sent, found.unknown
         else:
             keys.check()
             sent, unknown = keys.send(options["names"]), ()
+        for line in delivery.remaining(sent):
+            self.live()(line)
         answer = {"changed": bool(sent), **delivery.as_json(sent, unknown)}
         return answer | ({"diff": {"prepared": delivery.difference(sent, unknown)}} if self.wants_diff else {})

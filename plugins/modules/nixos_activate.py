@@ -524,6 +524,11 @@ key_changes:
       type: list
       elements: str
       sample: []
+    left:
+      description: The keys that left the network and are still there, since what runs may need them.
+      type: list
+      elements: str
+      sample: []
     restarted:
       description: The units of keys that were restarted.
       type: list

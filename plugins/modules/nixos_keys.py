@@ -15,7 +15,8 @@ description:
   - Sends C(deployment.keys) of a network to a machine. The contents are never in the Nix store.
   - The machine compares what it has with salted hashes of the contents, and only what differs is sent and replaced.
     A file is complete, with its owner, group and mode, when it gets its name. A key that did not change is not touched.
-  - Keys that the same deployment has sent and that left the network are removed.
+  - Keys that the same deployment has sent and that left the network stay, since what runs may need them.
+    M(nix.ops.nixos_activate) removes them once the system without them runs.
   - The units C(NAME-key.service) of keys that changed are restarted if they are active, and so is what requires them,
     once and after all keys are in place.
   - The contents travel on standard input. They are in no command line, log, result or temporary file.
@@ -56,7 +57,7 @@ options:
     choices: [anywhere, project]
     default: anywhere
   names:
-    description: Send these keys only, and remove none. By default all.
+    description: Send these keys only. By default all.
     type: list
     elements: str
   expected:
@@ -105,7 +106,13 @@ replaced:
   returned: success
   sample: [certificate]
 removed:
-  description: The keys that were removed.
+  description: Empty; only M(nix.ops.nixos_activate) removes keys.
+  type: list
+  elements: str
+  returned: success
+  sample: []
+left:
+  description: The keys that left the network and are still there, since what runs may need them.
   type: list
   elements: str
   returned: success

@@ -218,9 +218,22 @@ def test_keys_are_sent_once_and_are_nowhere_else(network: Network, project: Proj
     assert starts(target) == 2, "both keys are in place before it is restarted"
     assert not send(network).changed
 
-    # What left the network is removed, by the deploy that makes it leave.
-    network.define(target=keys(TEXT="other", **{'old = "': '# "'}))
+    # What left the network stays while the old system runs, which has no user for a new key either.
+    late = """
+      deployment.keys.late = { text = "x"; user = "late"; };
+      users.users.late = { isSystemUser = true; group = "web"; };
+    """
+    network.define(target=keys(TEXT="other", **{'old = "': '# "'}) + late)
+    assert send(network, "-e", '{"keys_names": ["text"]}').of(SEND)["left"] == ["old"]
+    for added in (["late"], []):
+        booting = network.deployed("-e", "deploy_action=boot").of(ACTIVATE)["key_changes"]
+        assert (booting["added"], booting["left"], booting["removed"]) == (added, ["old"], [])
+    assert on(target, "/run/keys/old")["/run/keys/old"] == there["/run/keys/old"]
+
+    # It is removed by the deploy that makes it leave.
     left = network.deployed()
+    assert left.of(ACTIVATE)["key_changes"]["replaced"] == ["late"]
+    assert on(target, "/run/keys/late")["/run/keys/late"][0] == "600:late:root"
     assert left.of(ACTIVATE)["key_changes"]["removed"] == ["old"]
     assert target.run(["ls", "/run/keys/old"], check=False).returncode != 0
     assert starts(target) == 2

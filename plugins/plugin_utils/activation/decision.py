@@ -59,6 +59,11 @@ def is_acknowledged(action: str, *, rolls_back: bool, rebooted: bool) -> bool:
     return rebooted or (action in _SWITCHING and rolls_back)
 
 
+def is_settled(action: str, toplevel: str, running: str | None) -> bool:
+    """Return whether the goal runs and boots, so that nothing needs any more what only the system before it had."""
+    return action in _BOOTING and running == toplevel
+
+
 def _needs_reboot(standing: Standing, goal: Goal, reboot: str) -> bool:
     if goal.action not in _BOOTING or reboot == "never":
         return False

@@ -60,28 +60,29 @@ class Delivery:
         """
         self._contents()
 
-    def preview(self, names: Collection[str] | None = None) -> Preview:
+    def preview(self, names: Collection[str] | None = None, *, whole: bool) -> Preview:
         """Return what sending all keys would do. No command of a key is run.
 
         :param names: compare these keys only.
+        :param whole: whether keys that left the network would be removed.
         """
         chosen = self._choose(names)
         found = contents.collect(chosen, self._sources, run=False)
         known = {name: content for name, content in found.items() if content is not None}
-        how = Sending(self._deployment, whole=names is None, lenient=True, look=True)
+        how = Sending(self._deployment, whole=whole, lenient=True, look=True)
         sent = sending.send(self._machine(), self._keys, known, how)
         return Preview(sent, tuple(sorted(found.keys() - known.keys())))
 
-    def send(self, names: Collection[str] | None = None, *, whole: bool = True, lenient: bool = False) -> Sent:
+    def send(self, names: Collection[str] | None = None, *, whole: bool = False, lenient: bool = False) -> Sent:
         """Send all keys.
 
-        :param names: send these keys only, and remove none.
-        :param whole: whether to remove keys that left the network.
-        :param lenient: whether an activation follows that makes missing users.
+        :param names: send these keys only.
+        :param whole: whether to remove keys that left the network. What runs must not need them any more.
+        :param lenient: whether an activation or a boot follows that makes missing users.
         """
         chosen = {key.name for key in self._choose(names)}
         wanted = {name: content for name, content in self._contents().items() if name in chosen}
-        return self._send(wanted, Sending(self._deployment, whole=whole and names is None, lenient=lenient))
+        return self._send(wanted, Sending(self._deployment, whole=whole, lenient=lenient))
 
     def send_before(self) -> Sent:
         """Send what an activation needs. Removes nothing, since the old system runs yet."""
@@ -89,17 +90,19 @@ class Delivery:
         found = {name: self._contents()[name] for name in wanted}
         return self._send(found, Sending(self._deployment, before=True, lenient=True))
 
-    def send_after(self, before: Sent, *, lenient: bool) -> Sent:
-        """Send what is left after an activation, if anything is, and remove the keys that left the network.
+    def send_after(self, before: Sent, *, whole: bool, lenient: bool) -> Sent:
+        """Send what is left after an activation, if anything is.
 
         :param before: what :meth:`send_before` returned.
+        :param whole: whether to remove the keys that left the network. What runs must not need them any more.
+        :param lenient: whether a boot follows that makes missing users.
         :returns: both together.
         """
         wanted = [key.name for key in self._keys if key.after or key.name in before.waits]
-        if not wanted and not before.left:
+        if not wanted and not (whole and before.left):
             return before
         found = {name: self._contents()[name] for name in wanted}
-        return before | self._send(found, Sending(self._deployment, lenient=lenient))
+        return before | self._send(found, Sending(self._deployment, whole=whole, lenient=lenient))
 
     def _send(self, wanted: Mapping[str, bytes], how: Sending) -> Sent:
         sent = sending.send(self._machine(), self._keys, wanted, how)
@@ -181,14 +184,29 @@ def lines(sent: Sent) -> list[str]:
     return [*found, *([f"restarted {', '.join(sent.restarted)}"] if sent.restarted else [])]
 
 
+def remaining(sent: Sent) -> list[str]:
+    """Return a line about the keys that left the network and are still there, if there are any."""
+    return [f"keys that left the network, until a deploy removes them: {', '.join(sent.left)}"] if sent.left else []
+
+
 def as_json(sent: Sent, unknown: Sequence[str] = ()) -> dict[str, list[str]]:
     """Return what became of the keys as the plain values that modules return."""
     # The key "changed" is Ansible's own.
-    told = {"added": sent.added, "replaced": sent.changed, "removed": sent.removed, "restarted": sent.restarted}
+    told = {
+        "added": sent.added,
+        "replaced": sent.changed,
+        "removed": sent.removed,
+        "left": sent.left,
+        "restarted": sent.restarted,
+    }
     return {**{what: list(names) for what, names in told.items()}, "unknown": list(unknown)}
 
 
 def difference(sent: Sent, unknown: Sequence[str] = ()) -> str:
     """Return the difference as text for a diff."""
-    told = [*lines(sent), *([f"keys of commands, not compared: {', '.join(unknown)}"] if unknown else [])]
+    told = [
+        *lines(sent),
+        *remaining(sent),
+        *([f"keys of commands, not compared: {', '.join(unknown)}"] if unknown else []),
+    ]
     return "".join(f"{line}\n" for line in told)

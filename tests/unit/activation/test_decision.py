@@ -10,7 +10,12 @@ from dataclasses import replace
 import pytest
 
 from ansible_collections.nix.ops.plugins.plugin_utils.activation import result
-from ansible_collections.nix.ops.plugins.plugin_utils.activation.decision import Decision, decide, is_acknowledged
+from ansible_collections.nix.ops.plugins.plugin_utils.activation.decision import (
+    Decision,
+    decide,
+    is_acknowledged,
+    is_settled,
+)
 from ansible_collections.nix.ops.plugins.plugin_utils.activation.protocol import Activation, Goal, Units
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Standing
 
@@ -135,3 +140,19 @@ def test_the_result_of_an_activation(action, after, needed):
     assert found["units"]["restarted"] == ["a.service"]
     assert (found["changed"], found["rolled_back"], found["journal"]) == (True, False, {"a.service": ["line"]})
     assert (found["old_toplevel"], found["running"], found["boots"]) == (OLD, after.running, after.boot_default)
+
+
+@pytest.mark.parametrize(
+    ("action", "running", "settled"),
+    [
+        ("switch", NEW, True),
+        ("boot", NEW, True),
+        ("boot", OLD, False),
+        ("boot", None, False),
+        ("switch", OLD, False),
+        # The machine boots what it booted before.
+        ("test", NEW, False),
+    ],
+)
+def test_what_only_the_old_system_needs_stays_until_the_new_one_runs_and_boots(action, running, settled):
+    assert is_settled(action, NEW, running) == settled
