@@ -40,7 +40,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.keys.delivery import Deliv
 from ansible_collections.nix.ops.plugins.plugin_utils.keys.sending import Sent
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Description, Standing
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import UNTOUCHED, ConnectionLost
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 from ansible_collections.nix.ops.plugins.plugin_utils.signals import told_if_ended
 
@@ -92,11 +92,13 @@ class ActionModule(OpsAction):
         done = self._reach(goal, decided, standing, access, options)
         if done:
             answer |= {**result.as_json(done), "action": goal.action, **self._acknowledged(done, goal, options)}
+        # The machine's record says what runs, even if keys can't be sent now.
+        if options["remember"] and not self.check:
+            answer |= self._remember(options["remember"], standing, done, answer)
         if sends:
             sent = self._send_after(sends, goal, done.after if done else standing, sent if activates else None)
             answer |= {"changed": answer["changed"] or bool(sent), "key_changes": delivery.as_json(sent)}
         if options["remember"] and not self.check:
-            answer |= self._remember(options["remember"], standing, done, answer)
             self.live()(_END.get(goal.action, "deployment finished successfully"))
         return answer
 
@@ -136,10 +138,18 @@ class ActionModule(OpsAction):
         """
         # A system that only boots next has not made its users yet, and what still runs needs the keys that it had.
         whole, lenient = decision.is_settled(goal.action, goal.toplevel, now.running), now.running != goal.toplevel
-        if before is None:
-            sent = keys.send(whole=whole, lenient=lenient)
-        else:
-            sent = keys.send_after(before, whole=whole, lenient=lenient)
+        try:
+            if before is None:
+                sent = keys.send(whole=whole, lenient=lenient)
+            else:
+                sent = keys.send_after(before, whole=whole, lenient=lenient)
+        except (ConnectionLost, OpsError) as failure:
+            if before is not None:
+                keys_are = (
+                    failure.state if failure.state and failure.state != UNTOUCHED else "its keys may be the old ones"
+                )
+                failure.state = f"the system was activated; {keys_are}"
+            raise
         for line in delivery.remaining(sent):
             self.live()(line)
         return sent
