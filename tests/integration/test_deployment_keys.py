@@ -230,9 +230,13 @@ def test_keys_are_sent_once_and_are_nowhere_else(network: Network, project: Proj
         assert (booting["added"], booting["left"], booting["removed"]) == (added, ["old"], [])
     assert on(target, "/run/keys/old")["/run/keys/old"] == there["/run/keys/old"]
 
+    ran = (project.directory / "ran").read_text()
+    dry = network.deployed("-e", "deploy_action=dry-activate").of(ACTIVATE)["key_changes"]
+    assert (dry["removed"], dry["unknown"]) == (["old"], ["command"])
+    assert (project.directory / "ran").read_text() == ran
+
     # It is removed by the deploy that makes it leave.
     left = network.deployed()
-    assert left.of(ACTIVATE)["key_changes"]["replaced"] == ["late"]
     assert on(target, "/run/keys/late")["/run/keys/late"][0] == "600:late:root"
     assert left.of(ACTIVATE)["key_changes"]["removed"] == ["old"]
     assert target.run(["ls", "/run/keys/old"], check=False).returncode != 0
@@ -256,3 +260,12 @@ def test_keys_are_sent_once_and_are_nowhere_else(network: Network, project: Proj
     rebooted = network.deployed("-e", "deploy_reboot=always").of(ACTIVATE)
     assert rebooted["rebooted"] and not rebooted["rolled_back"]
     assert on(target, *ALL[1:])["/run/keys/given"][2] == encoded(f"{MARKER} other")
+
+    # A key that can't be sent after the acknowledgement does not hide what runs.
+    target.run("rm /run/keys/command && mkdir /run/keys/command")
+    good = 'systemd.services.good = { wantedBy = [ "multi-user.target" ]; script = "true"; };'
+    network.define(target=keys(TEXT="other", **{'old = "': '# "'}) + good)
+    failed = network.deploy()
+    assert "the key command could not be sent" in failed.output
+    assert "the system was activated; no key was touched" in failed.output
+    target.run('grep -rF "$(readlink -f /run/current-system)" /nix/var/nix/nix-ops/records')
