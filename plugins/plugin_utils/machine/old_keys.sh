@@ -52,9 +52,9 @@ take_keys_back() {
     [ -z "$taken_back" ] || echo "the old keys are back:$taken_back"
 }
 
-# Print the names of the keys that were replaced since the last activation.
+# Print the names of the keys that were replaced since the last activation. What waits for a new key starts by itself.
 replaced_keys() {
-    [ ! -f "$nix_ops_old_keys" ] || cut -d ' ' -f 2 "$nix_ops_old_keys"
+    [ ! -f "$nix_ops_old_keys" ] || sed -n 's/^changed \([^ ]*\) .*/\1/p' "$nix_ops_old_keys"
 }
 
 # Restart the units of the replaced keys in an activation, while the machine still goes back by itself.
