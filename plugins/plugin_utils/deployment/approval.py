@@ -19,6 +19,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.activation import settings
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 
 VARIABLE = "deploy_previewed"
+NEEDED = "deploy_needs_preview"
 
 # What the variables begin with that roles and tasks of a deploy read or register, and those of the inventory.
 _INTERNAL = ("prepare_", "build_", "copy_", "activate_", "keys_", "rollout_", "nix_")
@@ -62,12 +63,13 @@ def check_preview(extra: Mapping[str, Any]) -> None:
 
     :raises OpsError: if so.
     """
-    if VARIABLE in extra:
+    if given := [name for name in (VARIABLE, NEEDED) if name in extra]:
         raise OpsError(
-            f"{VARIABLE} is for the deploy after a preview, and was given to the preview",
+            f"{given[0]} is for the deploy after a preview, and was given to the preview",
             state=_UNTOUCHED,
-            next_step=f"Launch it without {VARIABLE}. In a workflow, one preview comes before one deploy.",
+            next_step=f"Launch it without {given[0]}. In a workflow, one preview comes before one deploy.",
         )
+    _refuse_internal(extra)
 
 
 def check(previewed: Any, extra: Mapping[str, Any]) -> None:
@@ -77,12 +79,7 @@ def check(previewed: Any, extra: Mapping[str, Any]) -> None:
     :param extra: the extra variables of the run.
     :raises OpsError: naming the variables that are not the preview's.
     """
-    if internal := sorted(name for name in extra if is_internal(name)):
-        raise OpsError(
-            f"these variables would change what was previewed: {', '.join(internal)}",
-            state=_UNTOUCHED,
-            next_step="Leave them out of the extra variables. The preview knows what the inventory sets.",
-        )
+    _refuse_internal(extra)
     before, now = _read(previewed)["variables"], _digests(extra, _read(previewed)["salt"])
     if other := sorted(name for name in {*before, *now} if before.get(name) != now.get(name)):
         raise OpsError(
@@ -90,6 +87,15 @@ def check(previewed: Any, extra: Mapping[str, Any]) -> None:
             state=_UNTOUCHED,
             next_step="Give both jobs the same extra variables, then preview again.",
         )
+
+
+def missing() -> OpsError:
+    """Return the error of a deploy that needs a preview and got none."""
+    return OpsError(
+        f"no preview has passed on what to deploy: {VARIABLE} is missing ({NEEDED})",
+        state=_UNTOUCHED,
+        next_step="Launch the workflow, whose preview passes it on.",
+    )
 
 
 def left_out(previewed: Any) -> list[str]:
@@ -124,6 +130,15 @@ def is_valid(value: Any) -> bool:
     )
 
 
+def _refuse_internal(extra: Mapping[str, Any]) -> None:
+    if internal := sorted(name for name in extra if is_internal(name)):
+        raise OpsError(
+            f"these variables would change what is previewed: {', '.join(internal)}",
+            state=_UNTOUCHED,
+            next_step="Leave them out of the extra variables. The preview knows what the inventory sets.",
+        )
+
+
 def _read(value: Any) -> Mapping[str, Any]:
     if not is_valid(value):
         raise OpsError(
@@ -144,5 +159,5 @@ def _digests(extra: Mapping[str, Any], salt: str) -> dict[str, str]:
     return {
         name: digest(value)
         for name, value in sorted(extra.items())
-        if name != VARIABLE and not name.startswith(_OF_THE_JOB)
+        if name not in (VARIABLE, NEEDED) and not name.startswith(_OF_THE_JOB)
     }

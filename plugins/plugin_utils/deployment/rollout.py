@@ -188,6 +188,10 @@ def check_approval(run: Run) -> None:
         approval.check_preview(run.extra_values)
     elif run.previewed is not None:
         approval.check(run.previewed, run.extra_values)
+    else:
+        settings.check({run.host: run.settings(run.host, only=approval.NEEDED)})
+        if run.setting(approval.NEEDED, run.host):
+            raise approval.missing()
 
 
 def _check_keys(run: Run, host: str) -> None:

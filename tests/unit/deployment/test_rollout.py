@@ -285,11 +285,14 @@ def test_extra_variables_can_not_change_what_was_previewed(name: str) -> None:
     # Whether the preview had it or not: it wins over what the tasks of the deploy find.
     both: dict[str, Any] = {**ANSWERS, name: "x"}
     for passed in (preview, previewed(hosts, **both)):
-        with pytest.raises(OpsError, match=f"would change what was previewed: {name}"):
+        with pytest.raises(OpsError, match=f"would change what is previewed: {name}"):
             check(**ANSWERS, deploy_previewed=passed, **{name: "x"})
 
 
-@pytest.mark.parametrize("name", [*settings.SETTINGS, "ansible_ssh_common_args", "ansible_host", "domain"])
+@pytest.mark.parametrize(
+    "name",
+    [*sorted(settings.SETTINGS.keys() - {"deploy_needs_preview"}), "ansible_ssh_common_args", "ansible_host", "domain"],
+)
 def test_a_deploy_has_the_extra_variables_of_its_preview(name: str) -> None:
     hosts = {"a": machine("a")}
     extra: dict[str, Any] = {**ANSWERS, name: "other"}
@@ -305,6 +308,29 @@ def test_a_preview_is_not_told_what_was_previewed() -> None:
     one = run(hosts, extra=("deploy_previewed",), deploy_previewed=previewed(hosts), ansible_check_mode=True)
     with pytest.raises(OpsError, match="deploy_previewed is for the deploy after a preview"):
         rollout.check(one, "a", lambda _pattern: ["a"])
+    for name, told in (
+        ("deploy_needs_preview", "deploy_needs_preview is for the deploy after a preview"),
+        ("rollout_plan", "these variables would change what is previewed: rollout_plan"),
+    ):
+        with pytest.raises(OpsError, match=told):
+            rollout.check(
+                run(hosts, extra=(name,), **{name: {"rolls_out": True}}, ansible_check_mode=True), "a", lambda _: ["a"]
+            )
+
+
+def test_a_deploy_that_needs_a_preview_fails_without_one() -> None:
+    hosts = {"a": machine("a", deploy_needs_preview=True)}
+
+    def check(**more: Any) -> list[str]:
+        return rollout.check(run(hosts, **more), "a", lambda _pattern: ["a"])
+
+    with pytest.raises(OpsError, match="deploy_previewed is missing"):
+        check()
+    preview = previewed({"a": machine("a")})
+    assert check(extra=("deploy_previewed", "deploy_needs_preview"), deploy_previewed=preview) == ["a"]
+    wrong = run({"a": machine("a", deploy_needs_preview="perhaps")})
+    with pytest.raises(OpsError, match="deploy_needs_preview"):
+        rollout.check(wrong, "a", lambda _pattern: ["a"])
 
 
 def variables_of(document: object) -> Iterator[str]:
