@@ -191,18 +191,21 @@ def test_what_can_not_be_meant_is_refused() -> None:
         assert "State: nothing was touched" in str(refused.value)
 
 
+SLICE: dict[str, Any] = {"awx_job_template_name": "deploy", "awx_workflow_job_name": "deploy"}
+
+
 def test_only_a_slice_of_a_job_may_have_no_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     def check(**more: Any) -> list[str]:
         return rollout.check(run({"a": machine("a")}, **more), "nixos", lambda _pattern: [])
 
     with pytest.raises(OpsError, match="no machine is left"):
-        check(awx_workflow_job_id=1)
+        check(**SLICE)
     monkeypatch.setenv("AWX_PRIVATE_DATA_DIR", "/runner")
-    assert check(awx_workflow_job_id=1) == []
+    assert check(**SLICE) == []
     with pytest.raises(OpsError, match="no machine is left"):
         check()
     with pytest.raises(OpsError, match="no machine is left"):
-        check(awx_workflow_job_id=1, ansible_check_mode=True)
+        check(**SLICE, ansible_check_mode=True)
 
 
 def test_machines_that_are_lost_are_named_or_end_the_deploy() -> None:
