@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,62 @@ def test_only_what_was_previewed_is_deployed() -> None:
         rollout.check_previewed(one, rollout.make_plan(one))
 
 
+def refusal(hosts: dict[str, dict[str, Any]], preview: dict[str, Any], **more: Any) -> str:
+    """What a deploy after a preview is refused for; empty if it is not."""
+    one = run(hosts, deploy_previewed=preview, **more)
+    try:
+        rollout.check_previewed(one, rollout.make_plan(one))
+    except OpsError as error:
+        return str(error).split("not what was previewed:\n")[1].split("\nState")[0]
+    return ""
+
+
+KEYS = {"nix_deployment_keys": {"a": {"path": "/run/keys/a", "permissions": "0600"}}}
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"deploy_force": True}, "its settings changed"),
+        ({"deploy_rollback": "never"}, "its settings changed"),
+        ({"nix_health_checks": {"units": []}}, "its health checks changed"),
+        ({"ansible_host": "10.0.0.2"}, "its connection changed"),
+        ({"nix_deployment_keys": {"a": {"path": "/etc/shadow", "permissions": "0600"}}}, "its keys changed"),
+    ],
+)
+def test_what_is_not_in_a_toplevel_is_as_it_was_previewed(variables: dict[str, Any], told: str) -> None:
+    before = {"a": machine("a", ansible_host="10.0.0.1", **KEYS), "b": machine("b")}
+    preview = previewed(before)
+    assert refusal(before, preview) == ""
+    assert refusal({**before, "a": {**before["a"], **variables}}, preview) == f"a: {told}"
+
+
+def test_a_deploy_may_do_less_than_was_previewed_and_not_more() -> None:
+    new, done = machine("a"), machine("a", prepare_result={**STANDING, "running": NEW, "profile": NEW, "booted": NEW})
+    preview = previewed({"a": new})
+    assert refusal({"a": done}, preview) == ""
+    nothing = {**preview, "steps": {"a": []}}
+    assert refusal({"a": new}, nothing) == "a: copy, switch"
+
+
+def test_a_machine_that_was_previewed_and_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    preview = previewed({"a": machine("a"), "b": machine("b")})
+    assert refusal({"a": machine("a")}, preview) == "b: the machine is missing"
+    # Another slice has it.
+    monkeypatch.setenv("AWX_PRIVATE_DATA_DIR", "/runner")
+    assert refusal({"a": machine("a")}, preview, **SLICE) == ""
+
+
+def test_values_that_are_not_json_are_compared() -> None:
+    hosts = {"a": machine("a")}
+    value = {1: "a", "1": "b", date(2026, 1, 1): {"x", "y"}, None: [date(2026, 1, 2)]}
+    preview = previewed(hosts, given=value)
+    one = run(hosts, extra=("given",), deploy_previewed=preview, given=dict(reversed(value.items())))
+    rollout.check_approval(one)
+    with pytest.raises(OpsError, match="not as they were in the preview: given"):
+        rollout.check_approval(replace(one, variables={**one.variables, "given": {**value, 1: "b"}}))
+
+
 def test_a_machine_that_the_preview_could_not_reach_is_left_out() -> None:
     gone = machine("b", prepare_result={"unreachable": True})
     one = run({"a": machine("a"), "b": gone}, lost=("b",), ansible_check_mode=True)
@@ -311,14 +368,13 @@ def test_a_preview_is_not_told_what_was_previewed() -> None:
     one = run(hosts, extra=("deploy_previewed",), deploy_previewed=previewed(hosts), ansible_check_mode=True)
     with pytest.raises(OpsError, match="deploy_previewed is for the deploy after a preview"):
         rollout.check(one, "a", lambda _pattern: ["a"])
+    given: dict[str, Any] = {name: {"rolls_out": True} for name in ("deploy_needs_preview", "rollout_plan")}
     for name, told in (
         ("deploy_needs_preview", "deploy_needs_preview is for the deploy after a preview"),
         ("rollout_plan", "these variables would change what is previewed: rollout_plan"),
     ):
         with pytest.raises(OpsError, match=told):
-            rollout.check(
-                run(hosts, extra=(name,), **{name: {"rolls_out": True}}, ansible_check_mode=True), "a", lambda _: ["a"]
-            )
+            rollout.check(run(hosts, extra=(name,), ansible_check_mode=True, **given), "a", lambda _: ["a"])
 
 
 def test_a_deploy_that_needs_a_preview_fails_without_one() -> None:
