@@ -321,6 +321,10 @@ def test_what_is_no_longer_named_goes_and_what_people_attached_stays(setup: Setu
         "awx_setup_operators": {"teams": ["ops"]},
     }
     setup.changes(**more)
+    nodes = [path for method, path in awx.writes if method == "POST" and "node" in path]
+    # A node that follows no other would be launched at once.
+    made = [path.split("/")[2] for path in nodes[:4]]
+    assert made == ["workflow_nodes", "success_nodes", "create_approval_template", "success_nodes"]
     name = "nix.ops Default preview"
     awx.attach("job_templates", name, "credentials", awx.named("credentials", "by hand"))
     roles = awx.named("job_templates", name)["roles"]

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.plugin_utils.awx import compare
@@ -184,7 +184,7 @@ class Objects:
             self._change(f"change the survey of {owner['name']}")
             self._do("POST", url, wanted)
 
-    def _nodes(self, workflow: Mapping[str, Any], wanted: Iterable[Mapping[str, Any]]) -> None:
+    def _nodes(self, workflow: Mapping[str, Any], wanted: Sequence[Mapping[str, Any]]) -> None:
         place = ("workflow_job_templates", str(workflow["name"]), "workflow_nodes")
         url = f"workflow_job_templates/{workflow['id']}/workflow_nodes/"
         there = {str(one["identifier"]): one for one in self._api.all(url)} if workflow["id"] else {}
@@ -195,7 +195,15 @@ class Objects:
                 self._do("DELETE", f"workflow_job_template_nodes/{there[name]['id']}/")
         ids = {name: int(one["id"]) for name, one in there.items()}
         for node in wanted:
-            ids[str(node["identifier"])] = self._node(url, place[1], node, there.get(str(node["identifier"])))
+            name = str(node["identifier"])
+            # A workflow launches a node at once that follows no other, so it is created together with its edge.
+            before = [
+                f"workflow_job_template_nodes/{ids[str(one['identifier'])]}/{edge}/"
+                for one in wanted
+                for edge in _EDGES
+                if str(one["identifier"]) in ids and name in _following(one, edge)
+            ]
+            ids[name] = self._node([*before, url][0], place[1], node, there.get(name))
         for node in wanted:
             self._edges(node, there.get(str(node["identifier"])) or {}, ids)
         self._attached[place] = tuple(names)
@@ -229,10 +237,10 @@ class Objects:
     def _edges(self, node: Mapping[str, Any], there: Mapping[str, Any], ids: Mapping[str, int]) -> None:
         name = str(node["identifier"])
         for edge in _EDGES:
-            for following in node.get("related", {}).get(edge) or []:
-                follows = ids[str(following["identifier"])]
+            for following in _following(node, edge):
+                follows = ids[following]
                 if follows not in there.get(edge, ()):
-                    self._change(f"let {following['identifier']} follow {name} ({edge})")
+                    self._change(f"let {following} follow {name} ({edge})")
                     self._do("POST", f"workflow_job_template_nodes/{ids[name]}/{edge}/", {"id": follows})
 
     def _roles(self, entries: Iterable[Mapping[str, Any]], names: Iterable[tuple[str, str]]) -> None:
@@ -311,6 +319,11 @@ class Objects:
             return None
         done = self._api.post(url, values or {}) if method == "POST" else self._api.patch(url, values or {})
         return done if isinstance(done, dict) else None
+
+
+def _following(node: Mapping[str, Any], edge: str) -> list[str]:
+    """Return the identifiers of the nodes that follow a node."""
+    return [str(one["identifier"]) for one in node.get("related", {}).get(edge) or []]
 
 
 def _name(one: Mapping[str, Any]) -> str:
