@@ -147,6 +147,9 @@ class Objects:
         if changed:
             self._change(f"change the {kind.word} {name}: {', '.join(changed)}")
             values = _as_texts({option: wanted[option] for option in changed})
+            if kind.secret in values:
+                known = there.get(kind.secret) or {}
+                values[kind.secret] = compare.with_secrets(values[kind.secret], known, new=self._new_secrets)
             self._found[path, name] = self._do("PATCH", f"{path}/{there['id']}/", values) or dict(there)
         return changed
 
