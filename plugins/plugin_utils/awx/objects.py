@@ -92,7 +92,11 @@ class Objects:
     def _object(self, path: str, kind: Kind, entry: Mapping[str, Any]) -> None:
         name = str(entry["name"])
         wanted = self._fields(path, kind, entry)
-        there = self._look_up(path, name, wanted.get(kind.scope) if kind.scope else None)
+        scope = wanted.get(kind.scope) if kind.scope else None
+        if kind.scope == "organization":
+            # AWX gives a job template the organization of its project.
+            scope = scope or self.organization["id"]
+        there = self._look_up(path, name, scope)
         if there is None or (path, name) in self._before.made:
             self._made.add((path, name))
         if there:
@@ -270,7 +274,10 @@ class Objects:
             # Some kinds are in an organization by what they belong to.
             field = kind.scope if kind.scope == "organization" else f"{kind.scope}__organization"
             query[field] = self.organization["id"]
-        for there in self._api.all(f"{path}/", **query):
+        found = self._api.all(f"{path}/", **query)
+        if len(found) > 1:
+            raise _several(len(found), name, kind)
+        for there in found:
             self._change(f"remove the {kind.word} {name}")
             self._do("DELETE", f"{path}/{there['id']}/")
 
@@ -281,7 +288,7 @@ class Objects:
         found = self._look_up(path, name, scope)
         if found is None and path == "job_templates":
             found = self._look_up("workflow_job_templates", name, scope)
-        if found is None and scope is not None:
+        if found is None and scope is not None and path not in TARGETS.values():
             found = self._look_up(path, name, None)
         if found is None:
             raise OpsError(
@@ -302,9 +309,7 @@ class Objects:
             query[kind.scope] = scope
         found = self._api.all(f"{path}/", **query)
         if len(found) > 1:
-            raise OpsError(
-                f"AWX has {len(found)} objects of the name {name!r} ({kind.word})", next_step="Rename one of them."
-            )
+            raise _several(len(found), name, kind)
         if found:
             self._found[path, name] = found[0]
         return found[0] if found else None
@@ -322,6 +327,10 @@ class Objects:
             return None
         done = self._api.post(url, values or {}) if method == "POST" else self._api.patch(url, values or {})
         return done if isinstance(done, dict) else None
+
+
+def _several(count: int, name: str, kind: Kind) -> OpsError:
+    return OpsError(f"AWX has {count} objects of the name {name!r} ({kind.word})", next_step="Rename one of them.")
 
 
 def _following(node: Mapping[str, Any], edge: str) -> list[str]:
