@@ -22,10 +22,12 @@ class ActionModule(OpsAction):
 
     def perform(self, options: dict[str, Any]) -> dict[str, Any]:
         """Set AWX up, and say what the inventory has."""
+        removes_all = options["state"] == "absent"
         wish = Wish(
             options["name"],
             options["organization"],
-            options["definitions"] if options["state"] == "present" else {},
+            {} if removes_all else options["definitions"],
+            removes_all=removes_all,
             new_secrets=options["update_secrets"],
             within=float(options["timeout"]),
         )

@@ -101,10 +101,10 @@ class ActionModule(OpsAction):
         return {"lost": run.lost, "msg": [*reasons, others]}
 
     def _decide(self, run: Run) -> dict[str, Any]:
+        # Again, since --skip-tags may leave out the first check.
+        rollout.check_approval(run)
         needs = rollout.make_plan(run)
         if not self.check:
-            # Again, since --skip-tags may leave out the first check.
-            rollout.check_approval(run)
             rollout.check_previewed(run, needs)
         self._show(run, needs)
         if unseen := rollout.left_out(run):

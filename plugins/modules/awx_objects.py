@@ -42,6 +42,7 @@ options:
         C(controller_inventories), C(controller_inventory_sources), C(controller_notifications),
         C(controller_templates), C(controller_workflows), C(controller_schedules) and C(controller_roles).
       - Their entries have the options of the modules of awx.awx, as those of infra.aap_configuration have.
+      - Needed if O(state=present).
     type: dict
     default: {}
   state:

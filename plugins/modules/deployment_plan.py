@@ -28,7 +28,8 @@ options:
       - V(check), before anything is touched, refuses a pattern or a limit with a name that matches nothing, variables
         C(deploy_*) with an invalid value, names that look like such a variable, and variables of the roles for which a
         deploy has its own. After a preview (C(deploy_previewed)) it refuses extra variables that the preview did not
-        have.
+        have. Without one it fails if C(deploy_needs_preview) is true. A preview refuses extra variables that belong to
+        the deploy's own tasks, roles and inventory.
       - V(variables), in the role P(nix.ops.deploy#role), refuses such names for the task's own host.
       - V(reached), after the role P(nix.ops.prepare#role), names the machines that can't be reached, and fails if
         C(deploy_unreachable) is V(fail).

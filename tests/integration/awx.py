@@ -168,8 +168,11 @@ class Awx:
         number, count = slices
         hosts = sorted(self.inventory["_meta"]["hostvars"])[number - 1 :: count]
         extra = self._extra_variables(wanted, answers or {}, previewed) | dict(launch or {})
+        extra["awx_job_template_name"] = wanted["name"]
         if previewed or launch or count > 1:
-            extra["awx_workflow_job_id"] = 1
+            # The slices of a job are a workflow of their own.
+            workflow = wanted["name"] if count > 1 else "nix.ops Default preview, approve, deploy"
+            extra |= {"awx_workflow_job_id": 1, "awx_workflow_job_name": workflow}
         parameters = self._prepare(directory, wanted, hosts, extra, limit)
         facts = None
         if wanted["use_fact_cache"]:

@@ -260,8 +260,13 @@ class Awx:
         if method == "GET":
             found = [self.shown(option, one) for each in ids if (one := self._any(each))]
             return 200, _page(option, found, {})
-        if "id" not in values:
-            values = {"id": self._create(option, values)["id"]}
+        made = None
+        if "id" not in values and option in _EDGES:
+            workflow = self._kinds[kind][ident]["workflow_job_template"]
+            made = self._create(kind, {**values, "workflow_job_template": workflow})
+        elif "id" not in values:
+            made = self._create(option, values)
+        values = values if made is None else {"id": made["id"]}
         other = self._any(values["id"])
         if other is None:
             raise Refusal(400, msg="no such object")
@@ -278,7 +283,7 @@ class Awx:
             raise Refusal(400, error="Cannot assign multiple Machine credentials.")
         if values["id"] not in ids:
             ids.append(values["id"])
-        return 204, None
+        return (204, None) if made is None else (201, self.shown(str(kind if option in _EDGES else option), made))
 
     def _start(self, kind: str, one: dict[str, Any]) -> dict[str, Any]:
         status = "pending" if self.stuck else "successful"

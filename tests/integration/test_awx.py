@@ -138,7 +138,7 @@ def _variables_of(playbook: str) -> set[str]:
 
 
 def test_what_turns_the_drift_job_red(definitions):
-    [drift] = [one for one in definitions["controller_templates"] if one["extra_vars"]]
+    [drift] = [one for one in definitions["controller_templates"] if "info_fail_on" in one["extra_vars"]]
     specification: Any = DEPLOYMENT_INFO["argument_spec"]
     reasons = specification["fail_on"]["choices"]
     assert set(drift["extra_vars"]["info_fail_on"]) <= set(reasons)
@@ -291,7 +291,7 @@ def test_set_up_again_changes_nothing_and_check_mode_tells_what_would_change(set
     assert awx.members("job_templates", "nix.ops Default preview", "read", "users") == ["anna"]
     assert awx.members("workflow_job_templates", workflow, "execute", "teams") == ["ops"]
     # With approvers, operators deploy by the workflow alone.
-    for name in ("deploy", "deploy with variables"):
+    for name in ("deploy", "deploy previewed", "deploy with variables"):
         assert awx.members("job_templates", f"nix.ops Default {name}", "execute", "teams") == []
     assert awx.attached("workflow_job_templates", workflow, "notification_templates_approvals") == [
         "nix.ops Default chat"
@@ -321,6 +321,10 @@ def test_what_is_no_longer_named_goes_and_what_people_attached_stays(setup: Setu
         "awx_setup_operators": {"teams": ["ops"]},
     }
     setup.changes(**more)
+    nodes = [path for method, path in awx.writes if method == "POST" and "node" in path]
+    # A node that follows no other would be launched at once.
+    made = [path.split("/")[2] for path in nodes[:4]]
+    assert made == ["workflow_nodes", "success_nodes", "create_approval_template", "success_nodes"]
     name = "nix.ops Default preview"
     awx.attach("job_templates", name, "credentials", awx.named("credentials", "by hand"))
     roles = awx.named("job_templates", name)["roles"]

@@ -92,7 +92,7 @@ def test_preview_deploy_info_and_drift(machine: MachineFactory, image: Image, tm
     # What was previewed is handed on in a workflow, and nothing else is deployed.
     network.define(one="eins")
     with untouched(target):
-        other = awx.run("deploy", previewed=preview)
+        other = awx.run("deploy previewed", previewed=preview)
     assert other.exit_code == 2
     assert "this is not what was previewed:\ntarget: /nix/store/" in other.output.replace("\\n", "\n")
     # Variables of a launch reach both jobs, and win over what the first one passes on.
@@ -100,14 +100,20 @@ def test_preview_deploy_info_and_drift(machine: MachineFactory, image: Image, tm
     given = {**dict.fromkeys(INTERNAL, "x"), **dict.fromkeys(SETTINGS, "x"), "ansible_ssh_common_args": "x"}
     with untouched(target):
         told = awx.run("preview", launch=passed_on)
-        both = awx.run("deploy", previewed=preview, launch=given)
-        public = awx.run("deploy", previewed=preview, launch={"deploy_reboot": "always", "ansible_host": "127.0.0.1"})
-    assert [one.exit_code for one in (told, both, public)] == [2, 2, 2]
+        nothing = awx.run("preview", launch={"rollout_plan": {"rolls_out": True}})
+        alone = awx.run("deploy previewed")
+        both = awx.run("deploy previewed", previewed=preview, launch=given)
+        public = awx.run(
+            "deploy previewed", previewed=preview, launch={"deploy_reboot": "always", "ansible_host": "127.0.0.1"}
+        )
+    assert [one.exit_code for one in (told, nothing, alone, both, public)] == [2] * 5
+    assert "these variables would change what is previewed: rollout_plan" in nothing.output
+    assert "no preview has passed on what to deploy" in alone.output
     assert "deploy_previewed is for the deploy after a preview" in told.output
-    assert f"would change what was previewed: {', '.join(sorted(INTERNAL))}" in both.output
+    assert f"would change what is previewed: {', '.join(sorted(INTERNAL))}" in both.output
     assert "not as they were in the preview: ansible_host, deploy_reboot" in public.output
     network.define()
-    assert awx.run("deploy", previewed=preview).exit_code == 0
+    assert awx.run("deploy previewed", previewed=preview).exit_code == 0
 
     info = awx.run("info")
     assert info.exit_code == 0, info.output

@@ -71,14 +71,19 @@ class Need:
     def __bool__(self) -> bool:
         return bool(self.copy or self.action or self.reboot or self.reasons or self.keys)
 
+    @property
+    def steps(self) -> list[str]:
+        """What is done to the machine, without the reasons."""
+        steps = ["copy"] if self.copy else []
+        steps += [self.action] if self.action else []
+        steps += ["keys"] if self.keys else []
+        return [*steps, "reboot"] if self.reboot else steps
+
     def summary(self) -> str:
         """Return a short description for the user."""
         if not self:
             return "nothing"
-        done = ["copy"] if self.copy else []
-        done += [self.action] if self.action else []
-        done += ["keys"] if self.keys else []
-        done += [f"reboot ({', '.join(self.reboot)})"] if self.reboot else []
+        done = [f"reboot ({', '.join(self.reboot)})" if one == "reboot" else one for one in self.steps]
         return ", ".join([*done, *self.reasons])
 
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.error import HTTPError
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.module_utils.urls import open_url
@@ -52,21 +52,26 @@ class Api:
                 state="nothing in AWX was touched",
                 next_step="export CONTROLLER_HOST=https://awx.example.org CONTROLLER_OAUTH_TOKEN=…",
             )
-        address = urlsplit(host if "://" in host else f"https://{host}")
-        if address.scheme not in ("http", "https") or not address.hostname:
-            raise OpsError(
-                f"CONTROLLER_HOST is not an address: {host}",
-                state="nothing in AWX was touched",
-                next_step="export CONTROLLER_HOST=https://awx.example.org",
-            )
+        address = _address(host)
         self._server = f"{address.scheme}://{address.netloc}"
         prefix = environment.get("CONTROLLER_OPTIONAL_API_URLPATTERN_PREFIX") or "/api/"
         self._root = f"{address.path.rstrip('/')}/{prefix.strip('/')}/v2/"
         self._login = self._read_login()
-        self._validate = boolean(self._setting("VERIFY_SSL") or "true")
+        self._validate = self._read_validate()
 
     def _setting(self, name: str) -> str:
         return self._environment.get(f"CONTROLLER_{name}") or self._environment.get(f"TOWER_{name}") or ""
+
+    def _read_validate(self) -> bool:
+        value = self._setting("VERIFY_SSL") or "true"
+        try:
+            return bool(boolean(value))
+        except TypeError as error:
+            raise OpsError(
+                f"CONTROLLER_VERIFY_SSL is {value!r}, and has to be true or false",
+                state="nothing in AWX was touched",
+                next_step="export CONTROLLER_VERIFY_SSL=true",
+            ) from error
 
     def _read_login(self) -> dict[str, Any]:
         if token := self._setting("OAUTH_TOKEN"):
@@ -132,7 +137,14 @@ class Api:
         data = None if values is None else json.dumps(values)
         try:
             with open_url(
-                url, method=method, data=data, timeout=_WITHIN, validate_certs=self._validate, **login
+                url,
+                method=method,
+                data=data,
+                timeout=_WITHIN,
+                validate_certs=self._validate,
+                # The login would go to the other address too, and what is written would be lost.
+                follow_redirects="none",
+                **login,
             ) as answer:
                 content = answer.read(_MOST_BYTES).decode(errors="replace")
                 return content if is_text else json.loads(content or "null")
@@ -151,7 +163,32 @@ class Api:
             ) from error
 
 
+def _address(host: str) -> SplitResult:
+    try:
+        address = urlsplit(host if "://" in host else f"https://{host}")
+        is_valid = address.scheme in ("http", "https") and bool(address.hostname) and "@" not in address.netloc
+        # Reading the port checks it.
+        is_valid = is_valid and address.port != 0
+    except ValueError:
+        is_valid = False
+    if is_valid:
+        return address
+    # The value is not shown: it may have a password.
+    raise OpsError(
+        "CONTROLLER_HOST is not an address without user and password",
+        state="nothing in AWX was touched",
+        next_step="export CONTROLLER_HOST=https://awx.example.org",
+    )
+
+
 def _refused(method: str, path: str, error: HTTPError) -> Refused:
+    if error.code in range(300, 400):
+        return Refused(
+            error.code,
+            f"AWX redirects {method} {path} to another address",
+            "",
+            "Set CONTROLLER_HOST to AWX's own address, with https:// instead of http://.",
+        )
     try:
         content = error.read(_MOST_BYTES).decode(errors="replace")
     except (OSError, ValueError):

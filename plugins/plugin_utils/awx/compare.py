@@ -13,6 +13,9 @@ import yaml
 # Stands for a secret in the answers of AWX.
 ENCRYPTED = "$encrypted$"
 
+# AWX refuses a passphrase for a key that has none, so a new key does not keep it.
+_OF_ANOTHER = {"ssh_key_unlock": "ssh_key_data"}
+
 # Fields of which AWX keeps more than it was given.
 _MERGED = ("messages",)
 
@@ -52,14 +55,21 @@ def same(wanted: Any, there: Any, *, merged: bool = False) -> bool:
     return str(wanted) == str(there)
 
 
+def with_secrets(wanted: Mapping[str, Any], there: Mapping[str, Any], *, new: bool) -> dict[str, Any]:
+    """Return a field with secrets as AWX is to get it: with its own word for those that it keeps.
+
+    :param there: the field as AWX answers it.
+    :param new: whether to write the secrets of the definition that AWX already has.
+    """
+    kept = {name: value for name, value in there.items() if value == ENCRYPTED}
+    if not new:
+        return {**wanted, **kept}
+    kept = {name: value for name, value in kept.items() if not wanted.get(_OF_ANOTHER.get(name, ""))}
+    return {**kept, **{name: value for name, value in wanted.items() if value or name not in kept}}
+
+
 def _same_secrets(wanted: Mapping[str, Any], there: Mapping[str, Any], *, new: bool) -> bool:
-    for name in {*wanted, *there}:
-        if there.get(name) == ENCRYPTED and wanted.get(name):
-            if new:
-                return False
-        elif not same(wanted.get(name), there.get(name)):
-            return False
-    return True
+    return same(with_secrets(wanted, there, new=new), there)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

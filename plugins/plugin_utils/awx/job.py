@@ -21,9 +21,12 @@ def job_directory(environment: Mapping[str, str] | None = None) -> str | None:
 def may_be_slice(variables: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> bool:
     """Return whether this run may be one slice of a job, whose inventory may have none of the machines.
 
-    AWX does not tell a job its slice. The slices of a job are a workflow.
+    AWX does not tell a job its slice. The slices of a job are a workflow of the name of the job's template
+    (``JobTemplate.create_unified_job`` in awx/main/models/jobs.py). Other workflows have other names.
 
     :param variables: those of a task.
     :param environment: the variables of the process; None for those of this one.
     """
-    return job_directory(environment) is not None and "awx_workflow_job_id" in variables
+    template = variables.get("awx_job_template_name")
+    is_of_template = template is not None and variables.get("awx_workflow_job_name") == template
+    return job_directory(environment) is not None and is_of_template

@@ -48,7 +48,7 @@ class Manifest:
 
 def _read(text: str, name: str) -> Manifest:
     try:
-        told = json.loads(text or "{}").get("nix_ops_setup") or {"version": _VERSION, "made": [], "attached": []}
+        told = json.loads(text)["nix_ops_setup"]
         if told["version"] != _VERSION:
             raise ValueError(told["version"])
         attached = {

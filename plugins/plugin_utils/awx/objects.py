@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.plugin_utils.awx import compare
@@ -92,7 +92,11 @@ class Objects:
     def _object(self, path: str, kind: Kind, entry: Mapping[str, Any]) -> None:
         name = str(entry["name"])
         wanted = self._fields(path, kind, entry)
-        there = self._look_up(path, name, wanted.get(kind.scope) if kind.scope else None)
+        scope = wanted.get(kind.scope) if kind.scope else None
+        if kind.scope == "organization":
+            # AWX gives a job template the organization of its project.
+            scope = scope or self.organization["id"]
+        there = self._look_up(path, name, scope)
         if there is None or (path, name) in self._before.made:
             self._made.add((path, name))
         if there:
@@ -147,6 +151,9 @@ class Objects:
         if changed:
             self._change(f"change the {kind.word} {name}: {', '.join(changed)}")
             values = _as_texts({option: wanted[option] for option in changed})
+            if kind.secret in values:
+                known = there.get(kind.secret) or {}
+                values[kind.secret] = compare.with_secrets(values[kind.secret], known, new=self._new_secrets)
             self._found[path, name] = self._do("PATCH", f"{path}/{there['id']}/", values) or dict(there)
         return changed
 
@@ -184,7 +191,7 @@ class Objects:
             self._change(f"change the survey of {owner['name']}")
             self._do("POST", url, wanted)
 
-    def _nodes(self, workflow: Mapping[str, Any], wanted: Iterable[Mapping[str, Any]]) -> None:
+    def _nodes(self, workflow: Mapping[str, Any], wanted: Sequence[Mapping[str, Any]]) -> None:
         place = ("workflow_job_templates", str(workflow["name"]), "workflow_nodes")
         url = f"workflow_job_templates/{workflow['id']}/workflow_nodes/"
         there = {str(one["identifier"]): one for one in self._api.all(url)} if workflow["id"] else {}
@@ -195,7 +202,15 @@ class Objects:
                 self._do("DELETE", f"workflow_job_template_nodes/{there[name]['id']}/")
         ids = {name: int(one["id"]) for name, one in there.items()}
         for node in wanted:
-            ids[str(node["identifier"])] = self._node(url, place[1], node, there.get(str(node["identifier"])))
+            name = str(node["identifier"])
+            # A workflow launches a node at once that follows no other, so it is created together with its edge.
+            before = [
+                f"workflow_job_template_nodes/{ids[str(one['identifier'])]}/{edge}/"
+                for one in wanted
+                for edge in _EDGES
+                if str(one["identifier"]) in ids and name in _following(one, edge)
+            ]
+            ids[name] = self._node([*before, url][0], place[1], node, there.get(name))
         for node in wanted:
             self._edges(node, there.get(str(node["identifier"])) or {}, ids)
         self._attached[place] = tuple(names)
@@ -229,10 +244,10 @@ class Objects:
     def _edges(self, node: Mapping[str, Any], there: Mapping[str, Any], ids: Mapping[str, int]) -> None:
         name = str(node["identifier"])
         for edge in _EDGES:
-            for following in node.get("related", {}).get(edge) or []:
-                follows = ids[str(following["identifier"])]
+            for following in _following(node, edge):
+                follows = ids[following]
                 if follows not in there.get(edge, ()):
-                    self._change(f"let {following['identifier']} follow {name} ({edge})")
+                    self._change(f"let {following} follow {name} ({edge})")
                     self._do("POST", f"workflow_job_template_nodes/{ids[name]}/{edge}/", {"id": follows})
 
     def _roles(self, entries: Iterable[Mapping[str, Any]], names: Iterable[tuple[str, str]]) -> None:
@@ -259,7 +274,10 @@ class Objects:
             # Some kinds are in an organization by what they belong to.
             field = kind.scope if kind.scope == "organization" else f"{kind.scope}__organization"
             query[field] = self.organization["id"]
-        for there in self._api.all(f"{path}/", **query):
+        found = self._api.all(f"{path}/", **query)
+        if len(found) > 1:
+            raise _several(len(found), name, kind)
+        for there in found:
             self._change(f"remove the {kind.word} {name}")
             self._do("DELETE", f"{path}/{there['id']}/")
 
@@ -270,7 +288,7 @@ class Objects:
         found = self._look_up(path, name, scope)
         if found is None and path == "job_templates":
             found = self._look_up("workflow_job_templates", name, scope)
-        if found is None and scope is not None:
+        if found is None and scope is not None and path not in TARGETS.values():
             found = self._look_up(path, name, None)
         if found is None:
             raise OpsError(
@@ -291,9 +309,7 @@ class Objects:
             query[kind.scope] = scope
         found = self._api.all(f"{path}/", **query)
         if len(found) > 1:
-            raise OpsError(
-                f"AWX has {len(found)} objects of the name {name!r} ({kind.word})", next_step="Rename one of them."
-            )
+            raise _several(len(found), name, kind)
         if found:
             self._found[path, name] = found[0]
         return found[0] if found else None
@@ -311,6 +327,15 @@ class Objects:
             return None
         done = self._api.post(url, values or {}) if method == "POST" else self._api.patch(url, values or {})
         return done if isinstance(done, dict) else None
+
+
+def _several(count: int, name: str, kind: Kind) -> OpsError:
+    return OpsError(f"AWX has {count} objects of the name {name!r} ({kind.word})", next_step="Rename one of them.")
+
+
+def _following(node: Mapping[str, Any], edge: str) -> list[str]:
+    """Return the identifiers of the nodes that follow a node."""
+    return [str(one["identifier"]) for one in node.get("related", {}).get(edge) or []]
 
 
 def _name(one: Mapping[str, Any]) -> str:

@@ -26,7 +26,8 @@ class Wish:
 
     :param name: what all names begin with.
     :param organization: the name of the organization.
-    :param definitions: the lists of definitions; none to remove what was set up.
+    :param definitions: the lists of definitions.
+    :param removes_all: whether to remove what was set up, instead of what the definitions say.
     :param new_secrets: whether to write secrets that AWX already has.
     :param within: seconds until an update of a project or an inventory is given up.
     """
@@ -34,6 +35,7 @@ class Wish:
     name: str
     organization: str
     definitions: Definitions
+    removes_all: bool = False
     new_secrets: bool = False
     within: float = 600.0
 
@@ -42,6 +44,12 @@ class Wish:
 
         :raises OpsError: naming what is missing.
         """
+        if not self.removes_all and not any(self.definitions.values()):
+            raise OpsError(
+                "there is no definition, so all that was set up would be removed",
+                state="nothing in AWX was touched",
+                next_step="Give the definitions, or say state=absent.",
+            )
         for project in self.definitions.get("controller_projects") or []:
             if not project.get("scm_url"):
                 raise _missing("the address of the repository is missing", "awx_setup_scm_url")
@@ -90,16 +98,15 @@ def set_up(api: Api, wish: Wish, *, check: bool, say: LineSink) -> Done:
     except OpsError as error:
         error.state = error.state or "nothing in AWX was touched"
         raise
-    removes_all = not wish.definitions
     if check:
         return Done(trial.changes, None)
-    if not removes_all:
+    if not wish.removes_all:
         store.save(store.manifest | trial.manifest)
     updates = Updates(api, wish.within, say)
     real = objects(updates, say)
     try:
         real.bring(wish.definitions)
-        if removes_all:
+        if wish.removes_all:
             store.remove()
             return Done(real.changes, None)
         store.save(real.manifest)

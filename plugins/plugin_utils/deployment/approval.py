@@ -13,12 +13,14 @@ import hashlib
 import json
 import secrets
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.plugin_utils.activation import settings
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 
 VARIABLE = "deploy_previewed"
+NEEDED = "deploy_needs_preview"
 
 # What the variables begin with that roles and tasks of a deploy read or register, and those of the inventory.
 _INTERNAL = ("prepare_", "build_", "copy_", "activate_", "keys_", "rollout_", "nix_")
@@ -26,6 +28,9 @@ _INTERNAL = ("prepare_", "build_", "copy_", "activate_", "keys_", "rollout_", "n
 _OF_BOTH_JOBS = ("nix_keys",)
 # AWX tells each job about itself.
 _OF_THE_JOB = ("awx_", "tower_")
+
+# Variables that are no secrets under this word. They differ for each host, so their digests have to be cheap.
+_PUBLIC = ("connection",)
 
 _UNTOUCHED = "nothing was touched"
 
@@ -37,23 +42,41 @@ def is_internal(name: str) -> bool:
     return name.startswith(_INTERNAL) and name not in _OF_BOTH_JOBS
 
 
-def pass_on(
-    toplevels: Mapping[str, str], plans: Mapping[str, str], left_out: Collection[str], extra: Mapping[str, Any]
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Deployed:
+    """What a deploy does on one host.
+
+    :param steps: what it does, as words.
+    :param summary: the same for those who approve it.
+    :param bound: the rest of what decides it and is in no toplevel: under a word, variables and their values.
+    """
+
+    toplevel: str
+    steps: Collection[str]
+    summary: str
+    bound: Mapping[str, Mapping[str, Any]]
+
+
+def pass_on(hosts: Mapping[str, Deployed], left_out: Collection[str], extra: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a preview passes on to the deploy, and shows to those who approve it.
 
-    :param toplevels: the toplevel of each host of the plan.
-    :param plans: what a deploy does on each of these hosts, in words.
+    :param hosts: what a deploy does on each host of the plan.
     :param left_out: the hosts that could not be reached.
     :param extra: the extra variables of the run.
     """
     salt = secrets.token_hex(16)
+    digest = _Digests(salt)
     return {
-        "toplevels": dict(toplevels),
-        "plan": dict(plans),
+        "toplevels": {host: one.toplevel for host, one in hosts.items()},
+        "plan": {host: one.summary for host, one in hosts.items()},
+        "steps": {host: list(one.steps) for host, one in hosts.items()},
         "left_out": sorted(left_out),
         "salt": salt,
-        "variables": _digests(extra, salt),
+        "bound": {
+            host: {word: digest(value, is_secret=word not in _PUBLIC) for word, value in one.bound.items()}
+            for host, one in hosts.items()
+        },
+        "variables": {name: digest(value) for name, value in _compared(extra).items()},
     }
 
 
@@ -62,12 +85,13 @@ def check_preview(extra: Mapping[str, Any]) -> None:
 
     :raises OpsError: if so.
     """
-    if VARIABLE in extra:
+    if given := [name for name in (VARIABLE, NEEDED) if name in extra]:
         raise OpsError(
-            f"{VARIABLE} is for the deploy after a preview, and was given to the preview",
+            f"{given[0]} is for the deploy after a preview, and was given to the preview",
             state=_UNTOUCHED,
-            next_step=f"Launch it without {VARIABLE}. In a workflow, one preview comes before one deploy.",
+            next_step=f"Launch it without {given[0]}. In a workflow, one preview comes before one deploy.",
         )
+    _refuse_internal(extra)
 
 
 def check(previewed: Any, extra: Mapping[str, Any]) -> None:
@@ -77,14 +101,12 @@ def check(previewed: Any, extra: Mapping[str, Any]) -> None:
     :param extra: the extra variables of the run.
     :raises OpsError: naming the variables that are not the preview's.
     """
-    if internal := sorted(name for name in extra if is_internal(name)):
-        raise OpsError(
-            f"these variables would change what was previewed: {', '.join(internal)}",
-            state=_UNTOUCHED,
-            next_step="Leave them out of the extra variables. The preview knows what the inventory sets.",
-        )
-    before, now = _read(previewed)["variables"], _digests(extra, _read(previewed)["salt"])
-    if other := sorted(name for name in {*before, *now} if before.get(name) != now.get(name)):
+    _refuse_internal(extra)
+    found, given = _read(previewed), _compared(extra)
+    before, digest = found["variables"], _Digests(found["salt"])
+    if other := sorted(
+        name for name in {*before, *given} if name not in given or before.get(name) != digest(given[name])
+    ):
         raise OpsError(
             f"these variables are not as they were in the preview: {', '.join(other)}",
             state=_UNTOUCHED,
@@ -92,36 +114,74 @@ def check(previewed: Any, extra: Mapping[str, Any]) -> None:
         )
 
 
+def missing() -> OpsError:
+    """Return the error of a deploy that needs a preview and got none."""
+    return OpsError(
+        f"no preview has passed on what to deploy: {VARIABLE} is missing ({NEEDED})",
+        state=_UNTOUCHED,
+        next_step="Launch the workflow, whose preview passes it on.",
+    )
+
+
 def left_out(previewed: Any) -> list[str]:
     """Return the hosts that the preview could not reach. Nobody has seen what a deploy would do there."""
     return [] if previewed is None else list(_read(previewed)["left_out"])
 
 
-def check_toplevels(previewed: Any, toplevels: Mapping[str, str], state: str) -> None:
-    """Refuse toplevels that were not previewed for their hosts, if there was a preview.
+def check_hosts(previewed: Any, hosts: Mapping[str, Deployed], missing: Collection[str], state: str) -> None:
+    """Refuse to do something else on a host than was previewed, if there was a preview. Less is not refused.
 
-    :param toplevels: the toplevel of each host to deploy.
+    :param previewed: what the preview has passed on.
+    :param hosts: what the deploy does on each host.
+    :param missing: tells the hosts of the preview that this run does not have at all.
     :param state: what was done so far, for the message.
-    :raises OpsError: naming them.
+    :raises OpsError: naming the hosts, and what differs.
     """
     if previewed is None:
         return
-    before = _read(previewed)["toplevels"]
-    if others := [f"{host}: {one}" for host, one in sorted(toplevels.items()) if before.get(host) != one]:
+    found = _read(previewed)
+    digest = _Digests(found["salt"])
+    others = [f"{host}: the machine is missing" for host in sorted(missing)]
+    for host, one in sorted(hosts.items()):
+        steps, bound = found["steps"].get(host, ()), found["bound"].get(host, {})
+        if found["toplevels"].get(host) != one.toplevel:
+            others.append(f"{host}: {one.toplevel}")
+        elif more := [step for step in one.steps if step not in steps]:
+            others.append(f"{host}: {', '.join(more)}")
+        elif changed := [
+            word
+            for word, values in one.bound.items()
+            if bound.get(word) != digest(values, is_secret=word not in _PUBLIC)
+        ]:
+            others.append(f"{host}: its {' and '.join(changed)} changed")
+    if others:
         raise OpsError(
             "\n".join(["this is not what was previewed:", *others]), state=state, next_step="Preview it again."
         )
+
+
+def previewed_hosts(previewed: Any) -> list[str]:
+    """Return the hosts for which the preview shows what a deploy does."""
+    return [] if previewed is None else list(_read(previewed)["toplevels"])
 
 
 def is_valid(value: Any) -> bool:
     """Return whether a value of the variable has the form that :func:`pass_on` gives it."""
     return (
         isinstance(value, Mapping)
-        and isinstance(value.get("toplevels"), Mapping)
+        and all(isinstance(value.get(name), Mapping) for name in ("toplevels", "steps", "bound", "variables"))
         and isinstance(value.get("left_out"), list)
         and isinstance(value.get("salt"), str)
-        and isinstance(value.get("variables"), Mapping)
     )
+
+
+def _refuse_internal(extra: Mapping[str, Any]) -> None:
+    if internal := sorted(name for name in extra if is_internal(name)):
+        raise OpsError(
+            f"these variables would change what is previewed: {', '.join(internal)}",
+            state=_UNTOUCHED,
+            next_step="Leave them out of the extra variables. The preview knows what the inventory sets.",
+        )
 
 
 def _read(value: Any) -> Mapping[str, Any]:
@@ -135,14 +195,41 @@ def _read(value: Any) -> Mapping[str, Any]:
     return found
 
 
-def _digests(extra: Mapping[str, Any], salt: str) -> dict[str, str]:
-    # AWX shows what a job passes on, and a value may be a secret that is short enough to be guessed.
-    def digest(value: Any) -> str:
-        text = json.dumps(value, sort_keys=True, default=str).encode()
-        return hashlib.scrypt(text, salt=salt.encode(), n=2**13, r=8, p=1, dklen=32).hex()
-
+def _compared(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the extra variables that a preview and its deploy have in common."""
     return {
-        name: digest(value)
+        name: value
         for name, value in sorted(extra.items())
-        if name != VARIABLE and not name.startswith(_OF_THE_JOB)
+        if name not in (VARIABLE, NEEDED) and not name.startswith(_OF_THE_JOB)
     }
+
+
+class _Digests:
+    """Makes digests with a salt.
+
+    AWX shows what a job passes on, and a value may be a secret that is short enough to be guessed.
+    """
+
+    def __init__(self, salt: str) -> None:
+        self._salt = salt.encode()
+        # Most hosts have the same values.
+        self._known: dict[tuple[str, bool], str] = {}
+
+    def __call__(self, value: Any, *, is_secret: bool = True) -> str:
+        text = json.dumps(_canonical(value))
+        if (text, is_secret) not in self._known:
+            cost = 2**13 if is_secret else 2
+            made = hashlib.scrypt(text.encode(), salt=self._salt, n=cost, r=8, p=1, dklen=32)
+            self._known[text, is_secret] = made.hex()
+        return self._known[text, is_secret]
+
+
+def _canonical(value: Any) -> Any:
+    """Return a value of YAML in a form that JSON has, and that does not depend on the order of keys."""
+    if isinstance(value, Mapping):
+        return {"mapping": sorted(([_canonical(key), _canonical(one)] for key, one in value.items()), key=json.dumps)}
+    if isinstance(value, list | tuple):
+        return [_canonical(one) for one in value]
+    if isinstance(value, set | frozenset):
+        return {"set": sorted((_canonical(one) for one in value), key=json.dumps)}
+    return value if value is None or isinstance(value, str | int | float) else str(value)

@@ -28,6 +28,13 @@ _PLANNED, _ENDED = "rollout_plan", "rollout_end"
 # The tags of the tasks of each step of the rollout.
 _TAGS = {"copy": {"copy", "activate"}, "activate": {"activate"}}
 
+# The variables of a host that decide what a deploy does there.
+_BOUND = {
+    "keys": ("nix_deployment_keys",),
+    "health checks": ("nix_health_checks", "nix_always_activate"),
+    "connection": ("ansible_host", "ansible_port", "nix_ssh_host_keys"),
+}
+
 _UNTOUCHED = "nothing was touched"
 _BUILT_ONLY = "the controller has built the systems, and no machine was touched"
 
@@ -188,6 +195,10 @@ def check_approval(run: Run) -> None:
         approval.check_preview(run.extra_values)
     elif run.previewed is not None:
         approval.check(run.previewed, run.extra_values)
+    else:
+        settings.check({run.host: run.settings(run.host, only=approval.NEEDED)})
+        if run.setting(approval.NEEDED, run.host):
+            raise approval.missing()
 
 
 def _check_keys(run: Run, host: str) -> None:
@@ -252,18 +263,40 @@ def left_out(run: Run) -> list[str]:
 
 
 def check_previewed(run: Run, needs: Mapping[str, Need]) -> None:
-    """Refuse toplevels that an earlier job has not previewed, if there was one.
+    """Refuse to do what an earlier job has not previewed, if there was one.
 
-    :raises OpsError: naming them.
+    :raises OpsError: naming it.
     """
-    approval.check_toplevels(run.previewed, {host: one.toplevel for host, one in needs.items()}, _BUILT_ONLY)
+    if run.previewed is None:
+        return
+    # A slice does not have the hosts of the others.
+    hosts = set(run.hosts)
+    missing = [] if job.may_be_slice(run.variables) else approval.previewed_hosts(run.previewed)
+    missing = [host for host in missing if host not in hosts]
+    approval.check_hosts(run.previewed, _deployed(run, needs), missing, _BUILT_ONLY)
 
 
 def pass_on(run: Run, needs: Mapping[str, Need]) -> dict[str, Any]:
     """Return what a preview passes on to the deploy that follows it."""
-    toplevels = {host: one.toplevel for host, one in needs.items()}
-    plans = {host: one.summary() for host, one in needs.items()}
-    return approval.pass_on(toplevels, plans, run.lost, run.extra_values)
+    return approval.pass_on(_deployed(run, needs), run.lost, run.extra_values)
+
+
+def _deployed(run: Run, needs: Mapping[str, Need]) -> dict[str, approval.Deployed]:
+    return {
+        host: approval.Deployed(one.toplevel, one.steps, one.summary(), _bound(run, host))
+        for host, one in needs.items()
+    }
+
+
+def _bound(run: Run, host: str) -> dict[str, dict[str, Any]]:
+    """Return what decides what a deploy does on a host, beside its toplevel."""
+    own = run.of(host)
+    given = run.settings(host).items()
+    of_preview = (approval.VARIABLE, approval.NEEDED)
+    return {
+        "settings": {name: value for name, value in given if name in settings.SETTINGS and name not in of_preview},
+        **{word: {name: own[name] for name in names if name in own} for word, names in _BOUND.items()},
+    }
 
 
 def goes_on_without(run: Run) -> list[str]:

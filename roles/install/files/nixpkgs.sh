@@ -61,9 +61,15 @@ if [ "$mode" = look ]; then
 elif [ -n "$directory" ]; then
     nix --extra-experimental-features 'nix-command flakes' registry add nixpkgs "path:$directory"
 else
+    before=$(nix-channel --list | sed -n 's/^nixpkgs //p')
     nix-channel --add "$url" nixpkgs
     nix-channel --update nixpkgs || {
-        nix-channel --remove nixpkgs
+        # To remove the channel would remove the release that was fetched before, too.
+        if [ -n "$before" ]; then
+            nix-channel --add "$before" nixpkgs
+        else
+            nix-channel --remove nixpkgs
+        fi
         die "The channel $url can't be fetched" \
             "Next: Correct its name or the network. Without a network, name the path of a tarball or of a directory"
     }

@@ -48,9 +48,23 @@ def test_a_secret_counts_as_the_same_unless_the_user_says_so() -> None:
     there: dict[str, Any] = {"name": "a", "inputs": {"username": "root", "ssh_key_data": "$encrypted$"}}
     assert compare.differing(wanted, there, "inputs", new=False) == []
     assert compare.differing(wanted, there, "inputs", new=True) == ["inputs"]
-    for other in ({"username": "me"}, {"become_password": "$encrypted$"}, {"ssh_key_data": ""}):
+    for other in ({"username": "me"}, {"become_method": "su"}, {"ssh_key_data": ""}):
         changed = {**there, "inputs": {**there["inputs"], **other}}
         assert compare.differing(wanted, changed, "inputs", new=False) == ["inputs"]
+
+
+def test_a_secret_that_is_not_given_stays() -> None:
+    wanted = {"username": "root", "ssh_key_data": "KEY"}
+    there = {"username": "me", "ssh_key_data": "$encrypted$", "become_password": "$encrypted$"}
+    kept = {"username": "root", "ssh_key_data": "$encrypted$", "become_password": "$encrypted$"}
+    assert compare.with_secrets(wanted, there, new=False) == kept
+    assert compare.with_secrets(wanted, there, new=True) == {**kept, "ssh_key_data": "KEY"}
+    assert compare.with_secrets({**wanted, "become_password": ""}, there, new=True)["become_password"] == "$encrypted$"
+    assert compare.differing({"inputs": wanted}, {"inputs": {**there, "username": "root"}}, "inputs", new=False) == []
+    # A new key may have no passphrase.
+    locked = {**there, "ssh_key_unlock": "$encrypted$"}
+    assert "ssh_key_unlock" not in compare.with_secrets(wanted, locked, new=True)
+    assert compare.with_secrets(wanted, locked, new=False)["ssh_key_unlock"] == "$encrypted$"
 
 
 def test_manifests_add_up() -> None:

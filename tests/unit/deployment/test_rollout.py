@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -191,18 +192,21 @@ def test_what_can_not_be_meant_is_refused() -> None:
         assert "State: nothing was touched" in str(refused.value)
 
 
+SLICE: dict[str, Any] = {"awx_job_template_name": "deploy", "awx_workflow_job_name": "deploy"}
+
+
 def test_only_a_slice_of_a_job_may_have_no_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     def check(**more: Any) -> list[str]:
         return rollout.check(run({"a": machine("a")}, **more), "nixos", lambda _pattern: [])
 
     with pytest.raises(OpsError, match="no machine is left"):
-        check(awx_workflow_job_id=1)
+        check(**SLICE)
     monkeypatch.setenv("AWX_PRIVATE_DATA_DIR", "/runner")
-    assert check(awx_workflow_job_id=1) == []
+    assert check(**SLICE) == []
     with pytest.raises(OpsError, match="no machine is left"):
         check()
     with pytest.raises(OpsError, match="no machine is left"):
-        check(awx_workflow_job_id=1, ansible_check_mode=True)
+        check(**SLICE, ansible_check_mode=True)
 
 
 def test_machines_that_are_lost_are_named_or_end_the_deploy() -> None:
@@ -252,6 +256,62 @@ def test_only_what_was_previewed_is_deployed() -> None:
         rollout.check_previewed(one, rollout.make_plan(one))
 
 
+def refusal(hosts: dict[str, dict[str, Any]], preview: dict[str, Any], **more: Any) -> str:
+    """What a deploy after a preview is refused for; empty if it is not."""
+    one = run(hosts, deploy_previewed=preview, **more)
+    try:
+        rollout.check_previewed(one, rollout.make_plan(one))
+    except OpsError as error:
+        return str(error).split("not what was previewed:\n")[1].split("\nState")[0]
+    return ""
+
+
+KEYS = {"nix_deployment_keys": {"a": {"path": "/run/keys/a", "permissions": "0600"}}}
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"deploy_force": True}, "its settings changed"),
+        ({"deploy_rollback": "never"}, "its settings changed"),
+        ({"nix_health_checks": {"units": []}}, "its health checks changed"),
+        ({"ansible_host": "10.0.0.2"}, "its connection changed"),
+        ({"nix_deployment_keys": {"a": {"path": "/etc/shadow", "permissions": "0600"}}}, "its keys changed"),
+    ],
+)
+def test_what_is_not_in_a_toplevel_is_as_it_was_previewed(variables: dict[str, Any], told: str) -> None:
+    before = {"a": machine("a", ansible_host="10.0.0.1", **KEYS), "b": machine("b")}
+    preview = previewed(before)
+    assert refusal(before, preview) == ""
+    assert refusal({**before, "a": {**before["a"], **variables}}, preview) == f"a: {told}"
+
+
+def test_a_deploy_may_do_less_than_was_previewed_and_not_more() -> None:
+    new, done = machine("a"), machine("a", prepare_result={**STANDING, "running": NEW, "profile": NEW, "booted": NEW})
+    preview = previewed({"a": new})
+    assert refusal({"a": done}, preview) == ""
+    nothing = {**preview, "steps": {"a": []}}
+    assert refusal({"a": new}, nothing) == "a: copy, switch"
+
+
+def test_a_machine_that_was_previewed_and_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    preview = previewed({"a": machine("a"), "b": machine("b")})
+    assert refusal({"a": machine("a")}, preview) == "b: the machine is missing"
+    # Another slice has it.
+    monkeypatch.setenv("AWX_PRIVATE_DATA_DIR", "/runner")
+    assert refusal({"a": machine("a")}, preview, **SLICE) == ""
+
+
+def test_values_that_are_not_json_are_compared() -> None:
+    hosts = {"a": machine("a")}
+    value = {1: "a", "1": "b", date(2026, 1, 1): {"x", "y"}, None: [date(2026, 1, 2)]}
+    preview = previewed(hosts, given=value)
+    one = run(hosts, extra=("given",), deploy_previewed=preview, given=dict(reversed(value.items())))
+    rollout.check_approval(one)
+    with pytest.raises(OpsError, match="not as they were in the preview: given"):
+        rollout.check_approval(replace(one, variables={**one.variables, "given": {**value, 1: "b"}}))
+
+
 def test_a_machine_that_the_preview_could_not_reach_is_left_out() -> None:
     gone = machine("b", prepare_result={"unreachable": True})
     one = run({"a": machine("a"), "b": gone}, lost=("b",), ansible_check_mode=True)
@@ -285,11 +345,14 @@ def test_extra_variables_can_not_change_what_was_previewed(name: str) -> None:
     # Whether the preview had it or not: it wins over what the tasks of the deploy find.
     both: dict[str, Any] = {**ANSWERS, name: "x"}
     for passed in (preview, previewed(hosts, **both)):
-        with pytest.raises(OpsError, match=f"would change what was previewed: {name}"):
+        with pytest.raises(OpsError, match=f"would change what is previewed: {name}"):
             check(**ANSWERS, deploy_previewed=passed, **{name: "x"})
 
 
-@pytest.mark.parametrize("name", [*settings.SETTINGS, "ansible_ssh_common_args", "ansible_host", "domain"])
+@pytest.mark.parametrize(
+    "name",
+    [*sorted(settings.SETTINGS.keys() - {"deploy_needs_preview"}), "ansible_ssh_common_args", "ansible_host", "domain"],
+)
 def test_a_deploy_has_the_extra_variables_of_its_preview(name: str) -> None:
     hosts = {"a": machine("a")}
     extra: dict[str, Any] = {**ANSWERS, name: "other"}
@@ -305,6 +368,28 @@ def test_a_preview_is_not_told_what_was_previewed() -> None:
     one = run(hosts, extra=("deploy_previewed",), deploy_previewed=previewed(hosts), ansible_check_mode=True)
     with pytest.raises(OpsError, match="deploy_previewed is for the deploy after a preview"):
         rollout.check(one, "a", lambda _pattern: ["a"])
+    given: dict[str, Any] = {name: {"rolls_out": True} for name in ("deploy_needs_preview", "rollout_plan")}
+    for name, told in (
+        ("deploy_needs_preview", "deploy_needs_preview is for the deploy after a preview"),
+        ("rollout_plan", "these variables would change what is previewed: rollout_plan"),
+    ):
+        with pytest.raises(OpsError, match=told):
+            rollout.check(run(hosts, extra=(name,), ansible_check_mode=True, **given), "a", lambda _: ["a"])
+
+
+def test_a_deploy_that_needs_a_preview_fails_without_one() -> None:
+    hosts = {"a": machine("a", deploy_needs_preview=True)}
+
+    def check(**more: Any) -> list[str]:
+        return rollout.check(run(hosts, **more), "a", lambda _pattern: ["a"])
+
+    with pytest.raises(OpsError, match="deploy_previewed is missing"):
+        check()
+    preview = previewed({"a": machine("a")})
+    assert check(extra=("deploy_previewed", "deploy_needs_preview"), deploy_previewed=preview) == ["a"]
+    wrong = run({"a": machine("a", deploy_needs_preview="perhaps")})
+    with pytest.raises(OpsError, match="deploy_needs_preview"):
+        rollout.check(wrong, "a", lambda _pattern: ["a"])
 
 
 def variables_of(document: object) -> Iterator[str]:
