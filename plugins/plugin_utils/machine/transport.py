@@ -132,11 +132,10 @@ class HostTransport:
     @cached_property
     def addresses(self) -> Addresses | None:
         """The addresses that the connection may lead to; None if it is not ssh."""
+        self._name_user()
         configured = connections.endpoint(self.connection)
         if configured is None:
             return None
-        if self._user and not self.connection.get_option("remote_user"):
-            self.connection.set_option("remote_user", self._user)
         extra = self.connection.get_option("ssh_extra_args") or ""
         if _OWN_OPTIONS not in extra:
             self.connection.set_option("ssh_extra_args", f"{extra} {_OWN_OPTIONS}".strip())
@@ -144,6 +143,16 @@ class HostTransport:
         if self._destination is None:
             return Addresses(self.connection, configured, self._known)
         return Addresses(self.connection, self._destination, self._known or configured)
+
+    def _name_user(self) -> None:
+        """Set the user where nothing else does, for other connection plugins than ssh too."""
+        try:
+            is_named = bool(self.connection.get_option("remote_user"))
+        except KeyError:
+            # A connection without users, such as local.
+            return
+        if self._user and not is_named:
+            self.connection.set_option("remote_user", self._user)
 
     def accept_host_key(self, known: Known) -> None:
         """Accept a host key from now on."""

@@ -385,3 +385,12 @@ def test_known_host_keys_reach_all_commands_of_ssh_once():
 def test_a_machine_that_says_anything_instead_of_a_warning(said):
     # A search whose time grows with the square of the length would take hours.
     assert transports._BOX.sub(r"\1", said) == said
+
+
+@pytest.mark.parametrize("plugin", ["ssh", "paramiko_ssh"])
+@pytest.mark.parametrize(("named", "user"), [(None, "root"), ("admin", "admin")])
+def test_a_user_that_nothing_names_is_the_one_of_the_inventory(plugin, named, user):
+    connection = Connection(plugin)
+    connection.options["remote_user"] = named
+    HostTransport(Action(connection, [{}]), "target", user="root").machine().run("machine/describe")
+    assert connection.options["remote_user"] == user
