@@ -74,7 +74,7 @@ def test_nix_missing_on_the_controller(project, target, tmp_path):
         run = network.deploy()
     assert run.exit_code == 4, run.output
     assert "nix-instantiate is not on the controller's PATH" in run.output
-    assert "Next: Install Nix on the controller" in run.output
+    assert "Next: ansible-playbook nix.ops.install" in run.output
 
 
 def test_an_untrusted_user_without_root(project, machine):
