@@ -80,9 +80,10 @@ def pass_on(hosts: Mapping[str, Deployed], left_out: Collection[str], extra: Map
     }
 
 
-def check_preview(extra: Mapping[str, Any]) -> None:
+def check_preview(extra: Mapping[str, Any], *, is_job: bool) -> None:
     """Refuse a preview whose result was given at its launch: the deploy after it would take that for the preview's.
 
+    :param is_job: whether this is a job of AWX, after which a deploy may follow.
     :raises OpsError: if so.
     """
     if given := [name for name in (VARIABLE, NEEDED) if name in extra]:
@@ -91,7 +92,8 @@ def check_preview(extra: Mapping[str, Any]) -> None:
             state=_UNTOUCHED,
             next_step=f"Launch it without {given[0]}. In a workflow, one preview comes before one deploy.",
         )
-    _refuse_internal(extra)
+    if is_job:
+        _refuse_internal(extra)
 
 
 def check(previewed: Any, extra: Mapping[str, Any]) -> None:

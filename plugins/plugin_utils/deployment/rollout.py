@@ -192,7 +192,8 @@ def check_approval(run: Run) -> None:
     :raises OpsError: naming the variables that are the reason.
     """
     if run.is_preview:
-        approval.check_preview(run.extra_values)
+        # Extra variables can change what AWX tells a job of itself, but not its environment.
+        approval.check_preview(run.extra_values, is_job=job.job_directory() is not None)
     elif run.previewed is not None:
         approval.check(run.previewed, run.extra_values)
     else:

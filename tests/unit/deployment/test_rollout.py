@@ -312,6 +312,15 @@ def test_values_that_are_not_json_are_compared() -> None:
         rollout.check_approval(replace(one, variables={**one.variables, "given": {**value, 1: "b"}}))
 
 
+def test_a_preview_in_awx_takes_no_variable_of_the_deploy_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWX_PRIVATE_DATA_DIR", raising=False)
+    one = run({"a": machine("a")}, extra=("build_number",), ansible_check_mode=True, build_number=7)
+    rollout.check_approval(one)
+    monkeypatch.setenv("AWX_PRIVATE_DATA_DIR", "/runner")
+    with pytest.raises(OpsError, match="would change what is previewed: build_number"):
+        rollout.check_approval(one)
+
+
 def test_a_machine_that_the_preview_could_not_reach_is_left_out() -> None:
     gone = machine("b", prepare_result={"unreachable": True})
     one = run({"a": machine("a"), "b": gone}, lost=("b",), ansible_check_mode=True)
@@ -363,7 +372,8 @@ def test_a_deploy_has_the_extra_variables_of_its_preview(name: str) -> None:
         rollout.check(one, "a", lambda _pattern: ["a"])
 
 
-def test_a_preview_is_not_told_what_was_previewed() -> None:
+def test_a_preview_is_not_told_what_was_previewed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWX_PRIVATE_DATA_DIR", "/runner")
     hosts = {"a": machine("a")}
     one = run(hosts, extra=("deploy_previewed",), deploy_previewed=previewed(hosts), ansible_check_mode=True)
     with pytest.raises(OpsError, match="deploy_previewed is for the deploy after a preview"):
