@@ -152,7 +152,7 @@ create() {
 if ! unshare --mount true 2>/dev/null; then
     say "Create a deployment of the two files"
     create
-    say "This chroot can't start a machine, since its root is no mount point. So the demo ends here"
+    say "The demo ends here: no machine can be started in this chroot, because its root is not a mount point"
     cat <<'END'
   See all of it:       mount --bind DIRECTORY DIRECTORY before chroot DIRECTORY, or use systemd-nspawn
   Remove it:           make demo-clean

@@ -15,7 +15,7 @@ description:
   - Gives a network a name and a UUID, as C(nixops create) does, by writing C(NAME.network.yml), which is the inventory
     of the deployment and is made to be committed.
   - Works only on the controller, whatever the task's host. Relative paths start where Ansible was started.
-  - Fails if Nix is missing or older than 2.8, if the group of Nix's build users is missing, or if there is no nixpkgs.
+  - Fails if Nix is missing or older than 2.8, if Nix's build users have no group, or if no nixpkgs is found.
   - The network is evaluated first, also the systems of its machines if there are at most ten. If that fails, nothing is
     written.
   - If no configuration file of Ansible is in use, an C(ansible.cfg) is written too, with the new source as inventory

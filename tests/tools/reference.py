@@ -104,7 +104,7 @@ def _text(described: str | list[str]) -> str:
     """Return a description in Markdown."""
     text = described if isinstance(described, str) else " ".join(described)
     text = re.sub(r"P\(nix\.ops\.(\w+)#role\)", r"[\1](../roles/\1/README.md)", text)
-    return re.sub(r"\b[CVM]\((.*?)\)", r"`\1`", text)
+    return re.sub(r"\b[CEVM]\((.*?)\)", r"`\1`", text)
 
 
 if __name__ == "__main__":

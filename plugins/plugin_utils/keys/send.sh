@@ -8,8 +8,12 @@
 #   before   an activation follows: keeps the old keys, so that the machine gets them back if it goes back.
 #   whole    removes the keys that the deployment has sent and that are not among these.
 # Standard input: the contents, one after the other.
-# Prints "added NUMBER", "changed NUMBER", "removed NAME", or "left NAME" if it is not removed now; "lacks NUMBER" for a content that is needed and was not sent,
-# and then nothing was changed; "waits NUMBER" for a key whose owner is missing; "restarted UNIT"; or "refused WHY NUMBER".
+# Prints lines:
+#   added NUMBER, changed NUMBER, removed NAME, restarted UNIT
+#   left NAME      a key that left the network, and is not removed now
+#   lacks NUMBER   a content that is needed and was not sent; then nothing was changed
+#   waits NUMBER   a key whose user or group is missing
+#   refused WHY NUMBER
 
 refuse() { # WHY NUMBER TEXT
     # What was found is no longer true.
@@ -86,7 +90,6 @@ normal_mode() { # PERMISSIONS
             : >"$work/mode" && chmod -- "$1" "$work/mode" && stat -c %a "$work/mode"
             rm -f "$work/mode"
             ;;
-        0[0-7][0-7][0-7]) echo "${1#0}" ;;
         *) echo "$1" ;;
     esac
 }
