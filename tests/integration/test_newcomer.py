@@ -104,6 +104,8 @@ def typed(block: str) -> list[str]:
 def test_the_readme_word_for_word(machine: MachineFactory, tmp_path: Path) -> None:
     target, desk = machine("target"), Desk(tmp_path)
     desk.write("etc/nix/nix.conf", CONF)
+    # A package registry may be busy for a moment.
+    desk.write("etc/apt/apt.conf.d/90retries", 'Acquire::Retries "5";\n')
     shown = blocks(README, "console")
     story = next(number for number, block in enumerate(shown) if "nix.ops.create" in block)
     before = [line for block in shown[:story] for line in typed(block)]
