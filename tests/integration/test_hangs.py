@@ -134,7 +134,7 @@ def test_a_refused_password_is_not_tried_again(machine: MachineFactory, project:
     network = Network(project, target, where={"user": 'deployment.targetUser = "deploy";'})
     network.define(GATE)
     close_gate(target)
-    run = network.start("-e", f"ansible_become=true ansible_become_password={PASSWORD}")
+    run = network.start("-e", f"ansible_become=true ansible_become_password={PASSWORD} deploy_confirm_timeout=5")
     seen = read_until(run, "activating the configuration")
     target.run("chpasswd", stdin=b"deploy:another\n")
     began = time.monotonic()

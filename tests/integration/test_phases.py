@@ -36,6 +36,9 @@ PHASES = {
 # The phases in which nothing has to be undone any more.
 ACKNOWLEDGED = ("profile", "boot")
 
+# A phase after the acknowledgement is only reached if a busy computer acknowledges in time.
+CONFIRM_TIMEOUT = {"check": 30, "profile": 30, "boot": 30}
+
 FAULTS = {
     "killed controller": "the controller is killed",
     "killed activation": "the activation's process is killed",
@@ -128,7 +131,7 @@ def test_a_fault_in_a_phase(
     new, check = systems[phase], PHASES[phase][1]
     checks = {"commands": [check], "deadline": 2} if check else None
     hold(target, phase)
-    running = controller.start(new, confirm_timeout=3, health_checks=checks)
+    running = controller.start(new, confirm_timeout=CONFIRM_TIMEOUT.get(phase, 3), health_checks=checks)
     try:
         wait_until_held(target, phase)
         bring_about(target, fault, running)
