@@ -81,11 +81,23 @@ class Run:
         """The variables of the hosts so far. Ansible collects all variables of a host anew at each access."""
         return {}
 
+    @cached_property
+    def _untemplated(self) -> dict[str, Mapping[str, Any]]:
+        """The same, as they were written."""
+        return {}
+
     def of(self, host: str) -> Mapping[str, Any]:
         """Return the variables of a host, without those of the play."""
         if host not in self._hosts:
             self._hosts[host] = self.variables["hostvars"][host]
         return self._hosts[host]
+
+    def untemplated(self, host: str) -> Mapping[str, Any]:
+        """Return the variables of a host, without those of the play, as they were written."""
+        if host not in self._untemplated:
+            hosts = self.variables["hostvars"]
+            self._untemplated[host] = hosts.raw_get(host) if hasattr(hosts, "raw_get") else hosts[host]
+        return self._untemplated[host]
 
     def does(self, step: str) -> bool:
         """Return whether a step of the rollout is in this run, by the tags that the user has chosen.
@@ -101,7 +113,8 @@ class Run:
 
     def result(self, host: str, name: str) -> Mapping[str, Any]:
         """Return what a task registered for a host; empty if the task was not run."""
-        found = self.of(host).get(name)
+        # A result is never a template, and Ansible would search all of it for templates at each access.
+        found = self.untemplated(host).get(name)
         return found if isinstance(found, Mapping) else {}
 
     @property
@@ -204,9 +217,8 @@ def check_approval(run: Run) -> None:
 
 def _check_keys(run: Run, host: str) -> None:
     """Refuse keys that nobody gives a content, and contents without a key."""
-    hosts = run.variables["hostvars"]
-    # Untemplated: only the names count here, and a lookup of a secret may take a while.
-    given = (hosts.raw_get(host) if hasattr(hosts, "raw_get") else hosts[host]).get("nix_keys", {})
+    # Only the names count here, and a lookup of a secret may take a while.
+    given = run.untemplated(host).get("nix_keys", {})
     keys: Mapping[str, Mapping[str, Any]] = run.of(host).get("nix_deployment_keys", {})
     if isinstance(given, Mapping) and (keys or given):
         contents.check_names(host, {name: key.get("source") for name, key in keys.items()}, list(given))
