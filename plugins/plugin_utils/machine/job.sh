@@ -19,16 +19,14 @@ size() { # FILE
     stat -c %s "$1"
 }
 
-# Wait until there is new output, the job has ended, or the time is over. Then print "job STATE RC STEP" and the log from
-# the offset on, as a block "log BYTES". STATE is running, ended, killed or gone (without its files); a missing RC or STEP
-# is -.
-follow() { # DIRECTORY OFFSET TENTHS
-    state=running rc=-
+# Wait until there is new output, the job has ended, or the time is over. Set state to running, ended or killed; fail if
+# files of the job are missing. File descriptor 3 reads the log.
+await_output() { # DIRECTORY OFFSET TENTHS
+    head -c "$2" <&3 >/dev/null
     left=$3 waited=
     while :; do
         if [ ! -f "$1/log" ] || { [ ! -f "$1/unit" ] && [ ! -f "$1/pid" ]; }; then
-            echo "job gone - -"
-            return 0
+            return 1
         elif [ -f "$1/rc" ]; then
             state=ended
         # Only once a second: this costs more than the rest of the loop.
@@ -36,15 +34,24 @@ follow() { # DIRECTORY OFFSET TENTHS
             # It may have ended between the two checks.
             if [ -f "$1/rc" ]; then state=ended; else state=killed; fi
         fi
-        bytes=$(size "$1/log")
         if [ "$state" != running ] || [ -n "$waited" ] || [ "$left" -le 0 ]; then
-            break
+            return 0
         fi
-        # Wait once more: lines seldom come alone, and each answer is a round trip.
-        [ "$bytes" -le "$2" ] || waited=yes
+        # Wait once more: lines seldom come alone, and each answer is a round trip. The last line may have no end yet.
+        if IFS= read -r line <&3 || [ -n "$line" ]; then waited=yes; fi
         left=$((left - 1))
         sleep 0.1
     done
+}
+
+# Wait for news of a job. Then print "job STATE RC STEP" and the log from the offset on, as a block "log BYTES". STATE is
+# running, ended, killed or gone (without its files); a missing RC or STEP is -.
+follow() { # DIRECTORY OFFSET TENTHS
+    state=running rc=-
+    if ! await_output "$@" 2>/dev/null 3<"$1/log"; then
+        echo "job gone - -"
+        return 0
+    fi
     step=-
     [ "$state" != ended ] || rc=$(cat "$1/rc")
     # On a full file system this file stays empty.
