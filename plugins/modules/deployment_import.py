@@ -61,6 +61,7 @@ options:
     type: bool
     default: true
 notes:
+  - The network is evaluated once it is written. If that fails, a warning says so, and the import succeeds.
   - Arguments that are expressions are not evaluated, only plain values come along. RV(deployments[].left) names the
     others.
   - Files are written whole or not at all, and never over existing ones. Private keys are never readable by others.
