@@ -200,6 +200,26 @@ DEPLOYMENT_CREATE = {
     "required_one_of": [["networks", "flake"]],
 }
 
+DEPLOYMENT_IMPORT = {
+    "argument_spec": {
+        "file": {"type": "path", "required": True},
+        "deployment": {"type": "str"},
+        "name": {"type": "str"},
+        "networks": {"type": "list", "elements": "path"},
+        "flake": {"type": "str"},
+        "nix_path": {"type": "list", "elements": "str", "default": []},
+        "keys": {"type": "bool", "default": True},
+    },
+    "mutually_exclusive": [["networks", "flake"]],
+}
+
+DEPLOYMENT_EXPORT = {
+    "argument_spec": {
+        "file": {"type": "path", "required": True},
+        "keys": {"type": "bool", "default": False},
+    },
+}
+
 _SHOWN = {
     "format": {"type": "str", "choices": ["table", "json"], "default": "table"},
     "file": {"type": "path"},

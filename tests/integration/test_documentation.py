@@ -17,6 +17,8 @@ from integration.tasks import PACKAGES, build_system, has_path, new_salt, put, r
 
 MODULES = (
     "deployment_create",
+    "deployment_export",
+    "deployment_import",
     "deployment_info",
     "deployment_list",
     "deployment_prepare",

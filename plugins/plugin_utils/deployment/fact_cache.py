@@ -29,6 +29,9 @@ from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 # The name of the fact, a mapping from deployments' UUIDs to states.
 FACT = "nix_ops"
 
+# The cache that an ``ansible.cfg`` of ``nix.ops.create`` names.
+_FILES = "ansible.builtin.jsonfile"
+
 # The directory of a job of AWX inside of an execution environment.
 _INSIDE = "/runner"
 
@@ -180,6 +183,28 @@ def facts(host: str, state: State, warn: LineSink) -> dict[str, Any]:
     except OpsError as failure:
         return no_facts(host, failure, warn)
     return {"ansible_facts": {FACT: {**others, state.uuid: states.as_json(state)}}}
+
+
+def keep(host: str, state: State, directory: str | None) -> None:
+    """Write the state of a machine into the cache of later runs, unless the cache has one of its deployment.
+
+    :param host: the host's name in the inventory.
+    :param directory: the directory of a cache that this run does not use, since its ``ansible.cfg`` is new; None for
+        this run's own cache.
+    :raises OpsError: if it can't be written.
+    """
+    try:
+        cache = cache_loader.get(_FILES, _uri=directory, _timeout=0) if directory else _open()
+        facts = cache.get(host) if cache.contains(host) else {}
+        cache.set(host, {**facts, FACT: {state.uuid: states.as_json(state), **(facts.get(FACT) or {})}})
+    except Exception as error:
+        # Each plugin raises what its own library raises.
+        raise OpsError(
+            f"what is remembered of {host} can't be written into the fact cache",
+            output=str(error),
+            state="the deployment was imported without it",
+            next_step=f"Set system.stateVersion of {host} in the network.",
+        ) from error
 
 
 def no_facts(host: str, failure: OpsError, warn: LineSink) -> dict[str, Any]:

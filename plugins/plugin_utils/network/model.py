@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 
 _MACHINE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
-_HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]*")
-_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]*\$?")
+HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]*")
+USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]*\$?")
 # A part of a key's unit, NAME-key.service (systemd.unit(5)).
 _KEY_NAME = re.compile(r"[A-Za-z0-9:_.][A-Za-z0-9:_.-]{0,199}")
 # Without control characters, parts that lead elsewhere, and what systemd expands or unquotes in a path.
@@ -376,7 +376,7 @@ def _check(definition: Definition, unsupported: Sequence[str]) -> None:
             f"is {definition.target_env!r}, but only machines that exist already ('none') are supported",
             'Set deployment.targetEnv = "none", or leave it out.',
         )
-    if not _HOST.fullmatch(definition.target_host):
+    if not HOST.fullmatch(definition.target_host):
         refuse(
             "targetHost",
             f"is {definition.target_host!r}, which is not a host name or address",
@@ -386,7 +386,7 @@ def _check(definition: Definition, unsupported: Sequence[str]) -> None:
         refuse(
             "targetPort", f"is {definition.target_port}, which is not a TCP port", "Set it to the SSH server's port."
         )
-    if definition.target_user is not None and not _USER.fullmatch(definition.target_user):
+    if definition.target_user is not None and not USER.fullmatch(definition.target_user):
         refuse(
             "targetUser",
             f"is {definition.target_user!r}, which is not a user name",

@@ -121,9 +121,11 @@ let
   resources = (builtins.foldl' (all: some: all // some) { } (builtins.catAttrs "resources" networks)) // {
     machines = builtins.mapAttrs (_: node: node.config) nodes;
   };
-  declared = builtins.filter (kind: resources.${kind} != { } && kind != "machines") (
-    builtins.attrNames resources
-  );
+  # Where another tool has made the resources, a network may say that they exist.
+  ignoresResources = builtins.any (one: one.ignoreResources or false) settings;
+  declared = builtins.filter (
+    kind: resources.${kind} != { } && kind != "machines" && !ignoresResources
+  ) (builtins.attrNames resources);
 in
 {
   machines =

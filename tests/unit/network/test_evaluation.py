@@ -465,6 +465,8 @@ def test_declared_resource_is_refused_and_none_accepted(tmp_path: Path) -> None:
     with pytest.raises(OpsError, match=r"resources\.sshKeyPairs"):
         evaluate(network(*write(tmp_path, n="{ machine = { }; resources.sshKeyPairs.pair = { }; }")))
     assert evaluate(network(*write(tmp_path, n="{ machine = { }; resources.sshKeyPairs = { }; }"))).definitions
+    exists = "{ machine = { }; resources.sshKeyPairs.pair = { }; network.ignoreResources = true; }"
+    assert evaluate(network(*write(tmp_path, n=exists))).definitions
 
 
 def test_nix_says_what_is_wrong_and_where(tmp_path: Path) -> None:
