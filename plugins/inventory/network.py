@@ -233,14 +233,8 @@ _GROUP_VARIABLES = {"ansible_host_key_checking": True}
 _DEFAULTS = {"ansible_user": DEFAULT_USER, **_GROUP_VARIABLES}
 
 # Gives ssh the host keys that the deployment knows. A template, since a run may accept keys.
-_KNOWING = trust_as_template(
-    "{{ lookup('nix.ops.host_key_options', nix_machine | default([]), deployment=nix_deployment_uuid | default(''),"
-    " keys=nix_ssh_host_keys | default([]), known_hosts=deploy_known_hosts | default(''),"
-    " address=ansible_host | default('')) }}"
-)
-
-# Ansible's own option for the user comes first, and ssh takes the first.
-_USER = trust_as_template("-o User={{ nix_ssh_user | default('root') | quote }}")
+# Short, since each task compiles it three times for each host.
+_KNOWING = trust_as_template("{{ lookup('nix.ops.host_key_options', nix_machine | default([])) }}")
 
 # Offers the keys of the machines that have one, in addition to the user's own options.
 _OFFERING = trust_as_template("{{ nix_ssh_common_args }} {{ nix_ssh_options | default('') }}")
@@ -477,7 +471,7 @@ def _of_connection(option: str) -> str:
 
 def _ssh_variables() -> dict[str, Any]:
     """Return the variables by which ssh's commands know the host keys and the user, after the user's own options."""
-    found: dict[str, Any] = {"nix_host_key_options": _KNOWING, "nix_user_options": _USER}
+    found: dict[str, Any] = {"nix_host_key_options": _KNOWING, "nix_user_options": _user_options(DEFAULT_USER)}
     for option in ("ssh_extra_args", "sftp_extra_args", "scp_extra_args"):
         template = "{{ nix_host_key_options }} {{ nix_user_options }}"
         if own := _of_connection(option):
@@ -485,6 +479,11 @@ def _ssh_variables() -> dict[str, Any]:
             template = f"{{{{ nix_{option} }}}} {template}"
         found[f"ansible_{option}"] = trust_as_template(template)
     return found
+
+
+def _user_options(user: str) -> str:
+    """Return the options by which ssh logs in as a user unless Ansible names one. ssh takes the first that it gets."""
+    return shlex.join(["-o", f"User={user}"])
 
 
 def _deployment_group(network: Network) -> str:
@@ -528,7 +527,7 @@ def _variables(definition: Definition, network: Network, source: str, ssh_user: 
     if definition.target_user is not None:
         variables["ansible_user"] = definition.target_user
     elif ssh_user is not None:
-        variables["nix_ssh_user"] = ssh_user
+        variables |= {"nix_ssh_user": ssh_user, "nix_user_options": _user_options(ssh_user)}
     if (definition.target_user or ssh_user or DEFAULT_USER) != DEFAULT_USER:
         variables.update(_become(definition.privilege_escalation_command))
     return variables

@@ -24,22 +24,22 @@ options:
     elements: str
     required: true
   deployment:
-    description: UUID of the deployment.
+    description: UUID of the deployment. By default the variable C(nix_deployment_uuid).
     type: str
-    required: true
   keys:
-    description: The public keys that the network has for the machine, a line each.
+    description:
+      - The public keys that the network has for the machine, a line each. By default the variable
+        C(nix_ssh_host_keys).
     type: list
     elements: str
-    default: []
   known_hosts:
-    description: Lines as of a file of known hosts. Those under the machine's name or O(address) count, unless hashed.
+    description:
+      - Lines as of a file of known hosts. Those under the machine's name or O(address) count, unless hashed. By default
+        the variable C(deploy_known_hosts).
     type: str
-    default: ""
   address:
-    description: The machine's address.
+    description: The machine's address. By default the variable C(ansible_host).
     type: str
-    default: ""
 notes:
   - Needs OpenSSH 8.5 or later on the controller, for C(KnownHostsCommand).
 seealso:
@@ -76,7 +76,14 @@ class LookupModule(LookupBase):
     def run(self, terms: Sequence[str], variables: Mapping[str, Any] | None = None, **kwargs: Any) -> list[str]:
         """Look up the keys, and return the options by which ssh knows them."""
         self.set_options(var_options=variables, direct=kwargs)
-        deployment, keys = str(self.get_option("deployment")), self.get_option("keys")
-        told, address = str(self.get_option("known_hosts")), str(self.get_option("address"))
+
+        def option(name: str, variable: str) -> Any:
+            given = self.get_option(name)
+            if given is None and variables and variable in variables:
+                given = self._templar.template(variables[variable])
+            return given or ""
+
+        deployment, keys = str(option("deployment", "nix_deployment_uuid")), option("keys", "nix_ssh_host_keys") or []
+        told, address = str(option("known_hosts", "deploy_known_hosts")), str(option("address", "ansible_host"))
         known = [[one.key for one in deployments.known(deployment, str(name), keys, told, address)] for name in terms]
         return [shlex.join(host_keys.options(one)) for one in known]

@@ -117,10 +117,8 @@ CHECKING = {
     "ansible_scp_extra_args": "{{ nix_host_key_options }} {{ nix_user_options }}",
     "ansible_sftp_extra_args": "{{ nix_host_key_options }} {{ nix_user_options }}",
     "ansible_ssh_extra_args": "{{ nix_host_key_options }} {{ nix_user_options }}",
-    "nix_user_options": "-o User={{ nix_ssh_user | default('root') | quote }}",
-    "nix_host_key_options": "{{ lookup('nix.ops.host_key_options', nix_machine | default([]),"
-    " deployment=nix_deployment_uuid | default(''), keys=nix_ssh_host_keys | default([]),"
-    " known_hosts=deploy_known_hosts | default(''), address=ansible_host | default('')) }}",
+    "nix_user_options": "-o User=root",
+    "nix_host_key_options": "{{ lookup('nix.ops.host_key_options', nix_machine | default([])) }}",
 }
 
 
