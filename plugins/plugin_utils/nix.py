@@ -152,16 +152,6 @@ def requisites(paths: Sequence[str], *, env: Mapping[str, str] | None = None) ->
     )
 
 
-def requisite_sizes(paths: Sequence[str], *, env: Mapping[str, str] | None = None) -> dict[str, int]:
-    """Return the closures of paths in the controller's store, with the size in bytes of each path, unpacked.
-
-    :raises OpsError: if the store lacks a path.
-    """
-    argv = ["nix", "--extra-experimental-features", "nix-command", "path-info", "--recursive", "--size"]
-    told = lines([*argv, *store_paths(paths)], "the closure can't be read from the controller's store", env=env)
-    return {path: int(size) for path, size in (line.split() for line in told)}
-
-
 def sizes(paths: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
     """Return the total size in bytes of paths in the controller's store, unpacked."""
     if not paths:

@@ -394,12 +394,10 @@ def _done(count: int | None) -> str:
 
 
 def _copied(transport: Transport, paths: Sequence[str], progress: Progress) -> Copied:
-    if not progress.copied:
-        return Copied((), 0)
     # A machine can write any line among those of Nix, so only paths of the closures count.
-    sizes = nix.requisite_sizes(paths, env=transport.environment)
-    copied = [path for path in dict.fromkeys(progress.copied) if path in sizes]
-    return Copied(tuple(copied), sum(sizes[path] for path in copied))
+    closures = set(nix.requisites(paths, env=transport.environment)) if progress.copied else ()
+    copied = [path for path in dict.fromkeys(progress.copied) if path in closures]
+    return Copied(tuple(copied), nix.sizes(copied, env=transport.environment))
 
 
 def _push_file(transport: Transport, paths: Sequence[str], on_line: LineSink) -> Copied:
