@@ -218,7 +218,15 @@ from ansible_collections.nix.ops.plugins.plugin_utils.network.source import (
 _PARSER_ERROR = 4
 
 # Playbooks that deploy no system.
-_REPORTS = ("nix.ops.list", "nix.ops.info", "nix.ops.send_keys")
+_REPORTS = (
+    "nix.ops.list",
+    "nix.ops.info",
+    "nix.ops.send_keys",
+    "nix.ops.check",
+    "nix.ops.reboot",
+    "nix.ops.ssh_config",
+    "nix.ops.ssh_for_each",
+)
 _PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
 _REPORT_FILES = [str(_PLAYBOOKS / f"{name.rpartition('.')[2]}.yml") for name in _REPORTS]
 
