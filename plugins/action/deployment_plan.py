@@ -173,8 +173,7 @@ class ActionModule(OpsAction):
         told = rollout.outcomes(run)
         for host, line in told.items():
             self.live(host)(line)
-        hosts = self.variables["hostvars"]
-        ssh_config.refresh(hosts, {str(hosts[host]["nix_deployment_uuid"]) for host in told}, self.warn)
+        ssh_config.refresh(self.variables["hostvars"], self.warn)
         return {"machines": told}
 
     def _preview(self, run: Run) -> dict[str, Any]:

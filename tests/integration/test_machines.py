@@ -151,6 +151,8 @@ def reboots(network: Network) -> None:
     assert booted["booted"] == before["beta"]["running"]
     assert booted["boot_id"] == beta.inspect()["boot_id"] != before["beta"]["boot_id"]
     target.run(["systemctl", "stop", "nix-ops-activation.service"])
+    # No deploy has given it an id yet.
+    target.run(["rm", "/nix/var/nix/nix-ops/identity"])
     hard = play(network, "reboot", "--limit", "target", "-e", "reboot_hard=true")
     assert hard.exit_code == 0, hard.output
     assert target.inspect()["boot_id"] != before["target"]["boot_id"]

@@ -21,6 +21,8 @@ from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 
 _ANSWER = {"rebooting": Key(answer.YES), "refused": Key(re.compile("busy|root|start"))}
 
+_BOOT = {"boot_id": Key(re.compile("[0-9a-f-]{36}"), required=True)}
+
 _NOT_REBOOTED = "it was not rebooted"
 _BUSY_NEXT = "Wait for it to end, then run the same again."
 
@@ -75,6 +77,7 @@ def restart(
     :param holder: the user and process that reboot, for others who find the machine busy.
     :raises OpsError: if the machine refuses, does not come back, or is not healthy then.
     """
+    _identify(machine)
     since = time.monotonic()
     _request(machine, "hard" if hard else "soft", holder)
     on_line("rebooting...")
@@ -94,6 +97,14 @@ def restart(
             next_step="Correct what the lines above name, or the checks.",
         )
     return Restart(now, seconds)
+
+
+def _identify(machine: Machine) -> None:
+    """Give a machine an id that outlives the reboot. Without one, it counts as another machine afterwards."""
+    if not machine.identity.machine_id:
+        machine.ask("activation/identify", awaits="its id")
+        # Only the next answer has it.
+        machine.ask("machine/boot", schema=_BOOT, awaits="its id")
 
 
 def _request(machine: Machine, how: str, holder: str) -> None:

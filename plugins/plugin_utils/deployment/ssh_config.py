@@ -12,7 +12,7 @@ import os
 import re
 import shlex
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,14 +142,6 @@ def write(uuid: str, wanted: Configuration, *, dry: bool) -> Written:
     return Written(str(file), before, wanted.text, changed, wanted.notes)
 
 
-def is_written(uuid: str) -> bool:
-    """Return whether a deployment has a configuration, which its deploys then keep up to date."""
-    try:
-        return places.ssh_config(uuid).exists()
-    except OpsError:
-        return False
-
-
 def of_inventory(hosts: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, dict[str, Mapping[str, Any]]]]:
     """Return the name and the machines of each deployment of an inventory, by UUID.
 
@@ -163,19 +155,18 @@ def of_inventory(hosts: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str,
     return found
 
 
-def refresh(hosts: Mapping[str, Mapping[str, Any]], uuids: Iterable[str], warn: LineSink) -> list[str]:
-    """Write the configurations of deployments anew that have one; return the paths of those that changed.
+def refresh(hosts: Mapping[str, Mapping[str, Any]], warn: LineSink) -> list[str]:
+    """Write the configurations anew that deployments of an inventory have; return the paths of those that changed.
 
     Best effort: the deploy has its result.
 
     :param hosts: the variables of all hosts.
     """
-    wanted = [uuid for uuid in uuids if is_written(uuid)]
-    if not wanted:
+    if not _some_are_written():
         return []
     changed = []
     for uuid, (name, machines) in of_inventory(hosts).items():
-        if uuid not in wanted:
+        if not places.ssh_config(uuid).exists():
             continue
         try:
             found = write(uuid, configure(name, uuid, machines, defaults(), warn), dry=False)
@@ -185,6 +176,14 @@ def refresh(hosts: Mapping[str, Mapping[str, Any]], uuids: Iterable[str], warn: 
         if found.changed:
             changed.append(found.path)
     return changed
+
+
+def _some_are_written() -> bool:
+    """Return whether a deployment has a configuration, without the variables of any host: they cost time."""
+    try:
+        return any(places.ssh_config("any").parent.iterdir())
+    except (OSError, OpsError):
+        return False
 
 
 def defaults() -> dict[str, str]:

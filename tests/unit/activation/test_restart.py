@@ -17,9 +17,9 @@ from ansible_collections.nix.ops.plugins.plugin_utils.activation.protocol import
 from ansible_collections.nix.ops.plugins.plugin_utils.activation.restart import Restart
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Standing
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Identity, Machine, Wait
 from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed
-from answers import answered
+from answers import BOOT_ID, answered
 
 SYSTEM = "/nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-nixos-system-target-24.05"
 BEFORE = Standing(SYSTEM, SYSTEM, SYSTEM, 12, SYSTEM, boot_id="1")
@@ -34,17 +34,19 @@ def run(
     still: Standing | None = None,
     unhealthy: tuple[str, ...] = (),
     hard: bool = False,
+    identity: Identity | None = None,
 ) -> tuple[Restart, list[str]]:
     """Reboot a machine that answers this, and then stands there."""
     lines: list[str] = []
 
-    def execute(*_words: Any) -> Completed:
-        return Completed(("/bin/sh",), 0, answered(answer()), "what it said")
+    def execute(_command: str, text: bytes, _wait: Wait) -> Completed:
+        said = answer() if b"hold_lock() {" in text else ""
+        return Completed(("/bin/sh",), 0, answered(said, machine_id=BOOT_ID), "what it said")
 
     monkeypatch.setattr(reboot, "await_other_boot", lambda *_words, **_names: booted)
     monkeypatch.setattr(reboot, "ask", lambda *_words: still)
     access = Access(lambda *_words: None, lambda _word: "none", lambda: unhealthy, 1)
-    machine = Machine("target", execute, {})
+    machine = Machine("target", execute, {}, identity or Identity(BOOT_ID, BOOT_ID))
     done = restart.restart(machine, BEFORE, access, hard=hard, timeout=0.1, holder="me", on_line=lines.append)
     return done, lines
 
@@ -58,6 +60,13 @@ def test_another_boot_id_proves_it(monkeypatch: pytest.MonkeyPatch, answer: Call
     done, lines = run(monkeypatch, answer)
     assert done.after == AFTER
     assert lines == ["rebooting...", f"it has booted {SYSTEM} after 0 s"]
+
+
+def test_a_machine_gets_an_id_that_outlives_the_reboot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restart, "_BOOT", {})
+    identity = Identity()
+    run(monkeypatch, lambda: "rebooting yes\n", identity=identity)
+    assert identity.machine_id == BOOT_ID
 
 
 @pytest.mark.parametrize(

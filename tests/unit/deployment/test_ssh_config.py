@@ -191,15 +191,16 @@ def test_whatever_an_address_is(address: str) -> None:
 def test_a_deploy_writes_only_what_is_there_already(monkeypatch: pytest.MonkeyPatch) -> None:
     hosts = {"target": TARGET, "other": {}}
     monkeypatch.setattr(ssh_config, "defaults", lambda: DEFAULTS)
-    assert ssh_config.refresh(hosts, [UUID], fail) == []
+    unread: Any = None
+    assert ssh_config.refresh(unread, fail) == []
     assert not os.path.exists(places.ssh_config(UUID))
     written()
-    assert ssh_config.refresh(hosts, [UUID], fail) == []
+    assert ssh_config.refresh(hosts, fail) == []
     moved = {"target": {**TARGET, "ansible_host": "192.0.2.9"}}
-    assert ssh_config.refresh(moved, [UUID], fail) == [str(places.ssh_config(UUID))]
+    assert ssh_config.refresh(moved, fail) == [str(places.ssh_config(UUID))]
     assert read()["hostname"] == ["192.0.2.9"]
     told: list[str] = []
-    assert ssh_config.refresh({"target": {**TARGET, "ansible_host": "a b"}}, [UUID], told.append) == []
+    assert ssh_config.refresh({"target": {**TARGET, "ansible_host": "a b"}}, told.append) == []
     assert "is not up to date" in told[0] and read()["hostname"] == ["192.0.2.9"]
 
 
