@@ -246,15 +246,16 @@ def _amount(kib: int) -> str:
 def _notes(found: Description, deployed: str | None, problems: Mapping[Problem, bool], off: int) -> list[str]:
     standing = found.standing
     parts = ", ".join(standing.reboot_parts)
+    # Two notes for a drift: each names a long path.
     notes = {
         Problem.ACTIVATING: "an activation is at work" if found.activating else "waits to be reached after its boot",
-        Problem.DRIFT: f"{standing.sentence()}; deployed was {deployed}",
+        Problem.DRIFT: f"{standing.sentence()}\ndeployed was {deployed}",
         Problem.KEYS: f"lacks keys: {', '.join(found.missing_keys)}",
         Problem.REBOOT: f"needs a reboot{f' for {parts}' if parts else ''}",
         Problem.CLOCK: f"its clock is {abs(off)} s {'ahead' if off > 0 else 'behind'}",
         Problem.HOST_KEY: "its host key is not checked",
     }
-    return [note for problem, note in notes.items() if problems[problem]]
+    return [line for problem, note in notes.items() if problems[problem] for line in note.split("\n")]
 
 
 def _without_ansible(result: Mapping[str, Any]) -> dict[str, Any]:

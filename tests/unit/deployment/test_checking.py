@@ -74,15 +74,15 @@ def test_a_machine_that_is_well() -> None:
         (standing(failed_units=("a.service",)), "units", 16, None),
         (replace(FOUND, activating=True), "activating", 0, "an activation is at work"),
         (standing(trial=OLD), "activating", 0, "waits to be reached after its boot"),
-        (standing(running=NEW), "drift", 0, f"runs {NEW}, boots {OLD}; deployed was {OLD}"),
-        (standing(boot_default=NEW, profile=NEW), "drift", 0, f"runs {OLD}, boots {NEW}; deployed was {OLD}"),
+        (standing(running=NEW), "drift", 0, f"runs {NEW}, boots {OLD}\ndeployed was {OLD}"),
+        (standing(boot_default=NEW, profile=NEW), "drift", 0, f"runs {OLD}, boots {NEW}\ndeployed was {OLD}"),
         (replace(FOUND, missing_keys=("db",)), "keys", 0, "lacks keys: db"),
         (standing(reboot_parts=("kernel",)), "reboot", 0, "needs a reboot for kernel"),
     ],
 )
 def test_each_problem_is_told(found: Description, problem: str, status: int, note: str | None) -> None:
     told = judged(found)
-    assert (told["problems"], told["status"], told["notes"]) == ([problem], status, [note] if note else [])
+    assert (told["problems"], told["status"], told["notes"]) == ([problem], status, note.split("\n") if note else [])
 
 
 def test_disks_that_are_as_full_as_they_may_be() -> None:
