@@ -17,7 +17,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils import display
 from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
 from ansible_collections.nix.ops.plugins.plugin_utils.activation import plan, settings
 from ansible_collections.nix.ops.plugins.plugin_utils.activation.plan import Need
-from ansible_collections.nix.ops.plugins.plugin_utils.deployment import rollout
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import rollout, ssh_config
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.rollout import Run
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.table import Column, table
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
@@ -173,6 +173,7 @@ class ActionModule(OpsAction):
         told = rollout.outcomes(run)
         for host, line in told.items():
             self.live(host)(line)
+        ssh_config.refresh(self.variables["hostvars"], self.warn)
         return {"machines": told}
 
     def _preview(self, run: Run) -> dict[str, Any]:

@@ -191,13 +191,13 @@ from typing import Any, NoReturn
 from ansible import constants, context
 from ansible.inventory.group import to_safe_group_name
 from ansible.plugins.inventory import BaseInventoryPlugin, Constructable
-from ansible.plugins.loader import connection_loader
 from ansible.template import trust_as_template
 from ansible.utils.path import unfrackpath
 
 from ansible_collections.nix.ops.plugins.plugin_utils import nix
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import ssh_keys
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import connection as connections
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.ssh_configuration import DEFAULT_USER, configured_users
 from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluation import (
     evaluate,
@@ -218,7 +218,15 @@ from ansible_collections.nix.ops.plugins.plugin_utils.network.source import (
 _PARSER_ERROR = 4
 
 # Playbooks that deploy no system.
-_REPORTS = ("nix.ops.list", "nix.ops.info", "nix.ops.send_keys")
+_REPORTS = (
+    "nix.ops.list",
+    "nix.ops.info",
+    "nix.ops.send_keys",
+    "nix.ops.check",
+    "nix.ops.reboot",
+    "nix.ops.ssh_config",
+    "nix.ops.ssh_for_each",
+)
 _PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
 _REPORT_FILES = [str(_PLAYBOOKS / f"{name.rpartition('.')[2]}.yml") for name in _REPORTS]
 
@@ -420,7 +428,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
             variables = {**_GROUP_VARIABLES, "ansible_group_priority": 0, **_ssh_variables()}
             if "nix_ssh_options" in found:
                 variables |= {
-                    "nix_ssh_common_args": _of_connection("ssh_common_args"),
+                    "nix_ssh_common_args": connections.setting("ssh_common_args"),
                     "ansible_ssh_common_args": _OFFERING,
                 }
             for name, value in variables.items():
@@ -461,20 +469,12 @@ def _deploys_nothing() -> bool:
     return bool(playbooks) and all(one in _REPORTS or os.path.realpath(one) in _REPORT_FILES for one in playbooks)
 
 
-def _of_connection(option: str) -> str:
-    """Return an option of Ansible's ssh connection, as it is set for all hosts. A variable would hide it."""
-    # Loading the plugin declares its options.
-    connection_loader.get("ssh", class_only=True)
-    value = constants.config.get_config_value(option, plugin_type="connection", plugin_name="ssh")
-    return str(value or "")
-
-
 def _ssh_variables() -> dict[str, Any]:
     """Return the variables by which ssh's commands know the host keys and the user, after the user's own options."""
     found: dict[str, Any] = {"nix_host_key_options": _KNOWING, "nix_user_options": _user_options(DEFAULT_USER)}
     for option in ("ssh_extra_args", "sftp_extra_args", "scp_extra_args"):
         template = "{{ nix_host_key_options }} {{ nix_user_options }}"
-        if own := _of_connection(option):
+        if own := connections.setting(option):
             found[f"nix_{option}"] = own
             template = f"{{{{ nix_{option} }}}} {template}"
         found[f"ansible_{option}"] = trust_as_template(template)
@@ -497,7 +497,7 @@ def _group_name(name: str) -> str:
 def _users_of_ssh(definitions: Iterable[Definition]) -> dict[str, str]:
     """Return the users that ssh's own configuration has for machines whose network names none."""
     asked = {one.name: one for one in definitions if one.target_user is None}
-    settings = [_of_connection("ssh_args"), _of_connection("ssh_common_args")]
+    settings = [connections.setting("ssh_args"), connections.setting("ssh_common_args")]
     words = [word for value in settings for word in shlex.split(value)]
     users = configured_users(dict.fromkeys(one.target_host for one in asked.values()), words)
     return {name: users[one.target_host] for name, one in asked.items() if one.target_host in users}

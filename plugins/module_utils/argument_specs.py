@@ -160,6 +160,16 @@ NIXOS_ACTIVATE = {
     },
 }
 
+NIXOS_REBOOT = {
+    "argument_spec": {
+        "hard": {"type": "bool", "default": False},
+        "reboot_timeout": {"type": "int", "default": 600},
+        "health_checks": {"type": "dict", "options": _HEALTH_CHECKS},
+        "keys": {"type": "dict", "no_log": False, "options": _KEYS},
+        **_ANSWER,
+    },
+}
+
 NIXOS_INFO = {
     "argument_spec": {
         "profile": {"type": "path", "default": SYSTEM_PROFILE},
@@ -167,6 +177,27 @@ NIXOS_INFO = {
     },
 }
 
+
+NIXOS_COMMAND = {
+    "argument_spec": {
+        "command": {"type": "str", "required": True},
+        "timeout": {"type": "int", "default": 86400},
+        "reconnect_timeout": {"type": "int", "default": 300},
+        **_ANSWER,
+    },
+}
+
+NIXOS_CHECK = {
+    "argument_spec": {
+        "uuid": {"type": "str"},
+        "deployment": {"type": "str"},
+        "machine": {"type": "str"},
+        "disk_fill": {"type": "int", "default": 90},
+        "clock_tolerance": {"type": "int", "default": 5},
+        **_ANSWER,
+    },
+    "required_together": [["uuid", "deployment", "machine"]],
+}
 
 DEPLOYMENT_PREPARE = {
     "argument_spec": {
@@ -243,6 +274,35 @@ DEPLOYMENT_INFO = {
             "choices": [
                 *("New", "Activating", "Outdated", "Boots another", "Test", "Drifted", "Obsolete"),
                 *("unreachable", "unevaluated"),
+            ],
+            "default": [],
+        },
+        **_SHOWN,
+    },
+}
+
+DEPLOYMENT_COMMANDS = {
+    "argument_spec": {
+        "pattern": {"type": "raw"},
+        "found": {"type": "dict", "default": {}},
+        **_SHOWN,
+    },
+}
+
+DEPLOYMENT_SSH_CONFIG: dict[str, dict[str, object]] = {
+    "argument_spec": {},
+}
+
+DEPLOYMENT_CHECK = {
+    "argument_spec": {
+        "pattern": {"type": "raw"},
+        "found": {"type": "dict", "default": {}},
+        "fail_on": {
+            "type": "list",
+            "elements": "str",
+            "choices": [
+                *("any", "missing", "down", "unreachable", "disks", "units", "activating", "drift", "keys"),
+                *("reboot", "clock", "host_key"),
             ],
             "default": [],
         },

@@ -69,7 +69,7 @@ class OpsAction(ActionBase):  # type: ignore[misc]
             result.update(self.describe_failure(error))
             self.tell(error)
         except ConnectionLost as lost:
-            result.update(self._describe_unreachable(lost))
+            result.update(self.describe_unreachable(lost))
         # The result has text from the machine, and Ansible does not replace control characters.
         plain: dict[str, Any] = display.plain_values(result)
         return plain
@@ -103,7 +103,8 @@ class OpsAction(ActionBase):  # type: ignore[misc]
         if not self._task.no_log and not self._task.failed_when:
             display.failure(error.machine, error.untold(), str(error))
 
-    def _describe_unreachable(self, lost: ConnectionLost) -> dict[str, Any]:
+    def describe_unreachable(self, lost: ConnectionLost) -> dict[str, Any]:
+        """Return the keys of the result of a host that can't be reached."""
         refused = self.transport.refused_host_key(str(lost))
         if refused is None:
             error = unreachable.describe(self.transport.name, lost, self._missing_secret())

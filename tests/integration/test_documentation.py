@@ -16,16 +16,22 @@ from integration.project import NIXPKGS
 from integration.tasks import PACKAGES, build_system, has_path, new_salt, put, run_tasks, write_inventory
 
 MODULES = (
+    "deployment_check",
+    "deployment_commands",
     "deployment_create",
     "deployment_export",
     "deployment_import",
     "deployment_info",
     "deployment_list",
     "deployment_prepare",
+    "deployment_ssh_config",
     "nix_build",
     "nix_copy_closure",
     "nixos_activate",
+    "nixos_check",
+    "nixos_command",
     "nixos_info",
+    "nixos_reboot",
 )
 ROLES = ("activate", "build", "copy", "deploy", "prepare")
 TYPES: dict[str, Any] = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}

@@ -71,7 +71,7 @@ def await_boot(
     :param arrive: brings to the machine what the reboot has taken from it, before the checks; None for nothing.
     :raises OpsError: if the machine does not come back.
     """
-    wait = partial(_await_other_boot, machine, profile=profile, on_line=on_line)
+    wait = partial(await_other_boot, machine, profile=profile, on_line=on_line)
     # The machine waits for the acknowledgement, writes the old boot entry, and boots once more.
     back = 2 * timeout + _BOOTING_BACK
     now = wait(before.boot_id, since + timeout)
@@ -92,8 +92,8 @@ def await_boot(
         if not now.on_trial:
             return Boot(now, f"{why}; it has no boot guard, so that it stays", unhealthy=unhealthy)
         on_line(f"it boots back by itself: waiting up to {back:.0f} seconds for that")
-        now = wait(now.boot_id, time.monotonic() + back) or _ask(machine, profile)
-    now = now or _ask(machine, profile)
+        now = wait(now.boot_id, time.monotonic() + back) or ask(machine, profile)
+    now = now or ask(machine, profile)
     if now is None:
         raise OpsError(
             f"the machine has not come back from a reboot within {time.monotonic() - since:.0f} seconds",
@@ -141,7 +141,8 @@ def keep(
             # Give the machine a moment: a refused connection answers at once.
             time.sleep(0.5)
     if unhealthy:
-        on_line("it boots back")
+        if booted.on_trial:
+            on_line("it boots back")
         return f"its health checks failed after the reboot: {'; '.join(unhealthy)}", unhealthy
     if answer == "undo":
         return "the machine had given up waiting for someone to get in", unhealthy
@@ -166,14 +167,14 @@ def _arrive(arrive: Callable[[], object], deadline: float) -> tuple[str, ...]:
             time.sleep(0.5)
 
 
-def _await_other_boot(
+def await_other_boot(
     machine: Machine, boot_id: str | None, deadline: float, *, profile: str, on_line: LineSink
 ) -> Standing | None:
     """Wait for another boot than this one; return None if it does not happen in time."""
     heartbeat = Heartbeat("its boot", on_line, lambda: f"{deadline - time.monotonic():.0f} s left")
     while time.monotonic() < deadline:
         heartbeat.beat()
-        now = _ask(machine, profile)
+        now = ask(machine, profile)
         if now is not None and now.boot_id != boot_id:
             return now
         # Give the machine a moment: it still answers while it goes down, and refuses at once when it is down.
@@ -181,7 +182,8 @@ def _await_other_boot(
     return None
 
 
-def _ask(machine: Machine, profile: str) -> Standing | None:
+def ask(machine: Machine, profile: str) -> Standing | None:
+    """Return what runs and boots on a machine; None if it does not answer."""
     try:
         told = machine.ask(
             *("machine/describe", profile),

@@ -8,6 +8,8 @@ can read:
 
 - ``STATE/keys/UUID/MACHINE``: private SSH keys
 - ``STATE/known_hosts/UUID``: host keys that the user has accepted, by the names of the machines
+- ``STATE/ssh_config/UUID``: a configuration of ssh for the machines, which ``nix.ops.ssh_config`` writes
+- ``STATE/ssh_known_hosts/UUID``: the host keys for it, by the addresses of the machines
 - ``STATE/facts/UUID``: the fact cache of a project, named by the ``ansible.cfg`` that ``nix.ops.create`` writes
 - ``STATE/toplevels/UUID/MACHINE``: links to the toplevels that were built, which are GC roots
 
@@ -41,6 +43,22 @@ def known_hosts(uuid: str) -> Path:
     :raises OpsError: if the user has no home directory.
     """
     return _expand(f"{_state()}/known_hosts/{uuid}")
+
+
+def ssh_config(uuid: str) -> Path:
+    """Return the file of a deployment's configuration of ssh. Its directory has nothing else.
+
+    :raises OpsError: if the user has no home directory.
+    """
+    return _expand(f"{_state()}/ssh_config/{uuid}")
+
+
+def ssh_known_hosts(uuid: str) -> Path:
+    """Return the file of known hosts that a deployment's configuration of ssh names.
+
+    :raises OpsError: if the user has no home directory.
+    """
+    return _expand(f"{_state()}/ssh_known_hosts/{uuid}")
 
 
 def facts(uuid: str) -> str:

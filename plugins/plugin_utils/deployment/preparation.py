@@ -67,11 +67,18 @@ class Purpose(StrEnum):
 
 
 def reach(
-    machine: Machine, addresses: Addresses | None, subject: Subject, *, timeout: float, on_line: LineSink
+    machine: Machine,
+    addresses: Addresses | None,
+    subject: Subject,
+    *,
+    timeout: float,
+    on_line: LineSink,
+    check: bool = False,
 ) -> tuple[Description, Record | None]:
     """Describe a machine, at the first of its addresses that answers and is not another machine's.
 
     :param timeout: seconds to wait for the machine's SSH server.
+    :param check: ask for its load, disks and so on too.
     :returns: the description and the machine's own record of the deployment, if it has one.
     :raises ConnectionLost: if the machine can't be reached in time.
     :raises OpsError: if another machine of the deployment answers.
@@ -84,7 +91,7 @@ def reach(
     while True:
         heartbeat.beat()
         try:
-            found = description.describe(machine, record=subject.uuid)
+            found = description.describe(machine, record=subject.uuid, check=check)
         except ConnectionLost as lost:
             refusals[:] = [lost]
             if time.monotonic() > deadline or any(text in str(lost).lower() for text in _FINAL):

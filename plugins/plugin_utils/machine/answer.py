@@ -41,6 +41,8 @@ class Key:
 Schema = Mapping[str, Key]
 
 YES = re.compile("yes")
+# systemd.unit(5)
+UNIT = r"[A-Za-z0-9:_.\\@-]{1,255}"
 STORE_PATHS = Key(STORE_PATH, most=1_000_000)
 
 

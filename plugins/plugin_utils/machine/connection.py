@@ -21,6 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible import constants
+from ansible.plugins.loader import connection_loader
+
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 
 _SSH = ("ssh", "ansible.builtin.ssh")
@@ -58,6 +61,13 @@ class Endpoint:
 
     def __str__(self) -> str:
         return f"{self.address} port {self.port or SSH_PORT}"
+
+
+def setting(option: str) -> str:
+    """Return an option of Ansible's ssh connection, as it is set for all hosts. A variable would hide it."""
+    # Loading the plugin declares its options.
+    connection_loader.get("ssh", class_only=True)
+    return str(constants.config.get_config_value(option, plugin_type="connection", plugin_name="ssh") or "")
 
 
 def is_ssh(connection: Any) -> bool:

@@ -47,7 +47,7 @@ print_keys() { # UUID
     done <"$nix_ops_keys/$1"
 }
 
-main() { # PROFILE [contents] [record=UUID]
+main() { # PROFILE [contents] [record=UUID] [checkup]
     profile=$1
     shift
     standing "$profile"
@@ -73,6 +73,8 @@ main() { # PROFILE [contents] [record=UUID]
                 print_record "${wanted#record=}"
                 print_keys "${wanted#record=}"
                 ;;
+            # checkup.sh, which is sent only then.
+            checkup) print_checkup ;;
         esac
     done
 }

@@ -12,8 +12,9 @@ from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import SYSTEM_PROFILE
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.machine import answer
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import answer, checkup
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Answer, Key
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.checkup import Checkup
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Machine
 from ansible_collections.nix.ops.plugins.plugin_utils.nix import STORE_PATH
 
@@ -27,8 +28,7 @@ _PARTS_THAT_NEED_A_REBOOT = ("kernel", "initrd", "kernel-modules", "systemd")
 _TOPLEVEL = re.compile(f"(?:{STORE_PATH.pattern})?")
 _PART = f"(?:{STORE_PATH.pattern}(?:/[!-~]*)?)?"
 _GENERATION = re.compile("(?:[0-9]{1,9})?")
-# systemd.unit(5)
-UNIT = r"[A-Za-z0-9:_.\\@-]{1,255}"
+UNIT = answer.UNIT
 # A file in the directory of units: "a.service", "a.service.d/overrides.conf", "b.target.wants/a.service".
 UNIT_FILE = re.compile(f"{UNIT}(?:/{UNIT})?")
 # Where a file of /etc leads or the hash of its content, and its name.
@@ -192,6 +192,7 @@ class Description:
     machine_id: str | None = None
     keys: tuple[str, ...] = ()
     missing_keys: tuple[str, ...] = ()
+    checkup: Checkup | None = None
 
 
 def standing(answer: Answer) -> Standing:
@@ -228,16 +229,24 @@ def describe(
     profile: str = SYSTEM_PROFILE,
     contents: bool = False,
     record: str | None = None,
+    check: bool = False,
 ) -> Description:
     """Ask a machine what it runs, in one round trip. This changes nothing there.
 
     :param contents: ask for the store paths, units and files of /etc of the running system too.
     :param record: ask for its own record of the deployment with this UUID too.
+    :param check: ask for its load, disks and so on too.
     :raises OpsError: if the machine can't answer.
     """
-    words = {"contents": contents, f"record={record}": record}
+    words = {"contents": contents, f"record={record}": record, "checkup": check}
     wanted = [word for word, asked in words.items() if asked]
-    told = machine.ask("machine/describe", profile, *wanted, schema=DESCRIPTION, awaits="what it runs")
+    told = machine.ask(
+        "machine/describe",
+        *(profile, *wanted),
+        schema={**DESCRIPTION, **(checkup.SCHEMA if check else {})},
+        parts=["machine/checkup"] if check else (),
+        awaits="what it runs",
+    )
     release = _RELEASE.match(told.one("release") or "")
     return Description(
         standing=standing(told),
@@ -256,6 +265,7 @@ def describe(
         machine_id=machine.identity.machine_id or None,
         keys=told.all("key"),
         missing_keys=told.all("key_missing"),
+        checkup=checkup.read(told) if check else None,
     )
 
 

@@ -279,12 +279,19 @@ class Machine:
         self._execute = execute
 
     def run(
-        self, name: str, *words: str, data: str = "", within: float | None = None, awaits: str = "its answer"
+        self,
+        name: str,
+        *words: str,
+        parts: Sequence[str] = (),
+        data: str = "",
+        within: float | None = None,
+        awaits: str = "its answer",
     ) -> Completed:
         """Run one of the collection's scripts on the host.
 
         :param name: the script, as in ``store/missing``.
         :param words: its positional parameters.
+        :param parts: scripts whose functions it uses, in addition to those that every script has.
         :param data: its standard input.
         :param within: seconds until a connection that does not answer counts as lost; None for the default.
         :param awaits: what is waited for, for messages.
@@ -292,7 +299,7 @@ class Machine:
         :raises AnotherMachine: if the connection leads to another host than before.
         :raises OpsError: if the script has not run to its end.
         """
-        text = compose(script(name), words, self.environment, data, self.identity)
+        text = compose("\n".join(map(script, (*parts, name))), words, self.environment, data, self.identity)
         return self._read(self._execute(SHELL, text, Wait(awaits, within)))
 
     def stream(
@@ -345,17 +352,18 @@ class Machine:
         *words: str,
         schema: Schema | None = None,
         block: str | None = None,
+        parts: Sequence[str] = (),
         data: str = "",
         within: float | None = None,
         awaits: str = "its answer",
     ) -> Answer:
-        """Run a script and read its answer.
+        """Run a script and read its answer. The parameters are those of :meth:`run`, and these.
 
         :param schema: the answers that are valid; by default only an empty one.
         :param block: the key that announces a block after the lines.
         :raises OpsError: if the script fails, with its output, or its answer is not valid.
         """
-        done = self.run(name, *words, data=data, within=within, awaits=awaits)
+        done = self.run(name, *words, parts=parts, data=data, within=within, awaits=awaits)
         if done.exit_code != 0:
             raise OpsError(
                 f"a script on the machine ended with exit code {done.exit_code}",

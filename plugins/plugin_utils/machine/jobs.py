@@ -40,7 +40,14 @@ _SAY_AGAIN = 30
 # A job's state, its exit code and its step.
 _SEEN = {"job": Key(re.compile("(?:running|ended|killed|gone) (?:-|[0-9]{1,3}) (?:-|[a-z]{1,20})"), required=True)}
 
+# The directory of a job that was started (detach.sh).
+BEGUN = {"directory": Key(re.compile(r"/[A-Za-z0-9._/-]*/nix-ops-[a-z]+\.[A-Za-z0-9]{6}"), required=True)}
+
 _Answer = TypeVar("_Answer")
+
+
+class Unfollowed(OpsError):
+    """A job that takes too long, or prints too much, so that it is no longer followed."""
 
 
 @dataclass(frozen=True)
@@ -161,8 +168,8 @@ def follow(
         heartbeat.beat()
 
 
-def _unfollowed(machine: str, what: str) -> OpsError:
-    return OpsError(
+def _unfollowed(machine: str, what: str) -> Unfollowed:
+    return Unfollowed(
         f"{what}, so it is no longer followed",
         machine=machine,
         state="the job there goes on by itself; its result is not known",

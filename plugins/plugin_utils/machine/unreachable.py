@@ -61,6 +61,13 @@ _CAUSES = (
         f" sshd, {_AGAIN}",
     ),
 )
+# What ssh says if it has not come as far as the SSH server.
+_DOWN = re.compile(
+    "could not resolve|connection refused|connection timed out$|operation timed out|no route to host"
+    "|network is unreachable|host is down|connect failed",
+    re.IGNORECASE | re.MULTILINE,
+)
+
 _OTHERWISE = (
     f"Check its address, its power, its network and the firewalls on the way, {_AGAIN}"
     f" {_SEE}the-machine-does-not-answer"
@@ -70,6 +77,11 @@ _OTHERWISE = (
 def words_of_ssh(told: str) -> str:
     """Return the error of an Ansible connection without what Ansible adds to the words of ssh."""
     return _ANSIBLE.sub("", told, count=1)
+
+
+def is_up(lost: ConnectionLost) -> bool:
+    """Return whether a host's SSH server has answered, though the host can't be reached."""
+    return not _DOWN.search(str(lost))
 
 
 def describe(machine: str, lost: ConnectionLost, missing_secret: str | None = None) -> OpsError:

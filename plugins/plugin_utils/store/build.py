@@ -26,8 +26,6 @@ from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Heartbeat, 
 # The first derivation that failed, in the words of old and new versions of Nix.
 _FAILED = re.compile(r"error: (?:builder for|Cannot build) '(/nix/store/[^'\s]{1,300}\.drv)'", re.IGNORECASE)
 
-_BEGUN = {"directory": Key(re.compile(r"/[A-Za-z0-9._/-]*/nix-ops-build\.[A-Za-z0-9]{6}"), required=True)}
-
 # Maximum number of Nix's lines in the message of a failed build.
 _END_OF_LOG = 40
 
@@ -162,7 +160,8 @@ def realise_on(
 
     begun = machine.ask(
         *("store/realise", *options.words(derivations)),
-        schema=_BEGUN,
+        schema=jobs.BEGUN,
+        parts=["machine/detach"],
         data=script("store/realise_job"),
         awaits="the start of the build",
     )

@@ -47,7 +47,7 @@ def wait(monkeypatch, boots, *, boots_back=True, confirm=lambda _word: "keep"):
     clock = Clock(boots)
     monkeypatch.setattr(reboot, "time", clock)
     monkeypatch.setattr(waiting, "time", clock)
-    monkeypatch.setattr(reboot, "_ask", clock.ask)
+    monkeypatch.setattr(reboot, "ask", clock.ask)
     machine = Machine("host", lambda *_: pytest.fail("not to be asked"), {})
     return clock, lambda: reboot.await_boot(
         machine,

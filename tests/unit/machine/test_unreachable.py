@@ -46,3 +46,22 @@ def test_a_wait_that_ended_and_a_secret_that_is_missing_tell_more() -> None:
     assert unreachable.describe("a", denied, "Give --vault-id.").next_step == "Give --vault-id."
     refused = ConnectionLost("ssh: connect to host a port 22: Connection refused")
     assert unreachable.describe("a", refused, "Give --vault-id.").next_step != "Give --vault-id."
+
+
+@pytest.mark.parametrize(
+    ("said", "up"),
+    [
+        ("ssh: connect to host a port 22: Connection refused", False),
+        ("ssh: connect to host a port 22: No route to host", False),
+        ("ssh: connect to host a port 22: Connection timed out\r", False),
+        ("ssh: Could not resolve hostname a: Name or service not known", False),
+        ("channel 0: open failed: connect failed: No route to host\nConnection closed by UNKNOWN port 65535", False),
+        ("root@a: Permission denied (publickey).", True),
+        ("Host key verification failed.", True),
+        ("Connection timed out during banner exchange", True),
+        ("kex_exchange_identification: Connection closed by remote host", True),
+        ("the machine has given no answer for 60 seconds", True),
+    ],
+)
+def test_an_ssh_server_that_answers_is_up(said: str, up: bool) -> None:
+    assert unreachable.is_up(ConnectionLost(said.strip())) is up
