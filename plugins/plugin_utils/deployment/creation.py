@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import configuration, places
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.discovery import Deployment
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Network
 from ansible_collections.nix.ops.plugins.plugin_utils.network.source import SOURCE_SUFFIX, is_searched, rebase_flake
+from ansible_collections.nix.ops.plugins.plugin_utils.network.source_text import dump
 
 _COMMENT = "# A deployment of nix.ops; deploy it with: ansible-playbook -i {source} nix.ops.deploy\n"
 _HIDDEN = "(hidden)"
@@ -323,29 +322,10 @@ def _umask() -> int:
 
 def _yaml(path: str, config: Mapping[str, Any]) -> str:
     comment = _COMMENT.format(source=os.path.basename(path))
-    dumped = yaml.dump(
-        {"plugin": configuration.PLUGIN, **config},
-        Dumper=_Indented,
-        sort_keys=False,
-        allow_unicode=True,
-        default_flow_style=False,
-        width=float("inf"),
-    )
+    dumped = dump({"plugin": configuration.PLUGIN, **config})
     return f"---\n{comment}{dumped}"
 
 
 def _without_secrets(config: Mapping[str, Any]) -> dict[str, Any]:
     hidden = dict.fromkeys(config.get("arguments", {}), _HIDDEN)
     return {**config, "arguments": hidden} if hidden else dict(config)
-
-
-class _Indented(yaml.SafeDumper):
-    """Indents the elements of a list."""
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        """Ignore ``indentless``: PyYAML would not indent lists."""
-        super().increase_indent(flow, False)
-
-    def ignore_aliases(self, data: Any) -> bool:
-        """Write no anchors and aliases."""
-        return True
