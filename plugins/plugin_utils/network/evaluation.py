@@ -169,6 +169,33 @@ def key_contents(
     return dict(asked.answer)
 
 
+def inspect(
+    file: str,
+    network: Network,
+    given: Mapping[str, Any],
+    *,
+    remembered: Mapping[str, Remembered] | None = None,
+    env: Mapping[str, str] | None = None,
+    on_line: LineSink | None = None,
+) -> Any:
+    """Return what one of the files ``show-*.nix`` answers about a network. Nothing of it is kept.
+
+    :param given: JSON values for the file, beside those of the network.
+    :raises OpsError: if the network does not evaluate.
+    """
+    question = _question(network, None, 0, remembered or {}, env or {})
+    asked = evaluator.ask(
+        file,
+        {**question.inputs(), **given},
+        nix_path=question.network.nix_path,
+        flakes=network.flake is not None,
+        env=question.settings(),
+        on_line=on_line,
+        named=network.files,
+    )
+    return asked.answer
+
+
 def _inputs(kept: Mapping[str, Any]) -> Remembered:
     def known(name: str, pattern: re.Pattern[str]) -> str | None:
         value = kept.get(name)

@@ -15,6 +15,9 @@ let
   hostsLine = name: "${nodes.${name}.config.networking.publicIPv4} ${name} ${name}-unencrypted\n";
 in
 {
+  # Names the place of these definitions, as in nix.ops.show_option.
+  _file = ./physical.nix;
+
   imports = [
     ./boot-guard.nix
     ./health-checks.nix

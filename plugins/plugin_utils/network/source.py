@@ -85,7 +85,7 @@ def network_of_files(
     name = name or Path(files[0]).stem
     return Network(
         name=name,
-        uuid=_checked_uuid(files[0], uuid) if uuid else _uuid_of(name),
+        uuid=checked_uuid(files[0], uuid) if uuid else _uuid_of(name),
         files=tuple(files),
         arguments=_plain(arguments or {}),
         nix_path=tuple(_entry(os.path.dirname(files[0]), entry) for entry in nix_path),
@@ -106,7 +106,7 @@ def network_of_source(path: str, config: Mapping[str, Any]) -> Network:
     nix_path = tuple(_entry(directory, str(entry)) for entry in _list(path, config, "nix_path"))
     return Network(
         name=name,
-        uuid=_checked_uuid(path, config["uuid"]) if config.get("uuid") else _uuid_of(name),
+        uuid=checked_uuid(path, config["uuid"]) if config.get("uuid") else _uuid_of(name),
         files=tuple(_file(directory, str(file), nix_path) for file in _list(path, config, "files")),
         flake=_flake(directory, str(config["flake"])) if config.get("flake") else None,
         arguments=_plain(_mapping(path, config, "arguments")),
@@ -152,7 +152,12 @@ def _uuid_of(name: str) -> str:
     return str(uuid.uuid5(_DEPLOYMENTS, name))
 
 
-def _checked_uuid(path: str, value: object) -> str:
+def checked_uuid(path: str, value: object) -> str:
+    """Return a UUID in its usual form.
+
+    :param path: the source, for the message.
+    :raises OpsError: if it is not a UUID.
+    """
     try:
         return str(uuid.UUID(str(value)))
     except ValueError as error:
