@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.nix.ops.plugins.plugin_utils.activation import unlock
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from fleet import Machine
 from integration.conftest import MachineFactory
 from integration.engine import SETTLED, Controller, Running, controlled, other, provide, settle, wait_on
@@ -176,3 +178,55 @@ def test_a_fault_in_a_phase(
     assert stands(healed) == (mended, mended, mended)
     assert left_over(healed) == []
     tell(f"{FAULTS[fault]}, in the phase {phase}", before, after, says=outcome.says, then="succeeds")
+
+
+@pytest.mark.parametrize("phase", ["activate", "check", "boot"])
+def test_an_activation_that_somebody_ends(
+    target: Machine, systems: dict[str, str], controller: Controller, phase: str
+) -> None:
+    before = settle(controller, systems)
+    new, check = systems[phase], PHASES[phase][1]
+    machine = controller.machine()
+    assert unlock.look(machine) is None
+    lines: list[str] = []
+
+    def on_line(line: str) -> None:
+        lines.append(line)
+        if line.startswith(("ending", "it was acknowledged")):
+            let_go(target)
+
+    hold(target, phase)
+    running = controller.start(new, health_checks={"commands": [check], "deadline": 60} if check else None)
+    try:
+        wait_until_held(target, phase)
+        found = unlock.look(machine)
+        assert found is not None and found.goes_back and found.seconds is not None
+        assert (found.action, found.toplevel, found.step) == ("switch", new, phase)
+        assert found.holder.startswith(f"nix.ops switch of {new} by the tests (process ")
+        ended, after = unlock.end(machine, holder="me", on_line=on_line, patience=30)
+    finally:
+        let_go(target)
+    outcome = running.finish()
+    assert ended is not None and ended.ending == {"activate": "stop", "check": "undo", "boot": "finish"}[phase]
+    assert unlock.end(machine, holder="me", on_line=on_line, patience=30)[0] is None
+    seen = target.inspect()
+    if phase == "boot":
+        assert outcome.done and stands(seen) == (new, new, new)
+    else:
+        assert what_boots(seen, before), outcome
+        assert outcome.failed and "ended by me with nix.ops.unlock" in outcome.lines
+    assert lines[-1] == f"it {after.standing.sentence()}"
+    assert seen["system_state"] == "running" and left_over(seen) == []
+
+
+def test_half_a_switch_is_not_left(target: Machine, systems: dict[str, str], controller: Controller) -> None:
+    settle(controller, systems)
+    hold(target, "activate")
+    running = controller.start(systems["activate"], rollback="never")
+    try:
+        wait_until_held(target, "activate")
+        with pytest.raises(OpsError, match="does not go back by itself, so half a switch would be left"):
+            unlock.end(controller.machine(), holder="me", on_line=print, patience=30)
+    finally:
+        let_go(target)
+    assert running.finish().done.after.running == systems["activate"]

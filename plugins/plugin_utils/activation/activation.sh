@@ -21,15 +21,6 @@ reserve() { # DIRECTORY
     done
 }
 
-# Print the directory of the activation that is at work; nothing if it has just ended.
-at_work() {
-    command=$(systemctl show --property=ExecStart --value "$nix_ops_activation_unit")
-    for attempt in "$nix_ops_activations"-*; do
-        case $command in *" $attempt/job "*) ;; *) continue ;; esac
-        [ -e "$attempt/rc" ] || echo "$attempt"
-    done
-}
-
 # ExecStopPost cleans up if the job was killed.
 start_unit() { # DIRECTORY DESCRIPTION
     systemd-run --quiet --unit="$nix_ops_activation_unit" --collect --service-type=exec --description="$2" \

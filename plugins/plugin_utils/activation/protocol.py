@@ -59,7 +59,7 @@ _NEXT_STEPS = {
 
 # Why a machine refuses to start an activation, and what to do about it.
 _REFUSALS = {
-    "busy": "Wait for it to end, then run the same again.",
+    "busy": "Wait for it to end, or end it with nix.ops.unlock if it is stuck. Then run the same again.",
     "room": "Free room on the machine (df -h /run), then run the same again.",
     "root": "Become root on the machine ('become').",
     "systemd": "Check that the host is a NixOS machine, and no container without systemd.",

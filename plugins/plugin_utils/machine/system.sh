@@ -253,6 +253,15 @@ is_activating() {
     esac
 }
 
+# Print the directory of the activation that is at work; nothing if it has just ended.
+at_work() {
+    command=$(systemctl show --property=ExecStart --value "$nix_ops_activation_unit")
+    for attempt in "$nix_ops_activations"-*; do
+        case $command in *" $attempt/job "*) ;; *) continue ;; esac
+        [ -e "$attempt/rc" ] || echo "$attempt"
+    done
+}
+
 # Print what tells a process from a later one with the same number, also after a reboot (proc(5), starttime).
 identity() { # PID
     echo "$(cat /proc/sys/kernel/random/boot_id) $(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20)"
