@@ -184,7 +184,7 @@ flake: .
 import os
 import re
 import shlex
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Container, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -217,18 +217,32 @@ from ansible_collections.nix.ops.plugins.plugin_utils.network.source import (
 # The exit code of ansible-core for input that it can't parse.
 _PARSER_ERROR = 4
 
+# Playbooks that edit or show a source, and need none of its machines.
+_SOURCES = (
+    "nix.ops.clone",
+    "nix.ops.delete",
+    "nix.ops.modify",
+    "nix.ops.rename",
+    "nix.ops.set_args",
+    "nix.ops.show_arguments",
+    "nix.ops.show_option",
+    "nix.ops.show_physical",
+)
+
 # Playbooks that deploy no system.
 _REPORTS = (
-    "nix.ops.list",
-    "nix.ops.info",
-    "nix.ops.send_keys",
+    *_SOURCES,
     "nix.ops.check",
+    "nix.ops.destroy",
+    "nix.ops.info",
+    "nix.ops.list",
     "nix.ops.reboot",
+    "nix.ops.send_keys",
     "nix.ops.ssh_config",
     "nix.ops.ssh_for_each",
+    "nix.ops.unlock",
 )
 _PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
-_REPORT_FILES = [str(_PLAYBOOKS / f"{name.rpartition('.')[2]}.yml") for name in _REPORTS]
 
 # Patterns that mean all machines of a network.
 _WHOLE = re.compile(r"[*?~!&]|(?:^|[,:])(?:all|ungrouped|nixos|deployment_|tag_)")
@@ -283,7 +297,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
             evaluation = self._evaluation(network, cache and self.get_option("remember"))
         except Exception as error:
             evaluation = self._last_good(network)
-            if not _deploys_nothing() or (evaluation is None and not _is_of_others()):
+            needs_machines = evaluation is None and not (_is_of_others() or _runs_only(_SOURCES))
+            if not _deploys_nothing() or needs_machines:
                 self._end_run(path, error)
             self._tell(path, error)
         if network is None or evaluation is None:
@@ -460,13 +475,17 @@ def _is_of_others() -> bool:
 
 def _deploys_nothing() -> bool:
     """Return whether this run is a module alone, or only playbooks that list and report."""
-    if context.CLIARGS.get("module_name"):
-        return True
+    return bool(context.CLIARGS.get("module_name")) or _runs_only(_REPORTS)
+
+
+def _runs_only(names: Collection[str]) -> bool:
+    """Return whether this run is of these playbooks of the collection alone."""
     # ansible-inventory has another kind of arguments: what it lists can be deployed later, by AWX.
     if "start_at_task" not in context.CLIARGS:
         return False
     playbooks = [str(one) for one in context.CLIARGS.get("args") or ()]
-    return bool(playbooks) and all(one in _REPORTS or os.path.realpath(one) in _REPORT_FILES for one in playbooks)
+    files = [str(_PLAYBOOKS / f"{name.rpartition('.')[2]}.yml") for name in names]
+    return bool(playbooks) and all(one in names or os.path.realpath(one) in files for one in playbooks)
 
 
 def _ssh_variables() -> dict[str, Any]:

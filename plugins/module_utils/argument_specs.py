@@ -251,6 +251,59 @@ DEPLOYMENT_EXPORT = {
     },
 }
 
+# The deployment that is meant, and where sources are looked for.
+_CHOSEN = {
+    "deployment": {"type": "str"},
+    "directory": {"type": "path"},
+}
+
+DEPLOYMENT_MODIFY = {
+    "argument_spec": {
+        **_CHOSEN,
+        "name": {"type": "str"},
+        "networks": {"type": "list", "elements": "path"},
+        "flake": {"type": "str"},
+        "nix_path": {"type": "list", "elements": "str"},
+        "arguments": {"type": "dict", "default": {}},
+        "unset": {"type": "list", "elements": "str", "default": []},
+        **_NIX,
+    },
+    "mutually_exclusive": [["networks", "flake"]],
+}
+
+DEPLOYMENT_CLONE = {
+    "argument_spec": {
+        **_CHOSEN,
+        "name": {"type": "str", "required": True},
+        "uuid": {"type": "str"},
+    },
+}
+
+DEPLOYMENT_DELETE = {
+    "argument_spec": {
+        **_CHOSEN,
+        "force": {"type": "bool", "default": False},
+    },
+}
+
+DEPLOYMENT_FORGET = {
+    "argument_spec": {
+        **_MACHINE_OF_A_DEPLOYMENT,
+        "network": {"type": "path", "required": True},
+        "ask": {"type": "bool", "default": False},
+        "offline": {"type": "bool", "default": False},
+        **_ANSWER,
+    },
+}
+
+NIXOS_UNLOCK = {
+    "argument_spec": {
+        "end": {"type": "bool", "default": False},
+        "reconnect_timeout": {"type": "int", "default": 300},
+        **_ANSWER,
+    },
+}
+
 _SHOWN = {
     "format": {"type": "str", "choices": ["table", "json"], "default": "table"},
     "file": {"type": "path"},
@@ -308,6 +361,17 @@ DEPLOYMENT_CHECK = {
         },
         **_SHOWN,
     },
+}
+
+DEPLOYMENT_SHOW = {
+    "argument_spec": {
+        **_CHOSEN,
+        "show": {"type": "str", "choices": ["option", "arguments", "physical"], "required": True},
+        "machine": {"type": "str"},
+        "option": {"type": "str"},
+        **_SHOWN,
+    },
+    "required_if": [["show", "option", ["machine", "option"]]],
 }
 
 AWX_OBJECTS = {

@@ -17,13 +17,18 @@ from integration.tasks import PACKAGES, build_system, has_path, new_salt, put, r
 
 MODULES = (
     "deployment_check",
+    "deployment_clone",
     "deployment_commands",
     "deployment_create",
+    "deployment_delete",
     "deployment_export",
+    "deployment_forget",
     "deployment_import",
     "deployment_info",
     "deployment_list",
+    "deployment_modify",
     "deployment_prepare",
+    "deployment_show",
     "deployment_ssh_config",
     "nix_build",
     "nix_copy_closure",
@@ -32,9 +37,10 @@ MODULES = (
     "nixos_command",
     "nixos_info",
     "nixos_reboot",
+    "nixos_unlock",
 )
 ROLES = ("activate", "build", "copy", "deploy", "prepare")
-TYPES: dict[str, Any] = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}
+TYPES: dict[str, Any] = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict, "raw": object}
 
 # What Ansible adds to every result.
 ADDED = {"changed", "failed", "diff", "warnings", "deprecations", "exception", "msg", "invocation", "item"}

@@ -67,19 +67,23 @@ def of_inventory(variables: Mapping[str, Mapping[str, Any]], load: Load) -> list
 
 def of_directory(directory: str, load: Load) -> list[Deployment]:
     """Find the deployments whose sources lie in a directory."""
-    found = []
-    for path in sorted(str(path) for path in Path(directory).glob(f"*{SOURCE_SUFFIX}")):
-        network, problem = _read(path, load)
-        name = network.name if network else os.path.basename(path).removesuffix(SOURCE_SUFFIX)
-        found.append(Deployment(path, name, network.uuid if network else "", network, problem))
-    return found
+    return [_of_source(path, load) for path in sorted(map(str, Path(directory).glob(f"*{SOURCE_SUFFIX}")))]
 
 
-def everywhere(variables: Mapping[str, Mapping[str, Any]], directory: str, load: Load) -> list[Deployment]:
-    """Find the deployments of the inventory and of a directory, sorted by name."""
+def everywhere(
+    variables: Mapping[str, Mapping[str, Any]], directory: str, load: Load, sources: Iterable[str] = ()
+) -> list[Deployment]:
+    """Find the deployments of the inventory and of a directory, sorted by name.
+
+    :param sources: the sources of the inventory. One that does not evaluate has no hosts, and counts as well.
+    """
     inventory = of_inventory(variables, load)
     known = {os.path.realpath(one.path) for one in inventory}
-    others = [one for one in of_directory(directory, load) if os.path.realpath(one.path) not in known]
+    others = []
+    for one in (*of_directory(directory, load), *(_of_source(path, load) for path in sources if _is_source(path))):
+        if (real := os.path.realpath(one.path)) not in known:
+            known.add(real)
+            others.append(one)
     return sorted([*inventory, *others], key=lambda one: (one.name, one.uuid, one.path))
 
 
@@ -106,6 +110,22 @@ def deployed(deployment: Deployment, machines: Iterable[str], tell: LineSink) ->
     found |= {host: state for host in members if (state := remembered(host, deployment.uuid, tell))}
     # A machine that was only asked counts as not deployed.
     return {host: state for host, state in found.items() if state.revision or state.activations}
+
+
+def all_remembered(deployment: Deployment, tell: LineSink) -> dict[str, State]:
+    """Return what is cached of the machines of a deployment that are in the inventory, by host."""
+    hosts = deployment.hosts.values()
+    return {host: state for host in hosts if (state := remembered(host, deployment.uuid, tell))}
+
+
+def _is_source(path: str) -> bool:
+    return path.endswith(SOURCE_SUFFIX) and Path(path).is_file()
+
+
+def _of_source(path: str, load: Load) -> Deployment:
+    network, problem = _read(path, load)
+    name = network.name if network else os.path.basename(path).removesuffix(SOURCE_SUFFIX)
+    return Deployment(path, name, network.uuid if network else "", network, problem)
 
 
 def _read(path: str, load: Load) -> tuple[Network | None, str | None]:

@@ -207,6 +207,23 @@ def keep(host: str, state: State, directory: str | None) -> None:
         ) from error
 
 
+def forget(host: str, uuid: str) -> bool:
+    """Remove a deployment from what is cached for a host; return whether it was there.
+
+    :raises OpsError: if the cache can't be read or written.
+    """
+    others = entry(host)
+    if uuid not in others:
+        return False
+    cache = _open()
+    try:
+        cache.set(host, {**cache.get(host), FACT: {one: state for one, state in others.items() if one != uuid}})
+    except Exception as error:
+        # Each plugin raises what its own library raises.
+        raise OpsError(f"the fact cache's entry of {host} can't be written", output=str(error)) from error
+    return True
+
+
 def no_facts(host: str, failure: OpsError, warn: LineSink) -> dict[str, Any]:
     """Warn that a host's state is not cached, and return no result keys."""
     warn(f"{host}: what is remembered of it is not in the fact cache: {failure}")
