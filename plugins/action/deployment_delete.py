@@ -53,7 +53,7 @@ class ActionModule(DeploymentAction):
             machines = list(forgetting.machines_of(deployment, self.environment, self.warn))
         except OpsError as error:
             if not force:
-                raise
+                raise forgetting.unknown_machines(deployment, error) from error
             self.warn(f"it is not known which machines exist: {error.what}")
             return sorted(deployment.hosts.values())
         if not force:

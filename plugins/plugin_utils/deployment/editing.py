@@ -11,7 +11,7 @@ import re
 import stat
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -253,9 +253,17 @@ def _locked(directory: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _hidden(path: str, text: str, new: Sequence[str] | set[str]) -> str:
+def _hidden(path: str, text: str, new: Collection[str]) -> str:
     """Replace the values of arguments, which may be secret.
 
     :param new: the arguments that were set.
     """
-    return source_text.hide(text, "arguments", path, lambda name: "(hidden, as given)" if name in new else "(hidden)")
+
+    def shown(name: str) -> str:
+        return "(hidden, as given)" if name in new else "(hidden)"
+
+    try:
+        return source_text.hide(text, "arguments", path, shown)
+    except OpsError:
+        # Comments between brackets, for example.
+        return "(not shown, since its arguments can't be hidden)\n"

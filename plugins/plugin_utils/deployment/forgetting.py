@@ -147,6 +147,19 @@ def check_no_machines(deployment: Deployment, machines: Collection[str]) -> None
     )
 
 
+def unknown_machines(deployment: Deployment, error: OpsError) -> OpsError:
+    """Return the error for a deployment of whose machines nothing is known.
+
+    :param error: why the fact cache can't tell.
+    """
+    return OpsError(
+        f"it is not known whether machines of deployment {deployment.name} exist",
+        output=error.what,
+        state=_NOTHING_REMOVED,
+        next_step="Use the ansible.cfg of its deploys, or delete it in spite of that with -e delete_force=true.",
+    )
+
+
 def on_machine(machine: Machine, uuid: str) -> None:
     """Remove what a deployment keeps on a machine: its record, the list of its keys, and its GC root.
 

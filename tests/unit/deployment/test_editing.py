@@ -87,6 +87,8 @@ def test_arguments_are_not_shown(shop: Deployment) -> None:
     assert "secret" not in before and "other" not in after and "8080" not in after
     assert "{domain: (hidden), token: (hidden)}" in before
     assert "{token: '(hidden, as given)', port: '(hidden, as given)'}" in after
+    Path(shop.path).write_text("plugin: nix.ops.network\narguments: {a: secret, # c\n  b: [1]}\n")
+    assert changed(shop, name="store").shown[1] == "(not shown, since its arguments can't be hidden)\n"
     for name in ("a b", "a: b", "--x", ""):
         with pytest.raises(OpsError, match="is not a valid name of an argument"):
             changed(shop, arguments={name: 1})
