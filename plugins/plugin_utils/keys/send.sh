@@ -2,7 +2,7 @@
 # Compares the keys of this machine with what the controller has, and replaces those that differ.
 # Words: a deployment, look or send, strict or lenient, before, part or whole, a salt; then seven words a key: its name, user,
 # group, permissions, path, the salted hash of its content, and the content's size, or - if it is not sent. With - as its
-# hash, a key is left alone.
+# hash, a key is left alone; with later too, since a deploy sends it after its acknowledgement.
 #   look     only compares.
 #   lenient  accepts users and groups that the next activation makes. Until then the key is root's.
 #   before   an activation follows: keeps the old keys, so that the machine gets them back if it goes back.
@@ -32,6 +32,11 @@ name_temporary() { # PATH
     new=${1%/*}/.${1##*/}.nix-ops-new
 }
 
+# Return whether a key is left alone.
+is_left_alone() { # HASH
+    case $1 in - | later) return 0 ;; *) return 1 ;; esac
+}
+
 # Write a line a key: NUMBER NAME USER GROUP PERMISSIONS HASH SIZE PATH.
 write_table() { # NAME USER GROUP PERMISSIONS PATH HASH SIZE...
     number=0
@@ -46,7 +51,7 @@ write_table() { # NAME USER GROUP PERMISSIONS PATH HASH SIZE...
 mount_directories() {
     set --
     while read -r _ _ _ _ _ hash _ path; do
-        [ "$hash" != - ] || continue
+        ! is_left_alone "$hash" || continue
         case $path in /run/*) ;; *) set -- "$@" "$path" ;; esac
     done <"$work/table"
     [ "$#" -gt 0 ] && [ -d /run/systemd/system ] || return 0
@@ -62,7 +67,7 @@ read_present() {
     set --
     : >"$work/present"
     while read -r number _ _ _ _ hash _ path; do
-        if [ "$hash" = - ] || [ -L "$path" ]; then continue; fi
+        if is_left_alone "$hash" || [ -L "$path" ]; then continue; fi
         if [ -d "$path" ]; then refuse directory "$number" "$path is a directory"; fi
         if [ -f "$path" ]; then
             echo "$number" >>"$work/present"
@@ -107,7 +112,7 @@ compare() {
     known=' passwd:root  group:root ' skipped=0
     : >"$work/differing"
     while read -r number name user group permissions hash size path; do
-        [ "$hash" != - ] || continue
+        ! is_left_alone "$hash" || continue
         for one in "user passwd $user" "group group $group"; do
             # shellcheck disable=SC2086
             set -- $one
@@ -282,7 +287,19 @@ place() {
         rm -f -- "$new"
         [ -L "$path" ] || rm -f -- "$path"
     done <"$work/gone"
-    if cut -d ' ' -f 8- "$work/table" | grep -q '^/run/keys/' && [ ! -e /run/keys/done ]; then : >/run/keys/done; fi
+    tell_units
+}
+
+# Let the unit nixops-keys start once all keys in /run/keys are there. What a switch starts may wait for it, so that it does
+# not wait for keys that come later.
+tell_units() {
+    all=''
+    while read -r _ _ _ _ _ hash _ path; do
+        case $path in /run/keys/*) ;; *) continue ;; esac
+        all=yes
+        [ "$hash" = later ] || [ -e "$path" ] || return 0
+    done <"$work/table"
+    [ -z "$all" ] || [ -e /run/keys/done ] || : >/run/keys/done
 }
 
 restart() {
@@ -326,7 +343,7 @@ main() { # DEPLOYMENT look|send strict|lenient before|part|whole SALT KEYS...
         echo "refused room -"
         exit 0
     }
-    trap 'rm -rf -- "$work"' EXIT
+    trap 'unlock; rm -rf -- "$work"' EXIT
     trap 'exit 1' HUP INT TERM
     : >"$work/answer" || exit
     [ "$(id -u)" = 0 ] || refuse root - "it needs root: set become"
@@ -334,7 +351,10 @@ main() { # DEPLOYMENT look|send strict|lenient before|part|whole SALT KEYS...
     while read -r _ name _ _ _ _ _ path; do
         echo "$name $path"
     done <"$work/table" >"$work/listed"
-    [ "$action" = look ] || mount_directories
+    if [ "$action" = send ]; then
+        lock "$nix_ops_keys_lock" 100 || refuse busy - "keys are being sent by another run"
+        mount_directories
+    fi
     read_present
     compare
     find_gone

@@ -48,6 +48,7 @@ _REFUSED = {"refused": answer.Key(re.compile("([a-z]+) (-|[0-9]{1,5})"), require
 
 # Why a machine refuses keys, and what to do about it.
 _REFUSALS = {
+    "busy": "Wait for the other run to end, then run the same again.",
     "root": "Become root on the machine ('become').",
     "room": "Free room on the machine (df -h /run /nix), then run the same again.",
     "user": "Declare the user in the network and deploy it, or correct deployment.keys.{name}.user.",
@@ -165,7 +166,7 @@ def _ask(
     for key in keys:
         content = contents.get(key.name)
         words += [key.name, key.user, key.group, _mode(key.permissions), key.path]
-        words.append("-" if content is None else _salted(salt, content))
+        words.append(_salted(salt, content) if content is not None else "later" if key.after else "-")
         if content is not None and key.name in attached:
             words.append(str(len(content)))
             data.append(content)
@@ -174,7 +175,7 @@ def _ask(
     stream = b"".join(data)
     within = _PATIENCE + len(stream) / _SLOWEST
     try:
-        parts, awaits = ("machine/old_keys", "keys/send"), "the sending of its keys"
+        parts, awaits = ("machine/lock", "machine/old_keys", "keys/send"), "the sending of its keys"
         done = machine.stream(*parts, words=words, data=stream, within=within, awaits=awaits)
     except ConnectionLost as lost:
         lost.state = "its keys are the old or the new ones, each of them whole"

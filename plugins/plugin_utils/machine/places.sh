@@ -32,6 +32,8 @@ nix_ops_old_trial_failed=/var/lib/nix-ops/trial-failed
 nix_ops_activations=/run/nix-ops
 nix_ops_boot_decision=/run/nix-ops-boot-decision
 nix_ops_keys_work=/run/nix-ops-keys
+# The lock of those who replace keys (lock.sh).
+nix_ops_keys_lock=/run/nix-ops-keys-lock
 # The keys that a deploy has replaced and that its activation may put back (old_keys.sh).
 nix_ops_old_keys=/run/nix-ops-old-keys
 

@@ -282,3 +282,44 @@ def test_sending_that_is_killed_leaves_each_key_whole(target: Host) -> None:
         target.send(new)
         assert target.files() == new
     assert seen == {b"a", b"b"}
+
+
+def test_two_runs_at_once_replace_keys_one_after_the_other(target: Host) -> None:
+    names = [f"k{number}" for number in range(30)]
+    runs = [dict.fromkeys(names, byte * 3000) for byte in (b"a", b"b", b"c")]
+    target.send(runs[0])
+    failures: list[Exception] = []
+
+    def run(new: dict[str, bytes]) -> None:
+        try:
+            target.send(new, how=replace(HOW, whole=False))
+        except (OpsError, ConnectionLost) as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=run, args=(new,)) for new in runs[1:] * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    # All keys are those of one run.
+    assert target.files() in runs
+    assert not [*(target.root / "run").iterdir()]
+
+
+def test_unit_of_all_keys_starts_once_the_last_of_them_is_there(target: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = host.script
+    monkeypatch.setattr(host, "script", lambda name: real(name).replace("/run/keys/", f"{target.root}/keys/"))
+    late = target.key("late", after=True)
+    keys, done = [target.key("a"), target.key("b"), late], target.root / "keys" / "done"
+    target.send({"a": b"1"}, *keys, how=replace(HOW, whole=False))
+    assert not done.exists()
+    # A switch may wait for the unit, and the key comes after the switch.
+    target.send({"a": b"1", "b": b"2"}, *keys, how=replace(HOW, before=True))
+    assert done.exists()
+    done.unlink()
+    (target.root / "keys" / "b").unlink()
+    target.send({"late": b"3"}, *keys, how=replace(HOW, whole=False))
+    assert not done.exists()
+    target.send({"a": b"1", "b": b"2", "late": b"3"}, *keys)
+    assert done.exists()
