@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.keys import contents, sending
 from ansible_collections.nix.ops.plugins.plugin_utils.keys.contents import Sources
 from ansible_collections.nix.ops.plugins.plugin_utils.keys.sending import Sending, Sent
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
 from ansible_collections.nix.ops.plugins.plugin_utils.network import evaluation, source
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Key, check_keys
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
@@ -52,6 +53,8 @@ class Delivery:
         self._sources = sources
         self._say = on_line
         self._collected: dict[str, bytes] | None = None
+        # What became of the keys so far.
+        self.sent = Sent()
 
     def check(self) -> None:
         """Collect the contents.
@@ -90,22 +93,26 @@ class Delivery:
         found = {name: self._contents()[name] for name in wanted}
         return self._send(found, Sending(self._deployment, before=True, lenient=True))
 
-    def send_after(self, before: Sent, *, whole: bool, lenient: bool) -> Sent:
+    def send_after(self, *, whole: bool, lenient: bool) -> None:
         """Send what is left after an activation, if anything is.
 
-        :param before: what :meth:`send_before` returned.
         :param whole: whether to remove the keys that left the network. What runs must not need them any more.
         :param lenient: whether a boot follows that makes missing users.
-        :returns: both together.
         """
-        wanted = [key.name for key in self._keys if key.after or key.name in before.waits]
-        if not wanted and not (whole and before.left):
-            return before
-        found = {name: self._contents()[name] for name in wanted}
-        return before | self._send(found, Sending(self._deployment, whole=whole, lenient=lenient))
+        wanted = [key.name for key in self._keys if key.after or key.name in self.sent.waits]
+        if wanted or (whole and self.sent.left):
+            found = {name: self._contents()[name] for name in wanted}
+            self._send(found, Sending(self._deployment, whole=whole, lenient=lenient))
+
+    def take_back(self) -> None:
+        """Put back what :meth:`send_before` has replaced if no activation has begun. Best effort."""
+        with suppress(ConnectionLost, OpsError):
+            if names := sending.take_back(self._machine()):
+                self._say(f"the old keys are back: {', '.join(names)}")
 
     def _send(self, wanted: Mapping[str, bytes], how: Sending) -> Sent:
         sent = sending.send(self._machine(), self._keys, wanted, how)
+        self.sent |= sent
         for line in lines(sent):
             self._say(line)
         return sent

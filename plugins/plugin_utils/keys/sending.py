@@ -21,6 +21,9 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Answ
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Key
 
+# What the scripts of keys have in common.
+_PARTS = ("machine/lock", "machine/old_keys")
+
 _UUID = re.compile("[0-9a-f-]{36}")
 
 # Up to this many keys and bytes, contents are sent without asking first which of them are needed.
@@ -44,6 +47,7 @@ _ANSWER = {
     "left": _NAME,
     "restarted": answer.Key(re.compile(r"[A-Za-z0-9:_.-]{1,210}"), most=_MOST),
 }
+_BACK = {"back": _NAME}
 _REFUSED = {"refused": answer.Key(re.compile("([a-z]+) (-|[0-9]{1,5})"), required=True)}
 
 # Why a machine refuses keys, and what to do about it.
@@ -144,6 +148,12 @@ def send(machine: Machine, keys: Sequence[Key], contents: Mapping[str, bytes], h
     )
 
 
+def take_back(machine: Machine) -> tuple[str, ...]:
+    """Put back the keys that were replaced for an activation that has not begun; return their names."""
+    done = machine.stream(*_PARTS, "keys/take_back", words=(), data=b"", within=_PATIENCE, awaits="its old keys")
+    return answer.read(done.stdout, _BACK, machine.name).all("back") if done.exit_code == 0 else ()
+
+
 def _numbers(machine: Machine, keys: Sequence[Key], told: Answer, key: str) -> list[int]:
     numbers = [int(number) for number in told.all(key)]
     if any(number >= len(keys) for number in numbers):
@@ -175,7 +185,7 @@ def _ask(
     stream = b"".join(data)
     within = _PATIENCE + len(stream) / _SLOWEST
     try:
-        parts, awaits = ("machine/lock", "machine/old_keys", "keys/send"), "the sending of its keys"
+        parts, awaits = (*_PARTS, "keys/send"), "the sending of its keys"
         done = machine.stream(*parts, words=words, data=stream, within=within, awaits=awaits)
     except ConnectionLost as lost:
         lost.state = "its keys are the old or the new ones, each of them whole"

@@ -1,6 +1,6 @@
 # shellcheck shell=sh disable=SC2154
 # Keeps the keys that a deploy has replaced, beside the new ones, until its activation has ended: a machine that goes back
-# to its old system gets its old keys back. The file nix_ops_old_keys has a line for each: "changed NAME PATH", or
+# to its old system gets its old keys back. Needs lock.sh. The file nix_ops_old_keys has a line for each: "changed NAME PATH", or
 # "new NAME PATH" for a key that the deployment had not sent before.
 
 # Set `old` to the place of a replaced key.
@@ -35,6 +35,13 @@ forget_old_keys() {
 # Run a command on files. A file system of a network may hang, and must not keep the machine from going back.
 on_any_disk() { # COMMAND...
     timeout -k 5 30 "$@"
+}
+
+# Run a function while no run sends keys. That may take a while, and must not keep the machine from going back.
+undisturbed() { # FUNCTION
+    lock "$nix_ops_keys_lock" 20 || :
+    "$@"
+    unlock
 }
 
 # Put the replaced keys back. Sets `taken_back` to their names.

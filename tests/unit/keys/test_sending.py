@@ -222,7 +222,7 @@ def test_keys_that_are_not_chosen_are_left_alone(target: Host) -> None:
 
 def taken_back(target: Host, command: str = "take_keys_back") -> None:
     """Run a function of a job on the machine."""
-    text = "\n".join([host.script("machine/places"), host.script("machine/old_keys"), command])
+    text = "\n".join([*map(host.script, ("machine/places", "machine/lock", "machine/old_keys")), command])
     subprocess.run([*target.shell.split(), "-c", text], check=True, capture_output=True)
 
 
@@ -247,6 +247,15 @@ def test_old_keys_come_back_unless_the_new_ones_stay(target: Host) -> None:
     assert target.send(new, how=before).added == ("a",)
     taken_back(target)
     assert target.files() == new
+
+
+def test_activation_that_can_not_start_leaves_the_old_keys(target: Host) -> None:
+    machine, before = Machine("m", target.execute, {}), replace(HOW, before=True)
+    target.send({"a": b"1"})
+    assert target.send({"a": b"2", "b": b"3"}, how=before) == Sent(added=("b",), changed=("a",))
+    assert sending.take_back(machine) == ("a",)
+    assert target.files() == {"a": b"1"}
+    assert sending.take_back(machine) == ()
 
 
 def test_sending_that_is_killed_leaves_each_key_whole(target: Host) -> None:
