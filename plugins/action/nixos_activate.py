@@ -14,7 +14,6 @@ from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIXOS_ACTIVATE
 from ansible_collections.nix.ops.plugins.plugin_utils import display
-from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
 from ansible_collections.nix.ops.plugins.plugin_utils.activation import (
     acknowledgement,
     decision,
@@ -39,6 +38,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import St
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.keys import delivery
 from ansible_collections.nix.ops.plugins.plugin_utils.keys.delivery import Delivery
+from ansible_collections.nix.ops.plugins.plugin_utils.keys.task import KeysAction
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Description, Standing
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import UNTOUCHED, ConnectionLost
@@ -54,7 +54,7 @@ _END = {
 }
 
 
-class ActionModule(OpsAction):
+class ActionModule(KeysAction):
     """The action behind ``nix.ops.nixos_activate``."""
 
     SPECIFICATION = NIXOS_ACTIVATE
@@ -99,14 +99,7 @@ class ActionModule(OpsAction):
     def _keys(self, options: Mapping[str, Any] | None, *, preview: bool) -> Delivery | None:
         if options is None:
             return None
-        keys = delivery.of_options(
-            options,
-            self.transport.machine,
-            self.transport.name,
-            load=self._loader.load_from_file,
-            env=self.environment,
-            on_line=self.live(),
-        )
+        keys = self.delivery(options)
         if not preview:
             keys.check()
         return keys

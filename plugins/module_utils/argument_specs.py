@@ -113,6 +113,7 @@ _KEYS = {
     "deployment": {"type": "str", "required": True},
     "commands": {"type": "bool", "default": True},
     "files": {"type": "str", "choices": ["anywhere", "project"], "default": "anywhere"},
+    "compared": {"type": "dict", "default": {}},
 }
 
 NIXOS_KEYS = {
@@ -211,6 +212,7 @@ DEPLOYMENT_PREPARE = {
         "take_over": {"type": "bool", "default": False},
         "timeout": {"type": "int", "default": 60},
         "accept_new_host_keys": {"type": "bool", "default": False},
+        "keys": {"type": "dict", "no_log": False, "options": _KEYS},
         **_ANSWER,
     },
 }

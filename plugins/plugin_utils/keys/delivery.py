@@ -8,14 +8,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.keys import contents, sending
+from ansible_collections.nix.ops.plugins.plugin_utils.keys import contents, sending, together
 from ansible_collections.nix.ops.plugins.plugin_utils.keys.contents import Sources
 from ansible_collections.nix.ops.plugins.plugin_utils.keys.sending import Sending, Sent
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import ComparedKeys
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
 from ansible_collections.nix.ops.plugins.plugin_utils.network import evaluation, source
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Key, check_keys
@@ -40,19 +41,34 @@ class Delivery:
     :param deployment: the UUID of the deployment.
     :param keys: all keys of the deployment on the machine.
     :param sources: where their contents come from.
+    :param run: the run whose evaluated contents these are (:mod:`together`).
+    :param differing: the keys that differed when the machine was asked; None if it was not.
+    :param asks_first: whether the machine has to answer before it gets contents.
     :raises OpsError: if a key has no content, or a content has no key.
     """
 
     def __init__(
-        self, machine: Callable[[], Machine], deployment: str, keys: Sequence[Key], sources: Sources, on_line: LineSink
+        self,
+        machine: Callable[[], Machine],
+        deployment: str,
+        keys: Sequence[Key],
+        sources: Sources,
+        on_line: LineSink,
+        *,
+        run: str = "",
+        differing: Collection[str] | None = None,
+        asks_first: bool = False,
     ) -> None:
         contents.check_names(sources.machine, {key.name: key.source for key in keys}, list(sources.given))
         self._machine = machine
         self._deployment = deployment
+        self._run = run
         self._keys = tuple(keys)
         self._sources = sources
         self._say = on_line
+        self._how = Sending(deployment, differing=differing, asks_first=asks_first)
         self._collected: dict[str, bytes] | None = None
+        self._unknown: tuple[str, ...] = ()
         # What became of the keys so far.
         self.sent = Sent()
 
@@ -63,6 +79,21 @@ class Delivery:
         """
         self._contents()
 
+    def question(self) -> str:
+        """Return the question by which a machine is described and its keys are compared. No command of a key is run."""
+        found = contents.collect(self._keys, self._sources, run=False)
+        self._unknown = tuple(sorted(name for name, content in found.items() if content is None))
+        known = {name: content for name, content in found.items() if content is not None}
+        return sending.question(self._deployment, self._keys, known)
+
+    def compared(self, found: ComparedKeys | None) -> dict[str, Any] | None:
+        """Return the answer to :meth:`question` by names; None if the machine can't tell, or tells what can't be."""
+        if found is None or any(number >= len(self._keys) for number in found.differing):
+            return None
+        differing = sorted({self._keys[number].name for number in found.differing})
+        told = {"differing": differing, "gone": list(found.gone), "unknown": list(self._unknown)}
+        return {"run": self._run, **told}
+
     def preview(self, names: Collection[str] | None = None, *, whole: bool) -> Preview:
         """Return what sending all keys would do. No command of a key is run.
 
@@ -72,7 +103,7 @@ class Delivery:
         chosen = self._choose(names)
         found = contents.collect(chosen, self._sources, run=False)
         known = {name: content for name, content in found.items() if content is not None}
-        how = Sending(self._deployment, whole=whole, lenient=True, look=True)
+        how = replace(self._how, whole=whole, lenient=True, look=True)
         sent = sending.send(self._machine(), self._keys, known, how)
         return Preview(sent, tuple(sorted(found.keys() - known.keys())))
 
@@ -85,13 +116,13 @@ class Delivery:
         """
         chosen = {key.name for key in self._choose(names)}
         wanted = {name: content for name, content in self._contents().items() if name in chosen}
-        return self._send(wanted, Sending(self._deployment, whole=whole, lenient=lenient))
+        return self._send(wanted, replace(self._how, whole=whole, lenient=lenient))
 
     def send_before(self) -> Sent:
         """Send what an activation needs. Removes nothing, since the old system runs yet."""
         wanted = [key.name for key in self._keys if not key.after]
         found = {name: self._contents()[name] for name in wanted}
-        return self._send(found, Sending(self._deployment, before=True, lenient=True))
+        return self._send(found, replace(self._how, before=True, lenient=True))
 
     def send_after(self, *, whole: bool, lenient: bool) -> None:
         """Send what is left after an activation, if anything is.
@@ -102,7 +133,7 @@ class Delivery:
         wanted = [key.name for key in self._keys if key.after or key.name in self.sent.waits]
         if wanted or (whole and self.sent.left):
             found = {name: self._contents()[name] for name in wanted}
-            self._send(found, Sending(self._deployment, whole=whole, lenient=lenient))
+            self._send(found, replace(self._how, whole=whole, lenient=lenient))
 
     def take_back(self) -> None:
         """Put back what :meth:`send_before` has replaced if no activation has begun. Best effort."""
@@ -135,53 +166,70 @@ class Delivery:
         return [key for key in self._keys if names is None or key.name in names]
 
 
-def of_options(
-    options: Mapping[str, Any],
-    machine: Callable[[], Machine],
-    name: str,
-    *,
-    load: Callable[[str], Any],
-    env: Mapping[str, str],
-    on_line: LineSink,
-) -> Delivery:
-    """Return the delivery that the options of a module describe.
+@dataclass(frozen=True)
+class Task:
+    """What a delivery needs of a task of Ansible.
 
     :param name: the machine's name, for messages.
+    :param machine: returns the machine.
+    :param variables: the variables of the task.
+    :param run: what tells this task from others, if no earlier one has evaluated contents.
     :param load: reads a YAML file, vaults included.
+    :param env: the variables of Nix.
+    :param is_checked: whether ssh checks the machine's host key; None if the connection has none.
+    """
+
+    name: str
+    machine: Callable[[], Machine]
+    variables: Mapping[str, Any]
+    run: str
+    load: Callable[[str], Any]
+    env: Mapping[str, str]
+    on_line: LineSink
+    is_checked: bool | None
+
+
+def of_options(options: Mapping[str, Any], task: Task) -> Delivery:
+    """Return the delivery that the options of a module describe.
+
     :raises OpsError: as :class:`Delivery` does.
     """
     keys = [Key(key, **_known(definition)) for key, definition in sorted(options["definitions"].items())]
-    check_keys(name, keys)
-    network = options["network"]
+    check_keys(task.name, keys)
+    network, compared = options["network"], options["compared"] or {}
+    directory = os.path.dirname(network) if network else os.getcwd()
+    run = str(compared.get("run") or task.run)
     evaluate = None
     if network:
-        evaluate = partial(_evaluate, network, options["machine"] or name, load=load, env=env, on_line=on_line)
-    sources = Sources(
-        name,
-        options["contents"],
-        evaluate,
-        os.path.dirname(network) if network else os.getcwd(),
-        options["commands"],
-        options["files"],
+        project = contents.project_of(directory) if options["files"] == "project" else None
+        evaluate = partial(
+            together.contents,
+            run,
+            network,
+            options["machine"] or task.name,
+            others=partial(together.others_of, task.variables, network),
+            evaluate=partial(_evaluate, network, task, project),
+        )
+    sources = Sources(task.name, options["contents"], evaluate, directory, options["commands"], options["files"])
+    return Delivery(
+        task.machine,
+        options["deployment"],
+        keys,
+        sources,
+        task.on_line,
+        run=run,
+        differing=compared.get("differing"),
+        asks_first=task.is_checked is False,
     )
-    return Delivery(machine, options["deployment"], keys, sources, on_line)
 
 
 def _known(definition: Mapping[str, Any]) -> dict[str, Any]:
     return {one.name: definition[one.name] for one in fields(Key) if one.name != "name" and one.name in definition}
 
 
-def _evaluate(
-    file: str,
-    machine: str,
-    names: Sequence[str],
-    *,
-    load: Callable[[str], Any],
-    env: Mapping[str, str],
-    on_line: LineSink,
-) -> Mapping[str, Mapping[str, Any]]:
-    network = source.read_source(file, load)
-    return evaluation.key_contents(network, machine, names, env=env, on_line=on_line)
+def _evaluate(file: str, task: Task, project: str | None, keys: together.Wanted) -> together.Found:
+    network = source.read_source(file, task.load)
+    return evaluation.key_contents(network, keys, env=task.env, on_line=task.on_line, project=project)
 
 
 def lines(sent: Sent) -> list[str]:

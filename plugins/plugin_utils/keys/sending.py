@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
@@ -100,6 +100,8 @@ class Sending:
     :param before: whether an activation follows, so that the old keys are kept and none is removed.
     :param lenient: whether a missing user or group is accepted, since an activation follows.
     :param look: whether to compare only.
+    :param differing: the keys that differed when they were compared; None if they were not compared.
+    :param asks_first: whether the machine has to answer before it gets contents, as if ssh does not check its host key.
     """
 
     deployment: str
@@ -107,6 +109,22 @@ class Sending:
     before: bool = False
     lenient: bool = False
     look: bool = False
+    differing: Collection[str] | None = None
+    asks_first: bool = False
+
+
+def question(deployment: str, keys: Sequence[Key], contents: Mapping[str, bytes]) -> str:
+    """Return what the machine compares beside its description (look.sh).
+
+    :param keys: all keys of the deployment on this machine.
+    :param contents: the contents of those that are to be compared.
+    """
+    salt = secrets.token_hex(16)
+    lines = [f"{deployment} {salt}"]
+    for number, key in enumerate(keys):
+        owner = f"{key.user} {key.group} {_mode(key.permissions)}"
+        lines.append(f"{number} {key.name} {owner} {_hash(salt, key, contents)} - {key.path}")
+    return "\n".join(lines)
 
 
 def send(machine: Machine, keys: Sequence[Key], contents: Mapping[str, bytes], how: Sending) -> Sent:
@@ -119,10 +137,7 @@ def send(machine: Machine, keys: Sequence[Key], contents: Mapping[str, bytes], h
     """
     if not _UUID.fullmatch(how.deployment):
         raise OpsError(f"{how.deployment!r} is not the UUID of a deployment", next_step="Correct 'deployment'.")
-    size = sum(len(content) for content in contents.values())
-    attached: Sequence[str] = ()
-    if not how.look and len(contents) <= _FEW and size <= _SMALL:
-        attached = tuple(contents)
+    attached: Sequence[str] = () if how.look or how.asks_first else _needed(contents, how)
     told = _ask(machine, keys, contents, attached, how)
     if "lacks" in told:
         attached = [keys[number].name for number in _numbers(machine, keys, told, "lacks")]
@@ -146,6 +161,14 @@ def send(machine: Machine, keys: Sequence[Key], contents: Mapping[str, bytes], h
         names("waits"),
         told.all("restarted"),
     )
+
+
+def _needed(contents: Mapping[str, bytes], how: Sending) -> Sequence[str]:
+    """Return the keys whose contents the machine probably needs."""
+    if how.differing is not None:
+        return [name for name in contents if name in how.differing]
+    size = sum(len(content) for content in contents.values())
+    return tuple(contents) if len(contents) <= _FEW and size <= _SMALL else ()
 
 
 def take_back(machine: Machine) -> tuple[str, ...]:
@@ -176,7 +199,7 @@ def _ask(
     for key in keys:
         content = contents.get(key.name)
         words += [key.name, key.user, key.group, _mode(key.permissions), key.path]
-        words.append(_salted(salt, content) if content is not None else "later" if key.after else "-")
+        words.append(_hash(salt, key, contents))
         if content is not None and key.name in attached:
             words.append(str(len(content)))
             data.append(content)
@@ -185,7 +208,7 @@ def _ask(
     stream = b"".join(data)
     within = _PATIENCE + len(stream) / _SLOWEST
     try:
-        parts, awaits = (*_PARTS, "keys/send"), "the sending of its keys"
+        parts, awaits = (*_PARTS, "keys/compare", "keys/send"), "the sending of its keys"
         done = machine.stream(*parts, words=words, data=stream, within=within, awaits=awaits)
     except ConnectionLost as lost:
         lost.state = "its keys are the old or the new ones, each of them whole"
@@ -224,6 +247,13 @@ def _refusal(machine: Machine, keys: Sequence[Key], told: Answer, said: str) -> 
 def _mode(permissions: str) -> str:
     """Return an octal mode as stat prints it, so that both compare equal; a symbolic one as it is."""
     return f"{int(permissions, 8):o}" if permissions.isdigit() else permissions
+
+
+def _hash(salt: str, key: Key, contents: Mapping[str, bytes]) -> str:
+    content = contents.get(key.name)
+    if content is None:
+        return "later" if key.after else "-"
+    return _salted(salt, content)
 
 
 def _salted(salt: str, content: bytes) -> str:

@@ -22,7 +22,8 @@ import pytest
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.keys import sending
 from ansible_collections.nix.ops.plugins.plugin_utils.keys.sending import Sending, Sent
-from ansible_collections.nix.ops.plugins.plugin_utils.machine import host
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import description, host
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import ComparedKeys
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine, Wait
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Key
 from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed
@@ -103,6 +104,40 @@ def test_only_what_differs_is_replaced(target: Host) -> None:
     assert {path.name for path, inode in inodes.items() if path.stat().st_ino != inode} == {"b"}
     # Nothing is left of the comparison.
     assert not [*(target.root / "run").iterdir()]
+
+
+def test_contents_go_alone_to_a_machine_that_has_answered(target: Host) -> None:
+    assert target.send({"a": b"secret-1"}, how=replace(HOW, asks_first=True)) == Sent(added=("a",))
+    assert [b"secret-1" in call for call in target.calls] == [False, True]
+
+
+def described(target: Host, contents: dict[str, bytes], *keys: Key) -> ComparedKeys | None:
+    """Compare keys beside the description of the machine."""
+    asked = sending.question(UUID, keys, contents)
+    return description.describe(Machine("m", target.execute, {}), keys=asked).compared_keys
+
+
+def test_description_tells_which_keys_differ_and_only_they_are_sent(target: Host) -> None:
+    keys = [target.key(name) for name in ("a", "b", "c", "d")]
+    contents = {"a": b"1" * 100_000, "b": b"2" * 100_000, "c": b"3"}
+    assert described(target, contents, *keys) == ComparedKeys((0, 1, 2), ())
+    target.send(contents, *keys)
+    assert described(target, contents, *keys) == ComparedKeys((), ())
+    Path(keys[2].path).unlink()
+    Path(keys[0].path).chmod(0o644)
+    new = {**contents, "b": b"4" * 100_000}
+    assert described(target, new, *keys[:3]) == ComparedKeys((0, 1, 2), ())
+    assert described(target, {"b": contents["b"]}, keys[1]) == ComparedKeys((), ("a",))
+    missing = replace(keys[1], user="not-here")
+    assert described(target, contents, missing) == ComparedKeys((0, 0), ("a",))
+    Path(keys[2].path).mkdir()
+    assert described(target, contents, *keys) is None
+    Path(keys[2].path).rmdir()
+    assert not [*(target.root / "run").iterdir()]
+    target.calls.clear()
+    sent = target.send(new, *keys, how=replace(HOW, differing=("a", "b", "c")))
+    assert sent == Sent(added=("c",), changed=("a", "b"))
+    assert len(target.calls) == 1
 
 
 def test_few_small_keys_take_one_call(target: Host) -> None:

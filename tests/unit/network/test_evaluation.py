@@ -355,8 +355,8 @@ def test_keys_have_everything_but_their_contents(tmp_path: Path) -> None:
         Key("old", "/run/keys/old", source="text"),
         Key("text", "/run/keys/text", "web", "keys", "0640", source="text"),
     )
-    contents = key_contents(network(file), "machine", ["text", "command"])
-    assert contents == {
+    contents = key_contents(network(file), {"machine": ["text", "command"]})
+    assert contents["machine"] == {
         "text": {"text": marker, "command": None},
         "command": {"text": None, "command": ["echo", marker]},
     }
@@ -365,6 +365,37 @@ def test_keys_have_everything_but_their_contents(tmp_path: Path) -> None:
     # Neither the system nor a path literal has brought them to the store.
     [derivation] = instantiate(network(file), ["machine"]).values()
     assert not [path for path in nix.requisites([derivation.drv_path], env={}) if path.endswith("-secret")]
+
+
+def test_contents_of_keys_come_from_the_project_alone_if_the_user_wants_that(tmp_path: Path) -> None:
+    project, outside = tmp_path / "project", tmp_path / "outside"
+    project.mkdir()
+    outside.mkdir()
+    (outside / "secret").write_text("secret of the controller", encoding="utf-8")
+    (project / "secret").write_text("of the project", encoding="utf-8")
+    (project / "link").symlink_to(outside / "secret")
+    texts = {
+        "inside": "builtins.readFile ./secret",
+        "outside": f"builtins.readFile {outside}/secret",
+        "link": "builtins.readFile ./link",
+        "above": "builtins.readFile ../outside/secret",
+        "fetched": f'builtins.readFile (builtins.fetchurl "file://{outside}/secret")',
+        "copied": f'builtins.readFile (builtins.path {{ path = "{outside}"; }} + "/secret")',
+        "imported": f"(import {outside}/secret)",
+    }
+    lines = "".join(f"deployment.keys.{name}.text = {text};" for name, text in texts.items())
+    (file,) = write(project, n=f"{{ machine = {{ {lines} }}; }}")
+    assert key_contents(network(file), {"machine": ["outside"]})["machine"]["outside"]["text"]
+    inside = key_contents(network(file), {"machine": ["inside"]}, project=str(project))
+    assert inside["machine"]["inside"]["text"] == "of the project"
+    for name in texts.keys() - {"inside"}:
+        with pytest.raises(OpsError, match=r"forbidden|not allowed") as refused:
+            key_contents(network(file), {"machine": [name]}, project=str(project))
+        assert "secret of the controller" not in str(refused.value)
+        if name == "outside":
+            assert "(deploy_key_files)" in str(refused.value)
+    with pytest.raises(OpsError, match=r"nix_path of the source names .*/outside, outside of the project"):
+        key_contents(replace(network(file), nix_path=(f"x={outside}",)), {"machine": ["inside"]}, project=str(project))
 
 
 def test_argument_values_are_seen_by_nix_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
