@@ -205,6 +205,7 @@ class ActionModule(KeysAction):
             decided.reboot,
             options["reboot_timeout"],
             options["boot_timeout"],
+            keeps_keys=bool(options["keys"] and options["keys"]["keep_old"]),
         )
         machine = self.transport.machine()
         self.transport.forbid_retries()

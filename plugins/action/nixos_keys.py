@@ -9,6 +9,7 @@ from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIXOS_KEYS
 from ansible_collections.nix.ops.plugins.plugin_utils.keys import delivery
+from ansible_collections.nix.ops.plugins.plugin_utils.keys.sending import Sent
 from ansible_collections.nix.ops.plugins.plugin_utils.keys.task import KeysAction
 
 
@@ -21,6 +22,9 @@ class ActionModule(KeysAction):
         """Send the keys that differ. What runs may need those that left the network, so that they stay."""
         self.transport.expect(options["expected"])
         keys = self.delivery(options)
+        if options["old"]:
+            back = () if self.check else keys.treat_old(options["old"])
+            return {"changed": bool(back), **delivery.as_json(Sent(changed=back))}
         if self.check:
             found = keys.preview(options["names"], whole=False)
             sent, unknown = found.sent, found.unknown

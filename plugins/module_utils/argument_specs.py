@@ -114,12 +114,14 @@ _KEYS = {
     "commands": {"type": "bool", "default": True},
     "files": {"type": "str", "choices": ["anywhere", "project"], "default": "anywhere"},
     "compared": {"type": "dict", "default": {}},
+    "keep_old": {"type": "bool", "default": False},
 }
 
 NIXOS_KEYS = {
     "argument_spec": {
         **_KEYS,
         "names": {"type": "list", "elements": "str"},
+        "old": {"type": "str", "choices": ["back", "forget"]},
         "expected": {"type": "dict", "default": {}},
         **_ANSWER,
     },

@@ -128,6 +128,10 @@ options:
         description: Not used here.
         type: dict
         default: {}
+      keep_old:
+        description: Not used here.
+        type: bool
+        default: false
 notes:
   - Fails before anything is touched if the fact cache would forget the deployment state. With O(provision=false) or
     O(remember=false) and in check mode such a cache counts as empty.

@@ -207,6 +207,10 @@ options:
         description: C(compared_keys) of the result of M(nix.ops.deployment_prepare).
         type: dict
         default: {}
+      keep_old:
+        description: Whether the keys that are replaced or removed are kept for a deploy that may take them back.
+        type: bool
+        default: false
   reboot:
     description:
       - Whether the machine is rebooted, with O(action=switch) and O(action=boot).

@@ -61,6 +61,16 @@ options:
     description: C(compared_keys) of the result of M(nix.ops.deployment_prepare).
     type: dict
     default: {}
+  keep_old:
+    description: Whether the keys that are replaced or removed are kept for a deploy that may take them back.
+    type: bool
+    default: false
+  old:
+    description:
+      - Sends nothing. With V(back) the keys that O(keep_old) has kept are put back. With V(forget) they are removed.
+      - In check mode this does nothing.
+    type: str
+    choices: [back, forget]
   names:
     description: Send these keys only. By default all.
     type: list

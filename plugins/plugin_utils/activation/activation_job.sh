@@ -73,11 +73,15 @@ settle() { # EXIT-CODE
     [ "$1" = 0 ] || [ -f "$job_directory/journal" ] || print_journals >"$job_directory/journal"
 }
 
+settle_old_keys() { # EXIT-CODE
+    case $job_keep_keys-$1 in yes-0 | yes-4) keep_old_keys ;; *) forget_old_keys ;; esac
+}
+
 # The job exits with 0, or systemd would mark the unit as failed. The real exit code is in the file.
 finish() { # EXIT-CODE
     settle "$1"
     case $1 in 0 | 4) ;; *) forget_trial ;; esac
-    [ "$job_action" = dry-activate ] || undisturbed forget_old_keys || :
+    [ "$job_action" = dry-activate ] || undisturbed settle_old_keys "$1" || :
     write_line "$1" "$job_directory/rc"
     exit 0
 }

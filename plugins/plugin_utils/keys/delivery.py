@@ -42,6 +42,7 @@ class Delivery:
     :param keys: all keys of the deployment on the machine.
     :param sources: where their contents come from.
     :param run: the run whose evaluated contents these are (:mod:`together`).
+    :param keeps_old: whether the replaced keys are kept for a deploy that may take them back.
     :param differing: the keys that differed when the machine was asked; None if it was not.
     :param asks_first: whether the machine has to answer before it gets contents.
     :raises OpsError: if a key has no content, or a content has no key.
@@ -56,6 +57,7 @@ class Delivery:
         on_line: LineSink,
         *,
         run: str = "",
+        keeps_old: bool = False,
         differing: Collection[str] | None = None,
         asks_first: bool = False,
     ) -> None:
@@ -66,7 +68,9 @@ class Delivery:
         self._keys = tuple(keys)
         self._sources = sources
         self._say = on_line
-        self._how = Sending(deployment, differing=differing, asks_first=asks_first)
+        self._how = Sending(
+            deployment, differing=differing, keeps="anew" if keeps_old else "forget", asks_first=asks_first
+        )
         self._collected: dict[str, bytes] | None = None
         self._unknown: tuple[str, ...] = ()
         # What became of the keys so far.
@@ -138,11 +142,20 @@ class Delivery:
     def take_back(self) -> None:
         """Put back what :meth:`send_before` has replaced if no activation has begun. Best effort."""
         with suppress(ConnectionLost, OpsError):
-            if names := sending.take_back(self._machine()):
-                self._say(f"the old keys are back: {', '.join(names)}")
+            self.treat_old("unstarted")
+
+    def treat_old(self, what: str) -> tuple[str, ...]:
+        """Put back or remove what was replaced, as :func:`sending.treat_old`."""
+        names = sending.treat_old(self._machine(), self._deployment, what)
+        if names:
+            self._say(f"the old keys are back: {', '.join(names)}")
+        return names
 
     def _send(self, wanted: Mapping[str, bytes], how: Sending) -> Sent:
         sent = sending.send(self._machine(), self._keys, wanted, how)
+        if self._how.keeps == "anew":
+            # What follows belongs to the same deploy.
+            self._how = replace(self._how, keeps="on")
         self.sent |= sent
         for line in lines(sent):
             self._say(line)
@@ -218,6 +231,7 @@ def of_options(options: Mapping[str, Any], task: Task) -> Delivery:
         sources,
         task.on_line,
         run=run,
+        keeps_old=bool(options.get("keep_old")),
         differing=compared.get("differing"),
         asks_first=task.is_checked is False,
     )

@@ -1,11 +1,13 @@
 # shellcheck shell=sh disable=SC2034,SC2154
 # Compares the keys of this machine with what the controller has (compare.sh), and replaces those that differ.
-# Words: a deployment, look or send, strict or lenient, before, part or whole, a salt; then seven words a key: its name, user,
+# Words: a deployment, look or send, strict or lenient, before, part or whole, forget, anew or on, a salt; then seven words a key: its name, user,
 # group, permissions, path, the salted hash of its content, and the content's size, or - if it is not sent. With - as its
 # hash, a key is left alone; with later too, since a deploy sends it after its acknowledgement.
 #   look     only compares.
 #   lenient  accepts users and groups that the next activation makes. Until then the key is root's.
 #   before   an activation follows: keeps the old keys, so that the machine gets them back if it goes back.
+#   anew     keeps the old keys for a deploy that may take them back, instead of those that were kept before.
+#   on       keeps the old keys beside those that were kept before.
 #   whole    removes the keys that the deployment has sent and that are not among these.
 # Standard input: the contents, one after the other.
 # Prints lines:
@@ -142,12 +144,15 @@ check_sizes() {
 place() {
     while read -r number name _ _ _ _ path; do
         name_temporary "$path"
-        [ "$extent" != before ] || keep_old_key "$name" "$path" "$work/before" || fail_writing "$number" "$path"
+        { [ "$extent" != before ] && [ "$keeps" = forget ]; } || keep_old_key "$name" "$path" "$work/before" || fail_writing "$number" "$path"
         mv -f -T -- "$new" "$path" || fail_writing "$number" "$path"
     done <"$work/differing"
-    while read -r _ path; do
+    while read -r name path; do
         name_temporary "$path"
         rm -f -- "$new"
+        if [ "$keeps" != forget ] && [ -f "$path" ] && [ ! -L "$path" ]; then
+            keep_gone_key "$name" "$path" || fail_writing - "$path"
+        fi
         [ -L "$path" ] || rm -f -- "$path"
     done <"$work/gone"
     tell_units
@@ -171,7 +176,7 @@ restart() {
         set -- "$@" "$name"
     done <"$work/differing"
     # shellcheck disable=SC2046
-    restart_keys "$@" $(is_activating || replaced_keys)
+    restart_keys "$@" $(is_activating || is_kept || replaced_keys)
     for unit in $restarted; do
         tell "restarted $unit"
     done
@@ -182,25 +187,31 @@ restart() {
     [ "$#" = 0 ] || timeout 60 systemctl stop -- "$@" 2>/dev/null || :
 }
 
+settle() {
+    if [ "$keeps" = forget ]; then forget_old_keys; else keep_old_keys; fi
+}
+
 # Replace the keys that differ, and remove those that are gone.
 bring() {
+    # What an earlier deploy has kept is of no use any more.
+    if [ "$keeps" != on ] && is_kept; then forget_old_keys; fi
     : >"$work/before"
     [ ! -f "$list" ] || cat "$list" >"$work/before"
     write_list "$work/listed" "$work/before" || refuse room - "$list could not be written"
     drop_temporary
     stage
     place
-    [ "$extent" != whole ] || write_list "$work/listed" || :
+    if [ "$extent" = whole ] && [ "$keeps" = forget ]; then write_list "$work/listed" || :; fi
     # Before an activation nothing is restarted: until its job is at work, the machine would not go back by itself.
     [ "$extent" = before ] || restart </dev/null >&2
-    [ "$extent" = before ] || is_activating || forget_old_keys
+    [ "$extent" = before ] || is_activating || settle
     # Left by runs that were killed. They have no contents.
     find "${nix_ops_keys_work%/*}" -maxdepth 1 -name "${nix_ops_keys_work##*/}.*" -mmin +60 -exec rm -rf -- {} +
 }
 
-main() { # DEPLOYMENT look|send strict|lenient before|part|whole SALT KEYS...
-    list=$nix_ops_keys/$1 action=$2 tolerance=$3 extent=$4 salt=$5
-    shift 5
+main() { # DEPLOYMENT look|send strict|lenient before|part|whole forget|anew|on SALT KEYS...
+    list=$nix_ops_keys/$1 action=$2 tolerance=$3 extent=$4 keeps=$5 salt=$6
+    shift 6
     umask 077
     work=$(mktemp -d "$nix_ops_keys_work.XXXXXXXX") || {
         echo "refused room -"

@@ -101,6 +101,8 @@ class Sending:
     :param lenient: whether a missing user or group is accepted, since an activation follows.
     :param look: whether to compare only.
     :param differing: the keys that differed when they were compared; None if they were not compared.
+    :param keeps: whether the old keys stay for a deploy that may take them back: ``forget``, ``anew`` or ``on``
+        (``send.sh``).
     :param asks_first: whether the machine has to answer before it gets contents, as if ssh does not check its host key.
     """
 
@@ -110,6 +112,7 @@ class Sending:
     lenient: bool = False
     look: bool = False
     differing: Collection[str] | None = None
+    keeps: str = "forget"
     asks_first: bool = False
 
 
@@ -171,10 +174,24 @@ def _needed(contents: Mapping[str, bytes], how: Sending) -> Sequence[str]:
     return tuple(contents) if len(contents) <= _FEW and size <= _SMALL else ()
 
 
-def take_back(machine: Machine) -> tuple[str, ...]:
-    """Put back the keys that were replaced for an activation that has not begun; return their names."""
-    done = machine.stream(*_PARTS, "keys/take_back", words=(), data=b"", within=_PATIENCE, awaits="its old keys")
-    return answer.read(done.stdout, _BACK, machine.name).all("back") if done.exit_code == 0 else ()
+def treat_old(machine: Machine, deployment: str, what: str) -> tuple[str, ...]:
+    """Put back or remove the keys that were replaced; return the names of those that were put back.
+
+    :param deployment: the UUID of the deployment.
+    :param what: ``unstarted``, ``back`` or ``forget`` (``old.sh``).
+    :raises OpsError: if the machine can't.
+    """
+    words, awaits = (what, deployment), "its old keys"
+    done = machine.stream(*_PARTS, "keys/old", words=words, data=b"", within=_PATIENCE, awaits=awaits)
+    if done.exit_code != 0:
+        raise OpsError(
+            "its old keys were not put back" if what == "back" else "its old keys were not removed",
+            machine=machine.name,
+            output=done.stderr.strip(),
+            state="its keys are the new ones",
+            next_step="Deploy again, or send the right keys with nix.ops.send_keys.",
+        )
+    return answer.read(done.stdout, _BACK, machine.name).all("back")
 
 
 def _numbers(machine: Machine, keys: Sequence[Key], told: Answer, key: str) -> list[int]:
@@ -193,6 +210,7 @@ def _ask(
         "look" if how.look else "send",
         "lenient" if how.lenient else "strict",
         "before" if how.before else "whole" if how.whole else "part",
+        how.keeps,
         salt,
     ]
     data = []

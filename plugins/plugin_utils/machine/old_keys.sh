@@ -1,7 +1,8 @@
 # shellcheck shell=sh disable=SC2154
 # Keeps the keys that a deploy has replaced, beside the new ones, until its activation has ended: a machine that goes back
 # to its old system gets its old keys back. Needs lock.sh. The file nix_ops_old_keys has a line for each: "changed NAME PATH", or
-# "new NAME PATH" for a key that the deployment had not sent before.
+# "new NAME PATH" for a key that the deployment had not sent before. With the line "kept", the new system stays, and the old
+# keys are there for a deploy that takes back what it has activated; then "gone NAME PATH" is a key that was removed.
 
 # Set `old` to the place of a replaced key.
 name_old() { # PATH
@@ -20,13 +21,28 @@ keep_old_key() { # NAME PATH LIST-OF-SENT-KEYS
     fi
 }
 
+# Keep a key that is about to be removed.
+keep_gone_key() { # NAME PATH
+    name_old "$2"
+    ln -f -- "$2" "$old" 2>/dev/null || cp -p -- "$2" "$old" || return
+    echo "gone $1 $2" >>"$nix_ops_old_keys"
+}
+
+is_kept() {
+    grep -qx kept "$nix_ops_old_keys" 2>/dev/null
+}
+
+keep_old_keys() {
+    [ ! -f "$nix_ops_old_keys" ] || is_kept || echo kept >>"$nix_ops_old_keys"
+}
+
 # Remove the replaced keys.
 forget_old_keys() {
     [ -f "$nix_ops_old_keys" ] || return 0
     set --
     while read -r _ _ path; do
-        name_old "$path"
-        set -- "$@" "$old"
+        [ -z "$path" ] || name_old "$path"
+        [ -z "$path" ] || set -- "$@" "$old"
     done <"$nix_ops_old_keys"
     on_any_disk rm -f -- "$@" || :
     rm -f "$nix_ops_old_keys"
@@ -49,9 +65,9 @@ take_keys_back() {
     taken_back=
     [ -f "$nix_ops_old_keys" ] || return 0
     while read -r kind name path; do
-        name_old "$path"
+        [ -z "$path" ] || name_old "$path"
         case $kind in
-            changed) ! on_any_disk mv -f -T -- "$old" "$path" || taken_back="$taken_back $name" ;;
+            changed | gone) ! on_any_disk mv -f -T -- "$old" "$path" || taken_back="$taken_back $name" ;;
             new) on_any_disk rm -f -- "$path" || : ;;
         esac
     done <"$nix_ops_old_keys"

@@ -288,9 +288,31 @@ def test_activation_that_can_not_start_leaves_the_old_keys(target: Host) -> None
     machine, before = Machine("m", target.execute, {}), replace(HOW, before=True)
     target.send({"a": b"1"})
     assert target.send({"a": b"2", "b": b"3"}, how=before) == Sent(added=("b",), changed=("a",))
-    assert sending.take_back(machine) == ("a",)
+    assert sending.treat_old(machine, UUID, "back") == sending.treat_old(machine, UUID, "forget") == ()
+    assert sending.treat_old(machine, UUID, "unstarted") == ("a",)
     assert target.files() == {"a": b"1"}
-    assert sending.take_back(machine) == ()
+    assert sending.treat_old(machine, UUID, "unstarted") == ()
+
+
+def test_deploy_that_may_be_taken_back_keeps_what_it_replaces_and_removes(target: Host) -> None:
+    machine, anew, on = Machine("m", target.execute, {}), replace(HOW, keeps="anew"), replace(HOW, keeps="on")
+    old, new = {"a": b"1", "b": b"2", "c": b"3"}, {"a": b"4", "b": b"5", "d": b"6"}
+    keys = [target.key(name) for name in new]
+    for kept_before in (False, True):
+        target.send(old, how=anew if kept_before else HOW)
+        target.send({"a": b"4", "d": b"6"}, *keys, how=replace(anew, before=True))
+        taken_back(target, "keep_old_keys")
+        assert target.send({"b": b"5"}, *keys, how=on) == Sent(changed=("b",), removed=("c",))
+        assert sending.treat_old(machine, UUID, "unstarted") == ()
+        assert sending.treat_old(machine, UUID, "back") == ("a", "b", "c")
+        assert target.files() == old
+        # All of them are known again.
+        assert target.send({}, how=replace(HOW, look=True)).removed == ("a", "b", "c")
+    target.send(new, how=anew)
+    assert sending.treat_old(machine, UUID, "forget") == ()
+    assert target.files() == new
+    assert target.send({}, how=replace(HOW, look=True)).removed == ("a", "b", "d")
+    assert not [*(target.root / "run").iterdir()]
 
 
 def test_sending_that_is_killed_leaves_each_key_whole(target: Host) -> None:
