@@ -127,7 +127,7 @@ def test_the_machines_of_a_batch_or_of_the_run_go_back(machines: dict[str, Machi
     }
     assert {name: keys_of(one) for name, one in machines.items()} == {
         "alpha": {"a": "uno", "gone": "uno"},
-        **dict.fromkeys(("beta", "gamma", "omega"), {}),
+        **{name: {} for name in ("beta", "gamma", "omega")},
     }
     assert statuses(network) == {"alpha": "Up-to-date", "beta": "Outdated", "gamma": "Outdated", "omega": "Outdated"}
 
@@ -156,7 +156,7 @@ def test_the_machines_of_a_batch_or_of_the_run_go_back(machines: dict[str, Machi
     assert {name: standing(one) for name, one in machines.items()} == {
         name: (toplevel,) * 3 for name, toplevel in toplevels(mended).items()
     }
-    assert {name: keys_of(one) for name, one in machines.items()} == dict.fromkeys(NAMES, {"a": "due", "b": "due"})
+    assert {name: keys_of(one) for name, one in machines.items()} == {name: {"a": "due", "b": "due"} for name in NAMES}
     assert set(statuses(network).values()) == {"Up-to-date"}
 
 

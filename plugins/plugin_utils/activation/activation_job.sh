@@ -74,7 +74,7 @@ settle() { # EXIT-CODE
 }
 
 settle_old_keys() { # EXIT-CODE
-    case $job_keep_keys-$1 in yes-0 | yes-4) keep_old_keys ;; *) forget_old_keys ;; esac
+    case $job_keep_keys-$1 in yes-0 | yes-4) keep_on ;; *) forget_old_keys ;; esac
 }
 
 # The job exits with 0, or systemd would mark the unit as failed. The real exit code is in the file.

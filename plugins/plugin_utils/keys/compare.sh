@@ -57,14 +57,14 @@ read_present() {
     done <"$work/salted"
 }
 
-# Print a mode as stat does.
-normal_mode() { # PERMISSIONS
+# Set `mode` to a mode as stat prints it.
+set_mode() { # PERMISSIONS
+    mode=$1
     case $1 in
         *[!0-7]*)
-            : >"$work/mode" && chmod -- "$1" "$work/mode" && stat -c %a "$work/mode"
+            : >"$work/mode" && chmod -- "$1" "$work/mode" && mode=$(stat -c %a "$work/mode")
             rm -f "$work/mode"
             ;;
-        *) echo "$1" ;;
     esac
 }
 
@@ -91,7 +91,7 @@ compare() {
             tell "waits $number"
             break
         done
-        mode=$(normal_mode "$permissions")
+        set_mode "$permissions"
         if [ ! -e "$path" ] && [ ! -L "$path" ]; then
             tell "added $number"
         elif is_same; then

@@ -17,9 +17,13 @@
 #   waits NUMBER   a key whose user or group is missing
 #   refused WHY NUMBER
 
-# Set `new` to the temporary file of a key, which is in the same directory.
+new_directory=$nix_ops_keys_directory/.nix-ops-new
+
+# Set `new` to the temporary file of a key, which is on the same file system. Keys in /run/keys have a directory for it, so that
+# one process gives all of them their names.
 name_temporary() { # PATH
     new=${1%/*}/.${1##*/}.nix-ops-new
+    if [ "${1%/*}" = "$nix_ops_keys_directory" ]; then new=$new_directory/${1##*/}; fi
 }
 
 # A directory of a key may be on a file system that is mounted later.
@@ -51,6 +55,7 @@ drop_temporary() {
         [ -f "$nix_ops_old_keys" ] || set -- "$@" "$old"
     done <"$work/listed"
     rm -f -- "$@"
+    rmdir "$new_directory" 2>/dev/null || :
 }
 
 fail_writing() { # NUMBER PATH
@@ -60,6 +65,7 @@ fail_writing() { # NUMBER PATH
 
 make_directory() { # DIRECTORY
     [ ! -d "$1" ] || return 0
+    case $1 in */.nix-ops-new) mkdir -m 0700 "$1" && return ;; esac
     (umask 022 && mkdir -p -- "$1") && chmod 0750 "$1" || return
     chown root:keys -- "$1" 2>/dev/null || :
 }
@@ -79,7 +85,7 @@ create() { # FILE
 stage() {
     while read -r number _ _ _ _ _ path; do
         name_temporary "$path"
-        { make_directory "${path%/*}" && create "$new"; } || fail_writing "$number" "$path"
+        { make_directory "${path%/*}" && make_directory "${new%/*}" && create "$new"; } || fail_writing "$number" "$path"
     done <"$work/differing"
     set_owners
     while read -r number _ owner permissions skipped size path <&3; do
@@ -95,7 +101,7 @@ stage() {
 # Users can write only to directories outside of /run/keys. There they could put a link in the place of the new file.
 write_content() {
     case $path in
-        /run/keys/*) take "$size" "$new" ;;
+        "$nix_ops_keys_directory"/*) take "$size" "$new" ;;
         *) { is_open && chown -- "$owner" /proc/self/fd/9 && chmod -- "$permissions" /proc/self/fd/9 &&
             take "$size" /proc/self/fd/9; } 9<>"$new" ;;
     esac
@@ -117,7 +123,7 @@ set_owners() {
         set --
         while read -r _ _ of mode _ _ path; do
             name_temporary "$path"
-            case $path in /run/keys/*) [ "$of $mode" != "$owner $permissions" ] || set -- "$@" "$new" ;; esac
+            case $path in "$nix_ops_keys_directory"/*) [ "$of $mode" != "$owner $permissions" ] || set -- "$@" "$new" ;; esac
         done <"$work/differing"
         [ "$#" = 0 ] || { chown -- "$owner" "$@" && chmod -- "$permissions" "$@"; } || fail_writing - "the files of $owner"
     done 3<"$work/owners"
@@ -142,20 +148,33 @@ check_sizes() {
 }
 
 place() {
-    while read -r number name _ _ _ _ path; do
+    cut -d ' ' -f 2,7- "$work/differing" >"$work/placed"
+    if [ "$extent" = before ] || [ "$keeps" != forget ]; then
+        keep_old_keys "$work/before" <"$work/placed" || fail_writing - keys
+    fi
+    set --
+    while read -r number _ _ _ _ _ path; do
         name_temporary "$path"
-        { [ "$extent" != before ] && [ "$keeps" = forget ]; } || keep_old_key "$name" "$path" "$work/before" || fail_writing "$number" "$path"
-        mv -f -T -- "$new" "$path" || fail_writing "$number" "$path"
+        if [ "${new%/*}" = "$new_directory" ]; then
+            set -- "$@" "$new"
+        else
+            mv -f -T -- "$new" "$path" || fail_writing "$number" "$path"
+        fi
     done <"$work/differing"
-    while read -r name path; do
+    [ "$#" = 0 ] || mv -f -- "$@" "$nix_ops_keys_directory/" || fail_writing - "keys in $nix_ops_keys_directory"
+    remove
+    drop_temporary
+    tell_units
+}
+
+# Remove the keys that are gone.
+remove() {
+    [ "$keeps" = forget ] || keep_gone_keys <"$work/gone" || fail_writing - keys
+    while read -r _ path; do
         name_temporary "$path"
         rm -f -- "$new"
-        if [ "$keeps" != forget ] && [ -f "$path" ] && [ ! -L "$path" ]; then
-            keep_gone_key "$name" "$path" || fail_writing - "$path"
-        fi
         [ -L "$path" ] || rm -f -- "$path"
     done <"$work/gone"
-    tell_units
 }
 
 # Let the unit nixops-keys start once all keys in /run/keys are there. What a switch starts may wait for it, so that it does
@@ -163,11 +182,11 @@ place() {
 tell_units() {
     all=''
     while read -r _ _ _ _ _ hash _ path; do
-        case $path in /run/keys/*) ;; *) continue ;; esac
+        case $path in "$nix_ops_keys_directory"/*) ;; *) continue ;; esac
         all=yes
         [ "$hash" = later ] || [ -e "$path" ] || return 0
     done <"$work/table"
-    [ -z "$all" ] || [ -e /run/keys/done ] || : >/run/keys/done
+    [ -z "$all" ] || [ -e "$nix_ops_keys_directory/done" ] || : >"$nix_ops_keys_directory/done"
 }
 
 restart() {
@@ -188,7 +207,7 @@ restart() {
 }
 
 settle() {
-    if [ "$keeps" = forget ]; then forget_old_keys; else keep_old_keys; fi
+    if [ "$keeps" = forget ]; then forget_old_keys; else keep_on; fi
 }
 
 # Replace the keys that differ, and remove those that are gone.

@@ -4,35 +4,67 @@
 # "new NAME PATH" for a key that the deployment had not sent before. With the line "kept", the new system stays, and the old
 # keys are there for a deploy that takes back what it has activated; then "gone NAME PATH" is a key that was removed.
 
-# Set `old` to the place of a replaced key.
+old_directory=$nix_ops_keys_directory/.nix-ops-old
+
+# Set `old` to the place of a replaced key. Keys in /run/keys have a directory for it, so that one process keeps all of them.
 name_old() { # PATH
     old=${1%/*}/.${1##*/}.nix-ops-old
+    if [ "${1%/*}" = "$nix_ops_keys_directory" ]; then old=$old_directory/${1##*/}; fi
 }
 
-# Keep a key that is about to be replaced. The first one counts, if several deploys came to no activation.
-keep_old_key() { # NAME PATH LIST-OF-SENT-KEYS
-    name_old "$2"
-    if [ -e "$nix_ops_old_keys" ] && grep -qxF -e "changed $1 $2" -e "new $1 $2" "$nix_ops_old_keys"; then return; fi
-    if [ -f "$2" ] && [ ! -L "$2" ]; then
-        ln -f -- "$2" "$old" 2>/dev/null || cp -p -- "$2" "$old" || return
-        echo "changed $1 $2" >>"$nix_ops_old_keys"
-    elif ! grep -qxF -- "$1 $2" "$3"; then
-        echo "new $1 $2" >>"$nix_ops_old_keys"
-    fi
+# Keep keys that are about to be replaced. The first ones count, if several deploys came to no activation.
+# Standard input: lines "NAME PATH".
+keep_old_keys() { # LIST-OF-SENT-KEYS
+    sent=$nl$(cat "$1")$nl
+    known=$nl$(cat "$nix_ops_old_keys" 2>/dev/null)$nl
+    set --
+    kept=''
+    while read -r name path; do
+        case $known in *"${nl}changed $name $path$nl"* | *"${nl}new $name $path$nl"*) continue ;; esac
+        if [ -f "$path" ] && [ ! -L "$path" ]; then
+            kept="${kept}changed $name $path$nl"
+            set -- "$@" "$path"
+        else
+            case $sent in *"$nl$name $path$nl"*) ;; *) kept="${kept}new $name $path$nl" ;; esac
+        fi
+    done
+    keep_files "$@" && printf %s "$kept" >>"$nix_ops_old_keys"
 }
 
-# Keep a key that is about to be removed.
-keep_gone_key() { # NAME PATH
-    name_old "$2"
-    ln -f -- "$2" "$old" 2>/dev/null || cp -p -- "$2" "$old" || return
-    echo "gone $1 $2" >>"$nix_ops_old_keys"
+# Keep keys that are about to be removed. Standard input: lines "NAME PATH".
+keep_gone_keys() {
+    set --
+    kept=''
+    while read -r name path; do
+        if [ -f "$path" ] && [ ! -L "$path" ]; then
+            kept="${kept}gone $name $path$nl"
+            set -- "$@" "$path"
+        fi
+    done
+    keep_files "$@" && printf %s "$kept" >>"$nix_ops_old_keys"
+}
+
+keep_files() { # PATH...
+    count=$#
+    while [ "$count" -gt 0 ]; do
+        path=$1 count=$((count - 1))
+        shift
+        if [ "${path%/*}" = "$nix_ops_keys_directory" ]; then
+            set -- "$@" "$path"
+        else
+            name_old "$path"
+            ln -f -- "$path" "$old" 2>/dev/null || cp -p -- "$path" "$old" || return
+        fi
+    done
+    [ "$#" = 0 ] || { { [ -d "$old_directory" ] || mkdir -m 0700 "$old_directory"; } && ln -f -- "$@" "$old_directory/"; }
 }
 
 is_kept() {
     grep -qx kept "$nix_ops_old_keys" 2>/dev/null
 }
 
-keep_old_keys() {
+# Keep the replaced keys though the new system stays.
+keep_on() {
     [ ! -f "$nix_ops_old_keys" ] || is_kept || echo kept >>"$nix_ops_old_keys"
 }
 
@@ -45,7 +77,12 @@ forget_old_keys() {
         [ -z "$path" ] || set -- "$@" "$old"
     done <"$nix_ops_old_keys"
     on_any_disk rm -f -- "$@" || :
+    end_old_keys
+}
+
+end_old_keys() {
     rm -f "$nix_ops_old_keys"
+    rmdir "$old_directory" 2>/dev/null || :
 }
 
 # Run a command on files. A file system of a network may hang, and must not keep the machine from going back.
@@ -71,7 +108,7 @@ take_keys_back() {
             new) on_any_disk rm -f -- "$path" || : ;;
         esac
     done <"$nix_ops_old_keys"
-    rm -f "$nix_ops_old_keys"
+    end_old_keys
     [ -z "$taken_back" ] || echo "the old keys are back:$taken_back"
 }
 
