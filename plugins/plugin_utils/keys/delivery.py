@@ -134,7 +134,8 @@ class Delivery:
         :param whole: whether to remove the keys that left the network. What runs must not need them any more.
         :param lenient: whether a boot follows that makes missing users.
         """
-        wanted = [key.name for key in self._keys if key.after or key.name in self.sent.waits]
+        skipped = self.sent.is_activating
+        wanted = [key.name for key in self._keys if skipped or key.after or key.name in self.sent.waits]
         if wanted or (whole and self.sent.left):
             found = {name: self._contents()[name] for name in wanted}
             self._send(found, replace(self._how, whole=whole, lenient=lenient))

@@ -15,14 +15,13 @@
 #   left NAME      a key that left the network, and is not removed now
 #   lacks NUMBER   a content that is needed and was not sent; then nothing was changed
 #   waits NUMBER   a key whose user or group is missing
+#   activating yes an activation is at work, and nothing is sent before one
 #   refused WHY NUMBER
-
-new_directory=$nix_ops_keys_directory/.nix-ops-new
 
 # Set `new` to the temporary file of a key, which is on the same file system. Keys in /run/keys have a directory for it, so that
 # one process gives all of them their names.
 name_temporary() { # PATH
-    new=${1%/*}/.${1##*/}.nix-ops-new
+    new=${1%/*}/.${1##*/}.nix-ops-new.$me
     if [ "${1%/*}" = "$nix_ops_keys_directory" ]; then new=$new_directory/${1##*/}; fi
 }
 
@@ -45,17 +44,38 @@ write_list() { # FILE...
     cmp -s "$work/list" "$list" || { cat "$work/list" >"$list.new" && sync "$list.new" && mv -f "$list.new" "$list"; }
 }
 
-# Remove what a run that was killed has left, and what this one can't finish.
+# Remove what this run can't finish.
 drop_temporary() {
     set --
     while read -r _ path; do
         name_temporary "$path"
-        name_old "$path"
         set -- "$@" "$new"
-        [ -f "$nix_ops_old_keys" ] || set -- "$@" "$old"
     done <"$work/listed"
     rm -f -- "$@"
     rmdir "$new_directory" 2>/dev/null || :
+}
+
+# Remove what runs that were killed have left.
+drop_abandoned() {
+    while read -r _ path; do
+        name_old "$path"
+        [ -f "$nix_ops_old_keys" ] || echo "$old"
+        [ "${path%/*}" = "$nix_ops_keys_directory" ] || find_abandoned "${path%/*}/.${path##*/}"
+    done <"$work/listed" >"$work/abandoned"
+    find_abandoned "$nix_ops_keys_directory/" >>"$work/abandoned"
+    set --
+    while read -r path; do
+        set -- "$@" "$path"
+    done <"$work/abandoned"
+    rm -rf -- "$@"
+}
+
+# Print the temporary files of processes that are gone.
+find_abandoned() { # BEGINNING-OF-NAME
+    for path in "$1".nix-ops-new.*; do
+        if [ ! -e "$path" ] || is_running "${path##*.}"; then continue; fi
+        echo "$path"
+    done
 }
 
 fail_writing() { # NUMBER PATH
@@ -65,7 +85,7 @@ fail_writing() { # NUMBER PATH
 
 make_directory() { # DIRECTORY
     [ ! -d "$1" ] || return 0
-    case $1 in */.nix-ops-new) mkdir -m 0700 "$1" && return ;; esac
+    case $1 in */.nix-ops-new.*) mkdir -m 0700 "$1" && return ;; esac
     (umask 022 && mkdir -p -- "$1") && chmod 0750 "$1" || return
     chown root:keys -- "$1" 2>/dev/null || :
 }
@@ -216,9 +236,11 @@ bring() {
     if [ "$keeps" != on ] && is_kept; then forget_old_keys; fi
     : >"$work/before"
     [ ! -f "$list" ] || cat "$list" >"$work/before"
-    write_list "$work/listed" "$work/before" || refuse room - "$list could not be written"
-    drop_temporary
-    stage
+    if ! write_list "$work/listed" "$work/before"; then
+        drop_temporary
+        refuse room - "$list could not be written"
+    fi
+    drop_abandoned
     place
     if [ "$extent" = whole ] && [ "$keeps" = forget ]; then write_list "$work/listed" || :; fi
     # Before an activation nothing is restarted: until its job is at work, the machine would not go back by itself.
@@ -228,9 +250,35 @@ bring() {
     find "${nix_ops_keys_work%/*}" -maxdepth 1 -name "${nix_ops_keys_work##*/}.*" -mmin +60 -exec rm -rf -- {} +
 }
 
+# Read the contents, and then replace keys unless another run has done so meanwhile. No run waits for a connection of another
+# one, which may hang.
+send() {
+    stage
+    if ! lock "$nix_ops_keys_lock" 100; then
+        drop_temporary
+        refuse busy - "keys are being sent by another run"
+    fi
+    if [ -s "$work/differing" ] && [ "$(last_replaced)" != "$replaced" ]; then
+        drop_temporary
+        : >"$work/answer"
+        sed 's/^\([0-9]*\) .*/lacks \1/' "$work/differing" >"$work/lacks"
+        return 0
+    fi
+    note_replacing
+    bring
+}
+
+# Print who replaced keys last.
+last_replaced() {
+    cat "$nix_ops_keys_replaced" 2>/dev/null
+}
+
 main() { # DEPLOYMENT look|send strict|lenient before|part|whole forget|anew|on SALT KEYS...
     list=$nix_ops_keys/$1 action=$2 tolerance=$3 extent=$4 keeps=$5 salt=$6
     shift 6
+    find_start "$$" || exit
+    me=$$-$start
+    new_directory=$nix_ops_keys_directory/.nix-ops-new.$me
     umask 077
     work=$(mktemp -d "$nix_ops_keys_work.XXXXXXXX") || {
         echo "refused room -"
@@ -242,10 +290,12 @@ main() { # DEPLOYMENT look|send strict|lenient before|part|whole forget|anew|on 
     [ "$(id -u)" = 0 ] || refuse root - "it needs root: set become"
     write_table "$@"
     write_listed
-    if [ "$action" = send ]; then
-        lock "$nix_ops_keys_lock" 100 || refuse busy - "keys are being sent by another run"
-        mount_directories
+    if [ "$extent" = before ] && is_activating; then
+        echo "activating yes"
+        exit 0
     fi
+    [ "$action" = look ] || mount_directories
+    replaced=$(last_replaced)
     read_present
     compare
     find_gone
@@ -254,7 +304,7 @@ main() { # DEPLOYMENT look|send strict|lenient before|part|whole forget|anew|on 
         while read -r number _ _ _ _ size _; do
             [ "$size" != - ] || echo "lacks $number"
         done <"$work/differing" >"$work/lacks"
-        [ -s "$work/lacks" ] || bring
+        [ -s "$work/lacks" ] || send
     fi
     cat "$work/answer" "$work/lacks"
 }

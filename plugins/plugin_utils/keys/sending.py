@@ -13,7 +13,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import answer
@@ -30,6 +30,9 @@ _UUID = re.compile("[0-9a-f-]{36}")
 _FEW = 50
 _SMALL = 64 * 1024
 
+# How often a machine is asked. Other runs may replace keys between the comparison and the sending.
+_ATTEMPTS = 10
+
 # Slowest rate that a sending may have, in bytes a second.
 _SLOWEST = 32 * 1024
 # Seconds that the machine may take for file systems and units.
@@ -42,6 +45,7 @@ _ANSWER = {
     "added": _NUMBER,
     "changed": _NUMBER,
     "waits": _NUMBER,
+    "activating": answer.Key(answer.YES),
     "lacks": _NUMBER,
     "removed": _NAME,
     "left": _NAME,
@@ -71,6 +75,7 @@ class Sent:
     :param left: the keys that left the network and are still there.
     :param waits: the keys whose user or group is missing; the next activation has to make them.
     :param restarted: the units that were restarted.
+    :param is_activating: whether nothing was sent before an activation, since another one is at work.
     """
 
     added: tuple[str, ...] = ()
@@ -79,6 +84,7 @@ class Sent:
     left: tuple[str, ...] = ()
     waits: tuple[str, ...] = ()
     restarted: tuple[str, ...] = ()
+    is_activating: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.added or self.changed or self.removed)
@@ -88,7 +94,8 @@ class Sent:
             return tuple(dict.fromkeys((*getattr(self, name), *getattr(other, name))))
 
         # What is left to do is told anew by each sending.
-        return Sent(both("added"), both("changed"), both("removed"), other.left, other.waits, both("restarted"))
+        together = {name: both(name) for name in ("added", "changed", "removed", "restarted")}
+        return replace(other, **together)
 
 
 @dataclass(frozen=True)
@@ -141,17 +148,18 @@ def send(machine: Machine, keys: Sequence[Key], contents: Mapping[str, bytes], h
     if not _UUID.fullmatch(how.deployment):
         raise OpsError(f"{how.deployment!r} is not the UUID of a deployment", next_step="Correct 'deployment'.")
     attached: Sequence[str] = () if how.look or how.asks_first else _needed(contents, how)
-    told = _ask(machine, keys, contents, attached, how)
-    if "lacks" in told:
-        attached = [keys[number].name for number in _numbers(machine, keys, told, "lacks")]
+    for _attempt in range(_ATTEMPTS):
         told = _ask(machine, keys, contents, attached, how)
-        if "lacks" in told:
-            raise OpsError(
-                "its keys change all the time",
-                machine=machine.name,
-                state="its keys were not touched",
-                next_step="Let nothing else write the keys, then run the same again.",
-            )
+        if "lacks" not in told:
+            break
+        attached = [keys[number].name for number in _numbers(machine, keys, told, "lacks")]
+    else:
+        raise OpsError(
+            "its keys change all the time",
+            machine=machine.name,
+            state="this run has not touched its keys",
+            next_step="Let nothing else write the keys, then run the same again.",
+        )
 
     def names(key: str) -> tuple[str, ...]:
         return tuple(keys[number].name for number in _numbers(machine, keys, told, key))
@@ -163,6 +171,7 @@ def send(machine: Machine, keys: Sequence[Key], contents: Mapping[str, bytes], h
         told.all("left"),
         names("waits"),
         told.all("restarted"),
+        "activating" in told,
     )
 
 
