@@ -94,8 +94,13 @@ class Sent:
             return tuple(dict.fromkeys((*getattr(self, name), *getattr(other, name))))
 
         # What is left to do is told anew by each sending.
-        together = {name: both(name) for name in ("added", "changed", "removed", "restarted")}
-        return replace(other, **together)
+        return replace(
+            other,
+            added=both("added"),
+            changed=both("changed"),
+            removed=both("removed"),
+            restarted=both("restarted"),
+        )
 
 
 @dataclass(frozen=True)
