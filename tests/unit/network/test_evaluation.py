@@ -367,6 +367,45 @@ def test_keys_have_everything_but_their_contents(tmp_path: Path) -> None:
     assert not [path for path in nix.requisites([derivation.drv_path], env={}) if path.endswith("-secret")]
 
 
+def test_networks_in_the_manner_of_nixops_and_of_colmena_have_the_same_keys(tmp_path: Path) -> None:
+    machine = """{ config, nodes, name, ... }: {
+      deployment.targetHost = "192.0.2.1";
+      deployment.keys.db-password = { text = "x"; user = "postgres"; group = "keys"; permissions = "0440"; };
+      deployment.keys."token.secret" = { keyCommand = [ "pass" "token" ]; destDir = "/var/lib/secrets"; MORE };
+      users.users.postgres = { isSystemUser = true; group = "keys"; extraGroups = [ "keys" ]; };
+      systemd.services.app = rec {
+        after = [ "db-password-key.service" "keys.target" ];
+        requires = [ "db-password-key.service" ];
+        script = "cat ${config.deployment.keys.db-password.path}";
+      };
+    }"""
+    defaults = 'defaults = { system.stateVersion = "24.05"; };'
+    nixops, hive = write(
+        tmp_path,
+        nixops=f'{{ network.description = "Web"; {defaults} web = {machine.replace("MORE", "")}; }}',
+        hive=f"""{{
+          meta = {{ description = "Web"; nixpkgs = import <nixpkgs> {{ }}; specialArgs = {{ mail = "web"; }}; }};
+          {defaults}
+          web = {{ mail, ... }}: {{ imports = [ ({machine.replace("MORE", 'uploadAt = "post-activation";')}) ]; }};
+        }}""",
+    )
+    expected = (
+        Key("db-password", "/run/keys/db-password", "postgres", "keys", "0440", source="text"),
+        Key("token.secret", "/var/lib/secrets/token.secret", source="keyCommand"),
+    )
+    found = evaluate(network(nixops))
+    assert found.definitions["web"].keys == expected
+    of_hive = evaluate(network(hive))
+    assert (list(of_hive.definitions), of_hive.description) == (["web"], "Web")
+    assert of_hive.definitions["web"].keys == (expected[0], replace(expected[1], after=True))
+    assert of_hive.derivations["web"] == found.derivations["web"]
+    (own,) = write(tmp_path, own="{ meta = { nodeNixpkgs.web = <nixpkgs>; nixpkgs = <nixpkgs>; }; web = { }; }")
+    with pytest.raises(OpsError, match=r"meta\.nodeNixpkgs"):
+        evaluate(network(own))
+    (machine_meta,) = write(tmp_path, other='{ meta = { system.stateVersion = "24.05"; }; }')
+    assert list(evaluate(network(machine_meta)).definitions) == ["meta"]
+
+
 def test_contents_of_keys_come_from_the_project_alone_if_the_user_wants_that(tmp_path: Path) -> None:
     project, outside = tmp_path / "project", tmp_path / "outside"
     project.mkdir()
