@@ -29,7 +29,6 @@ class ActionModule(KeysAction):
             found = keys.preview(options["names"], whole=False)
             sent, unknown = found.sent, found.unknown
         else:
-            keys.check()
             sent, unknown = keys.send(options["names"]), ()
         for line in delivery.remaining(sent):
             self.live()(line)

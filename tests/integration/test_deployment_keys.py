@@ -22,10 +22,12 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.keys import sending
 from ansible_collections.nix.ops.plugins.plugin_utils.keys.sending import Sending, Sent
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import ComparedKeys
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Machine as ScriptedMachine
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Key
 from fleet import Machine
 from integration.conftest import MachineFactory
@@ -228,6 +230,14 @@ def test_keys_are_sent_once_and_are_nowhere_else(network: Network, project: Proj
     assert starts(target) == 2, "both keys are in place before it is restarted"
     assert not send(network).changed
 
+    # A network that does not evaluate keeps no key from its machine whose content is elsewhere.
+    config = (project.directory / "example-config.nix").read_text()
+    project.write("example-config.nix", "{ broken")
+    (project.directory / "secret").write_text(f"{MARKER} new")
+    meanwhile = send(network, "-e", '{"keys_names": ["file", "given"]}')
+    assert meanwhile.of(SEND)["replaced"] == ["file"]
+    project.write("example-config.nix", config)
+
     # What left the network stays while the old system runs, which has no user for a new key either.
     late = """
       deployment.keys.late = { text = "x"; user = "late"; };
@@ -325,6 +335,13 @@ def test_keys_are_whole_however_a_sending_ends(target: Machine) -> None:
             process.join()
             target.link_up()
             check_whole()
+        sending.send(controller.machine(), keys, versions[0], strict)
+        whole = controller.machine()._execute
+        cut = ScriptedMachine("target", lambda command, stdin, wait: whole(command, stdin[:-1000], wait), {})
+        with pytest.raises(OpsError, match="could not be sent"):
+            sending.send(cut, keys, versions[1], replace(strict, differing=[key.name for key in keys]))
+        check_whole()
+        assert not sending.send(controller.machine(), keys, versions[0], strict)
         sending.send(controller.machine(), keys, versions[1], strict)
         assert not sending.send(controller.machine(), keys, versions[1], strict)
         assert not target.run("find /run/keys /var/lib/secrets -name '.*nix-ops*'").stdout

@@ -19,13 +19,15 @@ is_left_alone() { # HASH
     case $1 in - | later) return 0 ;; *) return 1 ;; esac
 }
 
-# Write a line a key: NUMBER NAME USER GROUP PERMISSIONS HASH SIZE PATH.
-write_table() { # NAME USER GROUP PERMISSIONS PATH HASH SIZE...
+# Write a line a key: NUMBER NAME USER GROUP PERMISSIONS HASH SIZE PATH. A short content is a word, and becomes the variable
+# content_NUMBER; then SIZE begins with w.
+write_table() { # NAME USER GROUP PERMISSIONS PATH HASH SIZE CONTENT...
     number=0
-    while [ "$#" -ge 7 ]; do
+    while [ "$#" -ge 8 ]; do
+        eval "content_$number=\$8"
         echo "$number $1 $2 $3 $4 $6 $7 $5"
         number=$((number + 1))
-        shift 7
+        shift 8
     done >"$work/table"
 }
 
@@ -95,13 +97,18 @@ compare() {
         if [ ! -e "$path" ] && [ ! -L "$path" ]; then
             tell "added $number"
         elif is_same; then
-            [ "$size" = - ] || skipped=$((skipped + size))
+            case $size in - | w*) ;; *) skipped=$((skipped + size)) ;; esac
             continue
         else
             tell "changed $number"
         fi
-        echo "$number $name $user:$group $permissions $skipped $size $path" >>"$work/differing"
-        skipped=0
+        case $size in
+            w*) echo "$number $name $user:$group $permissions 0 $size $path" ;;
+            *)
+                echo "$number $name $user:$group $permissions $skipped $size $path"
+                skipped=0
+                ;;
+        esac >>"$work/differing"
     done <"$work/table"
 }
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -71,7 +71,7 @@ class Delivery:
         self._how = Sending(
             deployment, differing=differing, keeps="anew" if keeps_old else "forget", asks_first=asks_first
         )
-        self._collected: dict[str, bytes] | None = None
+        self._collected: dict[str, bytes] = {}
         self._unknown: tuple[str, ...] = ()
         # What became of the keys so far.
         self.sent = Sent()
@@ -81,7 +81,7 @@ class Delivery:
 
         :raises OpsError: if one is missing, empty, forbidden or can't be read.
         """
-        self._contents()
+        self._contents(key.name for key in self._keys)
 
     def question(self) -> str:
         """Return the question by which a machine is described and its keys are compared. No command of a key is run."""
@@ -118,14 +118,12 @@ class Delivery:
         :param whole: whether to remove keys that left the network. What runs must not need them any more.
         :param lenient: whether an activation or a boot follows that makes missing users.
         """
-        chosen = {key.name for key in self._choose(names)}
-        wanted = {name: content for name, content in self._contents().items() if name in chosen}
+        wanted = self._contents(key.name for key in self._choose(names))
         return self._send(wanted, replace(self._how, whole=whole, lenient=lenient))
 
     def send_before(self) -> Sent:
         """Send what an activation needs. Removes nothing, since the old system runs yet."""
-        wanted = [key.name for key in self._keys if not key.after]
-        found = {name: self._contents()[name] for name in wanted}
+        found = self._contents(key.name for key in self._keys if not key.after)
         return self._send(found, replace(self._how, before=True, lenient=True))
 
     def send_after(self, *, whole: bool, lenient: bool) -> None:
@@ -137,7 +135,7 @@ class Delivery:
         skipped = self.sent.is_activating
         wanted = [key.name for key in self._keys if skipped or key.after or key.name in self.sent.waits]
         if wanted or (whole and self.sent.left):
-            found = {name: self._contents()[name] for name in wanted}
+            found = self._contents(wanted)
             self._send(found, replace(self._how, whole=whole, lenient=lenient))
 
     def take_back(self) -> None:
@@ -162,11 +160,14 @@ class Delivery:
             self._say(line)
         return sent
 
-    def _contents(self) -> dict[str, bytes]:
-        if self._collected is None:
-            found = contents.collect(self._keys, self._sources)
-            self._collected = {name: content for name, content in found.items() if content is not None}
-        return self._collected
+    def _contents(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Return the contents of these keys. Each is collected once."""
+        wanted = set(names)
+        found = contents.collect(
+            [key for key in self._keys if key.name in wanted - self._collected.keys()], self._sources
+        )
+        self._collected |= {name: content for name, content in found.items() if content is not None}
+        return {name: content for name, content in self._collected.items() if name in wanted}
 
     def _choose(self, names: Collection[str] | None) -> list[Key]:
         unknown = sorted(set(names or ()) - {key.name for key in self._keys})

@@ -1,7 +1,8 @@
 # shellcheck shell=sh disable=SC2034,SC2154
 # Compares the keys of this machine with what the controller has (compare.sh), and replaces those that differ.
-# Words: a deployment, look or send, strict or lenient, before, part or whole, forget, anew or on, a salt; then seven words a key: its name, user,
-# group, permissions, path, the salted hash of its content, and the content's size, or - if it is not sent. With - as its
+# Words: a deployment, look or send, strict or lenient, before, part or whole, forget, anew or on, a salt; then eight words a key: its name, user,
+# group, permissions, path, the salted hash of its content, the content's size, or - if it is not sent, and the content if it is
+# a short text. Then w is before its size, and it is not among those on standard input. With - as its
 # hash, a key is left alone; with later too, since a deploy sends it after its acknowledgement.
 #   look     only compares.
 #   lenient  accepts users and groups that the next activation makes. Until then the key is root's.
@@ -132,8 +133,15 @@ is_open() {
     [ "$(stat -c %d:%i -- "$new")" = "$(stat -L -c %d:%i /proc/self/fd/9)" ]
 }
 
-# Write so many bytes of standard input to a file.
+# Write so many bytes of standard input, or the content that came as a word, to a file. printf is a part of the shell.
 take() { # SIZE FILE
+    case $1 in
+        w*)
+            eval "content=\$content_$number"
+            printf %s "$content" >"$2"
+            return
+            ;;
+    esac
     [ "$1" = 0 ] || dd bs="$1" count=1 iflag=fullblock of="$2" conv=notrunc
 }
 
@@ -160,7 +168,7 @@ check_sizes() {
     stat -c %s -- "$@" >"$work/sizes" || fail_writing - keys
     set --
     while read -r number _ _ _ _ size path <&3 && read -r found <&4; do
-        [ "$found" = "$size" ] || fail_writing "$number" "$path"
+        [ "$found" = "${size#w}" ] || fail_writing "$number" "$path"
         name_temporary "$path"
         case $path in /run/*) ;; *) set -- "$@" "$new" ;; esac
     done 3<"$work/differing" 4<"$work/sizes"
