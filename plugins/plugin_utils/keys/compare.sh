@@ -89,7 +89,7 @@ compare() {
             set -- $one
             if is_known "$2" "$3"; then continue; fi
             [ "$tolerance" = lenient ] || refuse "$1" "$number" "the $1 $3 of $path is missing"
-            user=root group=root permissions=0600
+            user=root group=root permissions=600
             tell "waits $number"
             break
         done

@@ -161,7 +161,7 @@ def send(machine: Machine, keys: Sequence[Key], contents: Mapping[str, bytes], h
         told = _ask(machine, keys, contents, attached, how)
         if "lacks" not in told:
             break
-        attached = [keys[number].name for number in _numbers(machine, keys, told, "lacks")]
+        attached = [*attached, *(keys[number].name for number in _numbers(machine, keys, told, "lacks"))]
     else:
         raise OpsError(
             "its keys change all the time",

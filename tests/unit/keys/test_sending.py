@@ -146,6 +146,12 @@ def test_description_tells_which_keys_differ_and_only_they_are_sent(target: Host
     assert len(target.calls) == 1
 
 
+def test_keys_that_were_not_compared_are_sent_beside_those_that_differed(target: Host) -> None:
+    how = replace(HOW, differing=["a"])
+    assert target.send({"a": b"1", "b": b"2", "c": b"3"}, how=how).added == ("a", "b", "c")
+    assert target.files() == {"a": b"1", "b": b"2", "c": b"3"}
+
+
 def test_few_small_keys_take_one_call(target: Host) -> None:
     assert target.send({"a": b"1", "b": b"2"})
     assert target.send({"a": b"1", "b": b"3"}) == Sent(changed=("b",))
@@ -193,6 +199,8 @@ def test_missing_owner_is_named_or_waits_for_the_activation(target: Host) -> Non
     assert not (target.root / "keys").exists()
     sent = target.send({"a": b"1"}, key, how=replace(HOW, lenient=True))
     assert sent == Sent(added=("a",), waits=("a",))
+    again = target.send({"a": b"1"}, key, how=replace(HOW, lenient=True))
+    assert not again and again.waits == ("a",)
     # Until it has its owner, nobody else may read it.
     assert stat.S_IMODE(Path(key.path).stat().st_mode) == 0o600
 
