@@ -301,6 +301,7 @@ def contents_of(word: str, *keys: Key) -> dict[str, bytes]:
     return {key.name: f"{word} {key.name} ".encode() * (200_000 if key.name in ("k1", "disk") else 50) for key in keys}
 
 
+@pytest.mark.both_pairs
 def test_keys_are_whole_however_a_sending_ends(target: Machine) -> None:
     keys = (*SEVERAL, ON_DISK)
     versions = [contents_of(word, *keys) for word in ("even", "odd")]
