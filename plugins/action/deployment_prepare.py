@@ -11,20 +11,20 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import DEPLOYMENT_PREPARE
-from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import checkout, fact_cache, preparation
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import host_keys as accepted_keys
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.checkout import Checkout
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.preparation import KeyOptions, Purpose, Subject
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.record import Record
+from ansible_collections.nix.ops.plugins.plugin_utils.keys.task import KeysAction
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import description, host_keys
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Description
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host_keys import Known
 
 
-class ActionModule(OpsAction):
+class ActionModule(KeysAction):
     """The action behind ``nix.ops.deployment_prepare``."""
 
     SPECIFICATION = DEPLOYMENT_PREPARE
@@ -39,7 +39,9 @@ class ActionModule(OpsAction):
             self.warn(hint)
         cached = fact_cache.read_state(self.host, subject.uuid, has_to_keep=may_generate, on_line=say)
         timeout = options["timeout"] if cached is None else 0
-        found, record = self._reach(subject, timeout, accept=options["accept_new_host_keys"])
+        keys = self.delivery(options["keys"]) if options["keys"] else None
+        question = keys.question() if keys else None
+        found, record = self._reach(subject, timeout, question, accept=options["accept_new_host_keys"])
         if options["remember"] and not options["take_over"]:
             preparation.check_owner(found, self.transport.machine(), addresses, subject)
         known = preparation.join(cached, found, record, subject, on_line=say)
@@ -64,23 +66,27 @@ class ActionModule(OpsAction):
             "host_key_checked": host_keys.is_checked(self.transport.connection),
             "address": acknowledged.address if acknowledged else None,
             "port": acknowledged.port if acknowledged else None,
+            "compared_keys": keys.compared(found.compared_keys) if keys else None,
             **description.as_json(found),
         }
         # Ansible would cache facts of check mode too.
         return answer if self.check else {**answer, **fact_cache.facts(self.host, state, self.warn)}
 
-    def _reach(self, subject: Subject, timeout: int, *, accept: bool) -> tuple[Description, Record | None]:
+    def _reach(
+        self, subject: Subject, timeout: int, keys: str | None, *, accept: bool
+    ) -> tuple[Description, Record | None]:
         """Describe the machine.
 
+        :param keys: the keys to compare.
         :param accept: whether to accept its host key if none is known.
         """
         machine, addresses = self.transport.machine(), self.transport.addresses
         try:
-            return preparation.reach(machine, addresses, subject, timeout=timeout, on_line=self.live())
+            return preparation.reach(machine, addresses, subject, timeout=timeout, keys=keys, on_line=self.live())
         except ConnectionLost as lost:
             if not accept or not self._accept(str(lost), subject):
                 raise
-        return preparation.reach(machine, addresses, subject, timeout=0, on_line=self.live())
+        return preparation.reach(machine, addresses, subject, timeout=0, keys=keys, on_line=self.live())
 
     def _checkout(self, options: dict[str, Any]) -> Checkout | None:
         directory = os.path.dirname(options["network"]) if options["network"] else None

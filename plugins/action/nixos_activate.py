@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIXOS_ACTIVATE
 from ansible_collections.nix.ops.plugins.plugin_utils import display
-from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
 from ansible_collections.nix.ops.plugins.plugin_utils.activation import (
     acknowledgement,
     decision,
@@ -37,7 +38,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import St
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.keys import delivery
 from ansible_collections.nix.ops.plugins.plugin_utils.keys.delivery import Delivery
-from ansible_collections.nix.ops.plugins.plugin_utils.keys.sending import Sent
+from ansible_collections.nix.ops.plugins.plugin_utils.keys.task import KeysAction
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Description, Standing
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import UNTOUCHED, ConnectionLost
@@ -53,7 +54,7 @@ _END = {
 }
 
 
-class ActionModule(OpsAction):
+class ActionModule(KeysAction):
     """The action behind ``nix.ops.nixos_activate``."""
 
     SPECIFICATION = NIXOS_ACTIVATE
@@ -62,7 +63,7 @@ class ActionModule(OpsAction):
         """Activate unless the machine is at the goal already, and remember the outcome."""
         goal = Goal(options["toplevel"], options["action"], options["profile"], options["generation"])
         goal.check()
-        checks = health.read(options["health_checks"] or {})
+        health.read(options["health_checks"] or {})
         keys = self._keys(options["keys"], preview=self.check or goal.action == "dry-activate")
         self.transport.expect(options["expected"] or options["found"])
         self.transport.set_destination(options["address"], options["port"])
@@ -82,22 +83,15 @@ class ActionModule(OpsAction):
         if self.check and goal.action != "dry-activate":
             return answer
         sends = keys if goal.action != "dry-activate" else None
-        activates = bool(decided.goal) or standing.on_trial
-        sent = sends.send_before() if sends and activates else Sent()
-        access = acknowledgement.access(self.transport, checks, self.live(), sends.send if sends else None)
-        if standing.on_trial and goal.action != "dry-activate":
-            acknowledgement.keep_trial(
-                self.transport.name, standing, access, timeout=options["reboot_timeout"], on_line=self.live()
-            )
-        done = self._reach(goal, decided, standing, access, options)
+        done = self._bring(goal, decided, standing, sends, options)
         if done:
             answer |= {**result.as_json(done), "action": goal.action, **self._acknowledged(done, goal, options)}
         # The machine's record says what runs, even if keys can't be sent now.
         if options["remember"] and not self.check:
             answer |= self._remember(options["remember"], standing, done, answer)
         if sends:
-            sent = self._send_after(sends, goal, done.after if done else standing, sent if activates else None)
-            answer |= {"changed": answer["changed"] or bool(sent), "key_changes": delivery.as_json(sent)}
+            self._send_after(sends, goal, done.after if done else standing, is_activated=done is not None)
+            answer |= {"changed": answer["changed"] or bool(sends.sent), "key_changes": delivery.as_json(sends.sent)}
         if options["remember"] and not self.check:
             self.live()(_END.get(goal.action, "deployment finished successfully"))
         return answer
@@ -105,14 +99,7 @@ class ActionModule(OpsAction):
     def _keys(self, options: Mapping[str, Any] | None, *, preview: bool) -> Delivery | None:
         if options is None:
             return None
-        keys = delivery.of_options(
-            options,
-            self.transport.machine,
-            self.transport.name,
-            load=self._loader.load_from_file,
-            env=self.environment,
-            on_line=self.live(),
-        )
+        keys = self.delivery(options)
         if not preview:
             keys.check()
         return keys
@@ -131,28 +118,51 @@ class ActionModule(OpsAction):
             text = answer["diff"]["prepared"]
             answer["diff"] = {"prepared": text + delivery.difference(found.sent, found.unknown)}
 
-    def _send_after(self, keys: Delivery, goal: Goal, now: Standing, before: Sent | None) -> Sent:
-        """Send what is left after an activation, or all keys if there was none.
+    def _bring(
+        self, goal: Goal, decided: Decision, standing: Standing, keys: Delivery | None, options: Mapping[str, Any]
+    ) -> Activation | None:
+        """Bring the machine to the goal, if it is not there, with the keys that it needs for that."""
+        checks = health.read(options["health_checks"] or {})
+        access = acknowledgement.access(self.transport, checks, self.live(), keys.send if keys else None)
+        if standing.on_trial and goal.action != "dry-activate":
+            # What runs may lack users of the goal's keys.
+            arrive = partial(keys.send, lenient=True) if keys else None
+            acknowledgement.keep_trial(
+                self.transport.name,
+                standing,
+                replace(access, arrive=arrive),
+                timeout=options["reboot_timeout"],
+                on_line=self.live(),
+            )
+        if not decided.goal:
+            return None
+        try:
+            if keys:
+                keys.send_before()
+            return self._reach(decided.goal, decided, standing, access, options)
+        except (ConnectionLost, OpsError) as failure:
+            if keys and not isinstance(failure, ActivationFailed):
+                keys.take_back()
+            raise
 
-        :param before: what was sent before the activation; None without one.
-        """
+    def _send_after(self, keys: Delivery, goal: Goal, now: Standing, *, is_activated: bool) -> None:
+        """Send what is left after an activation, or all keys if there was none."""
         # A system that only boots next has not made its users yet, and what still runs needs the keys that it had.
         whole, lenient = decision.is_settled(goal.action, goal.toplevel, now.running), now.running != goal.toplevel
         try:
-            if before is None:
-                sent = keys.send(whole=whole, lenient=lenient)
+            if is_activated:
+                keys.send_after(whole=whole, lenient=lenient)
             else:
-                sent = keys.send_after(before, whole=whole, lenient=lenient)
+                keys.send(whole=whole, lenient=lenient)
         except (ConnectionLost, OpsError) as failure:
-            if before is not None:
+            if is_activated:
                 keys_are = (
                     failure.state if failure.state and failure.state != UNTOUCHED else "its keys may be the old ones"
                 )
                 failure.state = f"the system was activated; {keys_are}"
             raise
-        for line in delivery.remaining(sent):
+        for line in delivery.remaining(keys.sent):
             self.live()(line)
-        return sent
 
     def _found(self, goal: Goal, found: Mapping[str, Any]) -> tuple[Standing, Description | None]:
         """Return what the machine stands at; asks the machine if that is not known, or a difference is to be shown."""
@@ -164,13 +174,11 @@ class ActionModule(OpsAction):
 
     def _reach(
         self, goal: Goal, decided: Decision, standing: Standing, access: Access, options: Mapping[str, Any]
-    ) -> Activation | None:
-        """Activate what was decided, if anything was; remember it also if it fails."""
-        if not decided.goal:
-            return None
+    ) -> Activation:
+        """Activate what was decided; remember it also if it fails."""
         try:
             with told_if_ended(_ended(self.transport.name, options["rollback"])) as tell:
-                return self._activate(decided.goal, decided, standing, access, options, tell)
+                return self._activate(goal, decided, standing, access, options, tell)
         except ActivationFailed as failed:
             if options["remember"] and goal.action != "dry-activate":
                 self._remember_failure(options["remember"], goal.action, failed.activation)
@@ -197,6 +205,7 @@ class ActionModule(OpsAction):
             decided.reboot,
             options["reboot_timeout"],
             options["boot_timeout"],
+            keeps_keys=bool(options["keys"] and options["keys"]["keep_old"]),
         )
         machine = self.transport.machine()
         self.transport.forbid_retries()

@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIXOS_KEYS
-from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
 from ansible_collections.nix.ops.plugins.plugin_utils.keys import delivery
+from ansible_collections.nix.ops.plugins.plugin_utils.keys.sending import Sent
+from ansible_collections.nix.ops.plugins.plugin_utils.keys.task import KeysAction
 
 
-class ActionModule(OpsAction):
+class ActionModule(KeysAction):
     """The action behind ``nix.ops.nixos_keys``."""
 
     SPECIFICATION = NIXOS_KEYS
@@ -20,19 +21,14 @@ class ActionModule(OpsAction):
     def perform(self, options: dict[str, Any]) -> dict[str, Any]:
         """Send the keys that differ. What runs may need those that left the network, so that they stay."""
         self.transport.expect(options["expected"])
-        keys = delivery.of_options(
-            options,
-            self.transport.machine,
-            self.transport.name,
-            load=self._loader.load_from_file,
-            env=self.environment,
-            on_line=self.live(),
-        )
+        keys = self.delivery(options)
+        if options["old"]:
+            back = () if self.check else keys.treat_old(options["old"])
+            return {"changed": bool(back), **delivery.as_json(Sent(changed=back))}
         if self.check:
             found = keys.preview(options["names"], whole=False)
             sent, unknown = found.sent, found.unknown
         else:
-            keys.check()
             sent, unknown = keys.send(options["names"]), ()
         for line in delivery.remaining(sent):
             self.live()(line)

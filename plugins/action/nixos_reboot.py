@@ -9,17 +9,17 @@ from functools import partial
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIXOS_REBOOT
-from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
 from ansible_collections.nix.ops.plugins.plugin_utils.activation import acknowledgement, health, restart
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.keys import delivery
 from ansible_collections.nix.ops.plugins.plugin_utils.keys.delivery import Delivery
 from ansible_collections.nix.ops.plugins.plugin_utils.keys.sending import Sent
+from ansible_collections.nix.ops.plugins.plugin_utils.keys.task import KeysAction
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Standing
 
 
-class ActionModule(OpsAction):
+class ActionModule(KeysAction):
     """The action behind ``nix.ops.nixos_reboot``."""
 
     SPECIFICATION = NIXOS_REBOOT
@@ -29,7 +29,7 @@ class ActionModule(OpsAction):
         if options["reboot_timeout"] < 1:
             raise OpsError("reboot_timeout has to be at least 1", next_step="Correct 'reboot_timeout'.")
         checks = health.read(options["health_checks"] or {})
-        keys = self._keys(options)
+        keys = self.delivery(options["keys"]) if options["keys"] else None
         found = description.describe(self.transport.machine())
         before, boots = found.standing, restart.boots(found.standing)
         restart.check(found, self.transport.name)
@@ -66,18 +66,6 @@ class ActionModule(OpsAction):
             "failed_units": list(done.after.failed_units),
             "key_changes": delivery.as_json(sent[-1]) if sent else {},
         }
-
-    def _keys(self, options: dict[str, Any]) -> Delivery | None:
-        if options["keys"] is None:
-            return None
-        return delivery.of_options(
-            options["keys"],
-            self.transport.machine,
-            self.transport.name,
-            load=self._loader.load_from_file,
-            env=self.environment,
-            on_line=self.live(),
-        )
 
     def _tell_what_boots(self, before: Standing, boots: str | None) -> None:
         if boots is None:

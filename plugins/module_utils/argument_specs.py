@@ -113,12 +113,15 @@ _KEYS = {
     "deployment": {"type": "str", "required": True},
     "commands": {"type": "bool", "default": True},
     "files": {"type": "str", "choices": ["anywhere", "project"], "default": "anywhere"},
+    "compared": {"type": "dict", "default": {}},
+    "keep_old": {"type": "bool", "default": False},
 }
 
 NIXOS_KEYS = {
     "argument_spec": {
         **_KEYS,
         "names": {"type": "list", "elements": "str"},
+        "old": {"type": "str", "choices": ["back", "forget"]},
         "expected": {"type": "dict", "default": {}},
         **_ANSWER,
     },
@@ -211,6 +214,7 @@ DEPLOYMENT_PREPARE = {
         "take_over": {"type": "bool", "default": False},
         "timeout": {"type": "int", "default": 60},
         "accept_new_host_keys": {"type": "bool", "default": False},
+        "keys": {"type": "dict", "no_log": False, "options": _KEYS},
         **_ANSWER,
     },
 }

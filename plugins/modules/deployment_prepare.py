@@ -91,6 +91,47 @@ options:
         its end.
     type: bool
     default: false
+  keys:
+    description:
+      - The machine's keys, as M(nix.ops.nixos_keys) takes them. The machine compares what it has with salted hashes of
+        the contents, in the same round trip. Nothing is sent, and no command of a key is run.
+    type: dict
+    suboptions:
+      definitions:
+        description: The keys, by name.
+        type: dict
+        default: {}
+      contents:
+        description: The contents by name. They win over those of the network.
+        type: dict
+        default: {}
+      network:
+        description: The source of the network.
+        type: path
+      machine:
+        description: The machine's name in the network; the host's name by default.
+        type: str
+      deployment:
+        description: UUID of the deployment.
+        type: str
+        required: true
+      commands:
+        description: Whether the network may run commands on the controller.
+        type: bool
+        default: true
+      files:
+        description: With V(project), contents may come from files in the project of the network alone.
+        type: str
+        choices: [anywhere, project]
+        default: anywhere
+      compared:
+        description: Not used here.
+        type: dict
+        default: {}
+      keep_old:
+        description: Not used here.
+        type: bool
+        default: false
 notes:
   - Fails before anything is touched if the fact cache would forget the deployment state. With O(provision=false) or
     O(remember=false) and in check mode such a cache counts as empty.
@@ -271,6 +312,29 @@ missing_keys:
   elements: str
   returned: success
   sample: []
+compared_keys:
+  description: How the keys of the machine compare; V(null) if O(keys) is not given, or if the machine can't tell.
+  type: dict
+  returned: success
+  contains:
+    differing:
+      description: The keys that are missing or differ.
+      type: list
+      elements: str
+      sample: [db-password]
+    gone:
+      description: The keys that left the network and are still there.
+      type: list
+      elements: str
+      sample: []
+    unknown:
+      description: The keys of commands, which were not run.
+      type: list
+      elements: str
+      sample: []
+    run:
+      description: Lets the next tasks use what was evaluated for this one.
+      type: str
 owners:
   description: See RV(nix.ops.nixos_info#module:owners).
   type: list

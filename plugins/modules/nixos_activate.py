@@ -199,10 +199,18 @@ options:
         type: bool
         default: true
       files:
-        description: With V(project), a C(keyFile) has to be in the project of the network.
+        description: With V(project), contents may come from files in the project of the network alone.
         type: str
         choices: [anywhere, project]
         default: anywhere
+      compared:
+        description: C(compared_keys) of the result of M(nix.ops.deployment_prepare).
+        type: dict
+        default: {}
+      keep_old:
+        description: Whether the keys that are replaced or removed are kept for a deploy that may take them back.
+        type: bool
+        default: false
   reboot:
     description:
       - Whether the machine is rebooted, with O(action=switch) and O(action=boot).

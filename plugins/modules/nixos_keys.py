@@ -52,10 +52,25 @@ options:
     default: true
   files:
     description:
-      - With V(project), a C(keyFile) has to be in the Git work tree of the network, or in its directory without one.
+      - With V(project), contents may come from files in the Git work tree of the network alone, or in its directory
+        without one. That holds for C(keyFile) and for what the evaluation of C(text) and C(keyCommand) reads.
     type: str
     choices: [anywhere, project]
     default: anywhere
+  compared:
+    description: C(compared_keys) of the result of M(nix.ops.deployment_prepare).
+    type: dict
+    default: {}
+  keep_old:
+    description: Whether the keys that are replaced or removed are kept for a deploy that may take them back.
+    type: bool
+    default: false
+  old:
+    description:
+      - Sends nothing. With V(back) the keys that O(keep_old) has kept are put back. With V(forget) they are removed.
+      - In check mode this does nothing.
+    type: str
+    choices: [back, forget]
   names:
     description: Send these keys only. By default all.
     type: list

@@ -120,10 +120,18 @@ options:
         type: bool
         default: true
       files:
-        description: With V(project), a C(keyFile) has to be in the project of the network.
+        description: With V(project), contents may come from files in the project of the network alone.
         type: str
         choices: [anywhere, project]
         default: anywhere
+      compared:
+        description: C(compared_keys) of the result of M(nix.ops.deployment_prepare).
+        type: dict
+        default: {}
+      keep_old:
+        description: Not used here.
+        type: bool
+        default: false
 notes:
   - The user has to be root on the machine, or become root.
   - In check mode the machine is asked what it boots, and nothing else.

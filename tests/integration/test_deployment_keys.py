@@ -6,20 +6,32 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import multiprocessing
 import os
+import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.keys import sending
+from ansible_collections.nix.ops.plugins.plugin_utils.keys.sending import Sending, Sent
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import ComparedKeys
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Machine as ScriptedMachine
+from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Key
 from fleet import Machine
 from integration.conftest import MachineFactory
-from integration.engine import wait_on
+from integration.engine import UUID, controlled, wait_on
 from integration.networks import ACTIVATE, PLAN, Network, toplevels
 from integration.project import Outcome, Project
 from integration.tasks import nix
@@ -218,6 +230,14 @@ def test_keys_are_sent_once_and_are_nowhere_else(network: Network, project: Proj
     assert starts(target) == 2, "both keys are in place before it is restarted"
     assert not send(network).changed
 
+    # A network that does not evaluate keeps no key from its machine whose content is elsewhere.
+    config = (project.directory / "example-config.nix").read_text()
+    project.write("example-config.nix", "{ broken")
+    (project.directory / "secret").write_text(f"{MARKER} new")
+    meanwhile = send(network, "-e", '{"keys_names": ["file", "given"]}')
+    assert meanwhile.of(SEND)["replaced"] == ["file"]
+    project.write("example-config.nix", config)
+
     # What left the network stays while the old system runs, which has no user for a new key either.
     late = """
       deployment.keys.late = { text = "x"; user = "late"; };
@@ -269,3 +289,76 @@ def test_keys_are_sent_once_and_are_nowhere_else(network: Network, project: Proj
     assert "the key command could not be sent" in failed.output
     assert "the system was activated; no key was touched" in failed.output
     target.run('grep -rF "$(readlink -f /run/current-system)" /nix/var/nix/nix-ops/records')
+
+
+SEVERAL = [Key(f"k{number}", f"/run/keys/k{number}") for number in range(20)]
+ON_DISK = Key("disk", "/var/lib/secrets/disk", permissions="0400")
+LATE = Key("late", "/mnt/late/key")
+
+
+def contents_of(word: str, *keys: Key) -> dict[str, bytes]:
+    """Return contents, of which some are long enough for a sending to be interrupted."""
+    return {key.name: f"{word} {key.name} ".encode() * (200_000 if key.name in ("k1", "disk") else 50) for key in keys}
+
+
+@pytest.mark.both_pairs
+def test_keys_are_whole_however_a_sending_ends(target: Machine) -> None:
+    keys = (*SEVERAL, ON_DISK)
+    versions = [contents_of(word, *keys) for word in ("even", "odd")]
+    hashes = {key.path: {hashlib.sha256(one[key.name]).hexdigest() for one in versions} for key in keys}
+    strict = Sending(UUID)
+
+    def check_whole() -> None:
+        told = target.run(["sha256sum", *hashes]).stdout
+        assert all(line.split()[0] in hashes[line.split()[1]] for line in told.splitlines())
+
+    with controlled(target) as controller:
+        # Nothing has mounted it so far.
+        unit = "[Mount]\nWhat=tmpfs\nWhere=/mnt/late\nType=tmpfs\n"
+        target.run("cat >/run/systemd/system/mnt-late.mount && systemctl daemon-reload", stdin=unit.encode())
+        assert set(sending.send(controller.machine(), [LATE], contents_of("x", LATE), strict).added) == {"late"}
+        target.run("mountpoint /mnt/late && test -f /mnt/late/key")
+        assert sending.send(controller.machine(), keys, versions[0], strict).removed == ("late",)
+
+        def send(version: int) -> None:
+            os.setsid()
+            sending.send(controller.machine(), keys, versions[version], strict)
+
+        for number, seconds in enumerate((0.1, 0.25, 0.4, 0.6, 0.9)):
+            process = multiprocessing.get_context("fork").Process(target=send, args=((number + 1) % 2,))
+            process.start()
+            time.sleep(seconds)
+            if seconds == 0.4:
+                target.link_down()
+                time.sleep(0.5)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid or 0, signal.SIGKILL)
+            process.join()
+            target.link_up()
+            check_whole()
+        sending.send(controller.machine(), keys, versions[0], strict)
+        whole = controller.machine()._execute
+        cut = ScriptedMachine("target", lambda command, stdin, wait: whole(command, stdin[:-1000], wait), {})
+        with pytest.raises(OpsError, match="could not be sent"):
+            sending.send(cut, keys, versions[1], replace(strict, differing=[key.name for key in keys]))
+        check_whole()
+        assert not sending.send(controller.machine(), keys, versions[0], strict)
+        sending.send(controller.machine(), keys, versions[1], strict)
+        assert not sending.send(controller.machine(), keys, versions[1], strict)
+        assert not target.run("find /run/keys /var/lib/secrets -name '.*nix-ops*'").stdout
+
+        # What another activation may put back is not touched.
+        target.run("systemd-run --unit=nix-ops-activation sleep 60")
+        before = sending.send(controller.machine(), keys, versions[0], replace(strict, before=True))
+        assert before == Sent(is_activating=True)
+        target.run("systemctl stop nix-ops-activation")
+        assert not sending.send(controller.machine(), keys, versions[1], strict)
+
+    target.reboot()
+    with controlled(target) as controller:
+        asked = sending.question(UUID, keys, versions[1])
+        found = description.describe(controller.machine(), record=UUID, keys=asked)
+        assert set(found.missing_keys) == {key.name for key in SEVERAL} and found.keys == ("disk",)
+        assert found.compared_keys == ComparedKeys(tuple(range(len(SEVERAL))), ())
+        assert len(sending.send(controller.machine(), keys, versions[1], strict).added) == len(SEVERAL)
+        target.run("test -e /run/keys/done")

@@ -96,9 +96,18 @@ def statuses(network: Network) -> dict[str, str]:
     return {one["name"]: one["status"] for one in told["deployments"][0]["machines"]}
 
 
+def keys_of(machine: Machine) -> dict[str, str]:
+    """The keys of a machine, with what is beside them."""
+    told = machine.run(
+        "cd /run/keys 2>/dev/null && for key in $(ls -A); do echo $key $(cat $key); done", check=False
+    ).stdout
+    found = dict(line.partition(" ")[::2] for line in told.splitlines())
+    return {name: content for name, content in found.items() if name != "done"}
+
+
 def test_the_machines_of_a_batch_or_of_the_run_go_back(machines: dict[str, Machine], network: Network) -> None:
     before = {name: stand(one) for name, one in machines.items()}
-    network.define(one="uno", gamma=A_UNIT_FAILS)
+    network.define('deployment.keys = { a = "uno"; gone = "uno"; };', one="uno", gamma=A_UNIT_FAILS)
     with untouched(machines["omega"]):
         batch = roll_out(network, deploy_revert="batch")
     assert batch.exit_code == 2
@@ -116,9 +125,14 @@ def test_the_machines_of_a_batch_or_of_the_run_go_back(machines: dict[str, Machi
     assert {name: stand(machines[name]) for name in ("beta", "gamma")} == {
         name: before[name] for name in ("beta", "gamma")
     }
+    assert {name: keys_of(one) for name, one in machines.items()} == {
+        "alpha": {"a": "uno", "gone": "uno"},
+        **{name: {} for name in ("beta", "gamma", "omega")},
+    }
     assert statuses(network) == {"alpha": "Up-to-date", "beta": "Outdated", "gamma": "Outdated", "omega": "Outdated"}
 
-    network.define(one="due", gamma=A_UNIT_FAILS)
+    due = 'deployment.keys = { a = "due"; b = "due"; };'
+    network.define(due, one="due", gamma=A_UNIT_FAILS)
     before["alpha"] = stand(machines["alpha"])
     with untouched(machines["omega"]):
         run = roll_out(network, deploy_revert="run")
@@ -131,9 +145,10 @@ def test_the_machines_of_a_batch_or_of_the_run_go_back(machines: dict[str, Machi
     }
     assert recap(run, "failed") == {"alpha", "beta", "gamma"}
     assert {name: stand(one) for name, one in machines.items()} == before
+    assert keys_of(machines["alpha"]) == {"a": "uno", "gone": "uno"}
     assert set(statuses(network).values()) == {"Outdated"}
 
-    network.define(one="due")
+    network.define(due, one="due")
     mended = roll_out(network, deploy_revert="run")
     assert mended.exit_code == 0, mended.output
     assert mended.statuses(ACTIVATE) == dict.fromkeys(NAMES, "changed")
@@ -141,6 +156,7 @@ def test_the_machines_of_a_batch_or_of_the_run_go_back(machines: dict[str, Machi
     assert {name: standing(one) for name, one in machines.items()} == {
         name: (toplevel,) * 3 for name, toplevel in toplevels(mended).items()
     }
+    assert {name: keys_of(one) for name, one in machines.items()} == {name: {"a": "due", "b": "due"} for name in NAMES}
     assert set(statuses(network).values()) == {"Up-to-date"}
 
 

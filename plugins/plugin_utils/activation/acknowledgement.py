@@ -53,7 +53,12 @@ def keep_trial(machine: str, standing: Standing, access: Access, *, timeout: flo
     boots_back = "the machine boots back to what it had booted before"
     try:
         failure = reboot.keep(
-            standing, timeout=timeout, confirm=access.confirm_boot, check=access.check, on_line=on_line
+            standing,
+            timeout=timeout,
+            confirm=access.confirm_boot,
+            check=access.check,
+            arrive=access.arrive,
+            on_line=on_line,
         )
     except PasswordRefused as refused:
         refused.state = boots_back

@@ -4,8 +4,8 @@
 # sh job DIRECTORY guard   systemd runs this after the job. It cleans up if the job was killed.
 # The action switch is done in four steps: test, acknowledgement, profile, boot. A machine that breaks in between still
 # boots what it ran before, and a machine that can't be reached any more goes back to it.
-# Before this text stand the user's variables, places.sh, kept.sh, system.sh, old_keys.sh, shared.sh, failed_units.sh and
-# the settings (job_NAME).
+# Before this text stand the user's variables, places.sh, kept.sh, system.sh, lock.sh, old_keys.sh, shared.sh,
+# failed_units.sh and the settings (job_NAME).
 # Files of the directory:
 #   journal_end where the journal ended when the switch began
 #   before      what ran and booted before the activation
@@ -73,11 +73,15 @@ settle() { # EXIT-CODE
     [ "$1" = 0 ] || [ -f "$job_directory/journal" ] || print_journals >"$job_directory/journal"
 }
 
+settle_old_keys() { # EXIT-CODE
+    case $job_keep_keys-$1 in yes-0 | yes-4) keep_on ;; *) forget_old_keys ;; esac
+}
+
 # The job exits with 0, or systemd would mark the unit as failed. The real exit code is in the file.
 finish() { # EXIT-CODE
     settle "$1"
     case $1 in 0 | 4) ;; *) forget_trial ;; esac
-    [ "$job_action" = dry-activate ] || forget_old_keys || :
+    [ "$job_action" = dry-activate ] || undisturbed settle_old_keys "$1" || :
     write_line "$1" "$job_directory/rc"
     exit 0
 }
@@ -95,7 +99,7 @@ step() { # NAME COMMAND...
 # If the new system does not run, set the profile back too. It would name a system that neither runs nor boots.
 end_of_step() { # EXIT-CODE
     if ! runs "$job_new"; then
-        take_keys_back || :
+        undisturbed take_keys_back || :
         restart_taken_back
     fi
     if [ -n "$job_old_generation" ] && ! runs "$job_new" && is_boot_unfinished; then
@@ -187,7 +191,7 @@ in_time() { # COMMAND...
 # Put back what ran before. If a target has stopped D-Bus and sshd, switch-to-configuration fails: then activate the old
 # system directly and start systemd's default target. If that fails too, reboot into the old system.
 roll_back() { # EXIT-CODE
-    take_keys_back || :
+    undisturbed take_keys_back || :
     # The switch refused to start, or could not be run.
     case $1 in
         1 | 11 | 100 | 126 | 127)

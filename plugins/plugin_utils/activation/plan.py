@@ -39,7 +39,7 @@ class Found:
     :param reboot_parts: the parts of the toplevel that differ from the booted ones and need a reboot.
     :param known: the toplevels in the recorded activations of the machine.
     :param recorded: whether the machine's record is complete.
-    :param keys: whether its network has keys for it, or it has keys that were sent.
+    :param keys: ``keys`` if its keys differ, ``keys?`` if that is not known, otherwise empty.
     """
 
     standing: Standing
@@ -47,7 +47,7 @@ class Found:
     reboot_parts: tuple[str, ...] = ()
     known: Collection[str] = ()
     recorded: bool = True
-    keys: bool = False
+    keys: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Need:
     :param action: how the toplevel is activated; None if it is not.
     :param reboot: the parts that need a reboot; ``all`` if the machine reboots for another reason.
     :param reasons: other reasons for a deploy than a new toplevel.
-    :param keys: whether its keys are compared, and sent if they differ.
+    :param keys: ``keys`` if keys are sent or removed, ``keys?`` if they are compared first, otherwise empty.
     """
 
     toplevel: str
@@ -66,7 +66,7 @@ class Need:
     action: str | None = None
     reboot: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
-    keys: bool = False
+    keys: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.copy or self.action or self.reboot or self.reasons or self.keys)
@@ -83,7 +83,8 @@ class Need:
         """Return a short description for the user."""
         if not self:
             return "nothing"
-        done = [f"reboot ({', '.join(self.reboot)})" if one == "reboot" else one for one in self.steps]
+        shown = {"reboot": f"reboot ({', '.join(self.reboot)})", "keys": self.keys}
+        done = [shown.get(one, one) for one in self.steps]
         return ", ".join([*done, *self.reasons])
 
 
@@ -116,7 +117,7 @@ def leave_out(need: Need, *, copies: bool, activates: bool) -> Need:
     if activates or not need:
         return left
     # Without a reason, a machine that is not up to date could look as if it needed nothing.
-    return replace(left, action=None, reboot=(), keys=False, reasons=("without its activation",))
+    return replace(left, action=None, reboot=(), keys="", reasons=("without its activation",))
 
 
 def _reboot(wish: Wish, found: Found, decided: Decision) -> tuple[str, ...]:

@@ -69,7 +69,7 @@ _REFUSALS = {
 
 
 _PARTS_OF_JOB = (
-    *("machine/places", "machine/kept", "machine/system", "machine/old_keys"),
+    *("machine/places", "machine/kept", "machine/system", "machine/lock", "machine/old_keys"),
     *("activation/shared", "activation/failed_units"),
 )
 _JOB = "activation/activation_job"
@@ -143,6 +143,7 @@ class Policy:
     :param reboot: ``never``, ``when_needed`` or ``always``.
     :param reboot_timeout: seconds that the machine waits after a reboot for somebody to get in.
     :param boot_timeout: seconds after which setting the profile, and writing the boot entry, is ended.
+    :param keeps_keys: whether the replaced keys are kept after the activation.
     """
 
     rollback: bool
@@ -152,6 +153,7 @@ class Policy:
     reboot: str = "never"
     reboot_timeout: int = 600
     boot_timeout: int = 600
+    keeps_keys: bool = False
 
     def longest(self, check_seconds: int) -> int:
         """Return the seconds that an activation may take: the switch, going back twice, and all that it waits for."""
@@ -542,6 +544,7 @@ def compose_job(
         "job_check_seconds": str(check_seconds),
         "job_reboot": policy.reboot,
         "job_reboot_seconds": str(policy.reboot_timeout),
+        "job_keep_keys": "yes" if policy.keeps_keys else "no",
     }
     # Our own variables come last, so that the user's can't replace them.
     return "\n".join([export(environment), *map(script, _PARTS_OF_JOB), assign(settings), script(_JOB)])

@@ -164,7 +164,7 @@ OF_ROLES: Mapping[str, str] = {
     **{
         f"{role}_{name}": f"{PREFIX}{name}"
         for role, names in {
-            "prepare": "provision older take_over answer_timeout accept_new_host_keys",
+            "prepare": "provision older take_over answer_timeout accept_new_host_keys key_commands key_files",
             "copy": "substitutes compress stall_timeout answer_timeout",
             "activate": "action force rollback confirm_timeout failed_units health_checks key_commands key_files"
             " reboot reboot_timeout"

@@ -74,11 +74,13 @@ def reach(
     timeout: float,
     on_line: LineSink,
     check: bool = False,
+    keys: str | None = None,
 ) -> tuple[Description, Record | None]:
     """Describe a machine, at the first of its addresses that answers and is not another machine's.
 
     :param timeout: seconds to wait for the machine's SSH server.
     :param check: ask for its load, disks and so on too.
+    :param keys: the keys to compare, as :func:`description.describe` takes them.
     :returns: the description and the machine's own record of the deployment, if it has one.
     :raises ConnectionLost: if the machine can't be reached in time.
     :raises OpsError: if another machine of the deployment answers.
@@ -91,7 +93,7 @@ def reach(
     while True:
         heartbeat.beat()
         try:
-            found = description.describe(machine, record=subject.uuid, check=check)
+            found = description.describe(machine, record=subject.uuid, check=check, keys=keys)
         except ConnectionLost as lost:
             refusals[:] = [lost]
             if time.monotonic() > deadline or any(text in str(lost).lower() for text in _FINAL):

@@ -422,17 +422,25 @@ def _need(run: Run, host: str, toplevel: str) -> Need:
     known = [one["toplevel"] for one in activations if not one["rolled_back"]]
     parts = difference.reboot_parts(found.get("booted_parts") or {}, toplevel)
     machine = Found(
-        standing, bool(found.get("activating")), parts, known, bool(found.get("recorded")), _has_keys(run, host)
+        standing, bool(found.get("activating")), parts, known, bool(found.get("recorded")), _keys(run, host)
     )
     return plan.need(wish, machine)
 
 
-def _has_keys(run: Run, host: str) -> bool:
-    """Return whether keys of a host are to be compared, or removed."""
+def _keys(run: Run, host: str) -> str:
+    """Return ``keys`` if keys of a host are to be sent or removed, ``keys?`` if that is not known; else nothing."""
     if "keys" in run.variables["ansible_skip_tags"]:
-        return False
+        return ""
     found = run.result(host, _PREPARED)
-    return bool(run.of(host).get("nix_deployment_keys") or found.get("sent_keys") or found.get("missing_keys"))
+    compared, missing = found.get("compared_keys"), set(found.get("missing_keys") or ())
+    if not run.of(host).get("nix_deployment_keys"):
+        return "keys" if found.get("sent_keys") or missing else ""
+    if not isinstance(compared, Mapping):
+        return "keys?"
+    # Of keys that left the network and are not there, the machine still has the names.
+    if compared["differing"] or compared["gone"] or missing - set(compared["differing"]):
+        return "keys"
+    return "keys?" if compared["unknown"] else ""
 
 
 def time_of_plan(run: Run) -> float:

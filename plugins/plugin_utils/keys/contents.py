@@ -146,7 +146,7 @@ def _given(key: Key, sources: Sources) -> bytes:
 def _read(name: str, file: str, sources: Sources) -> bytes:
     path = os.path.realpath(os.path.join(sources.directory, file))
     if sources.files == "project":
-        project = _project(sources.directory)
+        project = project_of(sources.directory)
         if not f"{path}/".startswith(f"{project}/"):
             raise sources.refuse(
                 name,
@@ -164,7 +164,7 @@ def _read(name: str, file: str, sources: Sources) -> bytes:
         ) from error
 
 
-def _project(directory: str) -> str:
+def project_of(directory: str) -> str:
     """Return the Git work tree that a directory is in, or the directory."""
     real = Path(os.path.realpath(directory))
     return str(next((above for above in (real, *real.parents) if (above / ".git").exists()), real))

@@ -6,16 +6,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.keys import contents, sending
+from ansible_collections.nix.ops.plugins.plugin_utils.keys import contents, sending, together
 from ansible_collections.nix.ops.plugins.plugin_utils.keys.contents import Sources
 from ansible_collections.nix.ops.plugins.plugin_utils.keys.sending import Sending, Sent
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import ComparedKeys
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
 from ansible_collections.nix.ops.plugins.plugin_utils.network import evaluation, source
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Key, check_keys
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
@@ -39,26 +41,62 @@ class Delivery:
     :param deployment: the UUID of the deployment.
     :param keys: all keys of the deployment on the machine.
     :param sources: where their contents come from.
+    :param run: the run whose evaluated contents these are (:mod:`together`).
+    :param keeps_old: whether the replaced keys are kept for a deploy that may take them back.
+    :param differing: the keys that differed when the machine was asked; None if it was not.
+    :param asks_first: whether the machine has to answer before it gets contents.
     :raises OpsError: if a key has no content, or a content has no key.
     """
 
     def __init__(
-        self, machine: Callable[[], Machine], deployment: str, keys: Sequence[Key], sources: Sources, on_line: LineSink
+        self,
+        machine: Callable[[], Machine],
+        deployment: str,
+        keys: Sequence[Key],
+        sources: Sources,
+        on_line: LineSink,
+        *,
+        run: str = "",
+        keeps_old: bool = False,
+        differing: Collection[str] | None = None,
+        asks_first: bool = False,
     ) -> None:
         contents.check_names(sources.machine, {key.name: key.source for key in keys}, list(sources.given))
         self._machine = machine
         self._deployment = deployment
+        self._run = run
         self._keys = tuple(keys)
         self._sources = sources
         self._say = on_line
-        self._collected: dict[str, bytes] | None = None
+        self._how = Sending(
+            deployment, differing=differing, keeps="anew" if keeps_old else "forget", asks_first=asks_first
+        )
+        self._collected: dict[str, bytes] = {}
+        self._unknown: tuple[str, ...] = ()
+        # What became of the keys so far.
+        self.sent = Sent()
 
     def check(self) -> None:
         """Collect the contents.
 
         :raises OpsError: if one is missing, empty, forbidden or can't be read.
         """
-        self._contents()
+        self._contents(key.name for key in self._keys)
+
+    def question(self) -> str:
+        """Return the question by which a machine is described and its keys are compared. No command of a key is run."""
+        found = contents.collect(self._keys, self._sources, run=False)
+        self._unknown = tuple(sorted(name for name, content in found.items() if content is None))
+        known = {name: content for name, content in found.items() if content is not None}
+        return sending.question(self._deployment, self._keys, known)
+
+    def compared(self, found: ComparedKeys | None) -> dict[str, Any] | None:
+        """Return the answer to :meth:`question` by names; None if the machine can't tell, or tells what can't be."""
+        if found is None or any(number >= len(self._keys) for number in found.differing):
+            return None
+        differing = sorted({self._keys[number].name for number in found.differing})
+        told = {"differing": differing, "gone": list(found.gone), "unknown": list(self._unknown)}
+        return {"run": self._run, **told}
 
     def preview(self, names: Collection[str] | None = None, *, whole: bool) -> Preview:
         """Return what sending all keys would do. No command of a key is run.
@@ -69,7 +107,7 @@ class Delivery:
         chosen = self._choose(names)
         found = contents.collect(chosen, self._sources, run=False)
         known = {name: content for name, content in found.items() if content is not None}
-        how = Sending(self._deployment, whole=whole, lenient=True, look=True)
+        how = replace(self._how, whole=whole, lenient=True, look=True)
         sent = sending.send(self._machine(), self._keys, known, how)
         return Preview(sent, tuple(sorted(found.keys() - known.keys())))
 
@@ -80,41 +118,56 @@ class Delivery:
         :param whole: whether to remove keys that left the network. What runs must not need them any more.
         :param lenient: whether an activation or a boot follows that makes missing users.
         """
-        chosen = {key.name for key in self._choose(names)}
-        wanted = {name: content for name, content in self._contents().items() if name in chosen}
-        return self._send(wanted, Sending(self._deployment, whole=whole, lenient=lenient))
+        wanted = self._contents(key.name for key in self._choose(names))
+        return self._send(wanted, replace(self._how, whole=whole, lenient=lenient))
 
     def send_before(self) -> Sent:
         """Send what an activation needs. Removes nothing, since the old system runs yet."""
-        wanted = [key.name for key in self._keys if not key.after]
-        found = {name: self._contents()[name] for name in wanted}
-        return self._send(found, Sending(self._deployment, before=True, lenient=True))
+        found = self._contents(key.name for key in self._keys if not key.after)
+        return self._send(found, replace(self._how, before=True, lenient=True))
 
-    def send_after(self, before: Sent, *, whole: bool, lenient: bool) -> Sent:
+    def send_after(self, *, whole: bool, lenient: bool) -> None:
         """Send what is left after an activation, if anything is.
 
-        :param before: what :meth:`send_before` returned.
         :param whole: whether to remove the keys that left the network. What runs must not need them any more.
         :param lenient: whether a boot follows that makes missing users.
-        :returns: both together.
         """
-        wanted = [key.name for key in self._keys if key.after or key.name in before.waits]
-        if not wanted and not (whole and before.left):
-            return before
-        found = {name: self._contents()[name] for name in wanted}
-        return before | self._send(found, Sending(self._deployment, whole=whole, lenient=lenient))
+        skipped = self.sent.is_activating
+        wanted = [key.name for key in self._keys if skipped or key.after or key.name in self.sent.waits]
+        if wanted or (whole and self.sent.left):
+            found = self._contents(wanted)
+            self._send(found, replace(self._how, whole=whole, lenient=lenient))
+
+    def take_back(self) -> None:
+        """Put back what :meth:`send_before` has replaced if no activation has begun. Best effort."""
+        with suppress(ConnectionLost, OpsError):
+            self.treat_old("unstarted")
+
+    def treat_old(self, what: str) -> tuple[str, ...]:
+        """Put back or remove what was replaced, as :func:`sending.treat_old`."""
+        names = sending.treat_old(self._machine(), self._deployment, what)
+        if names:
+            self._say(f"the old keys are back: {', '.join(names)}")
+        return names
 
     def _send(self, wanted: Mapping[str, bytes], how: Sending) -> Sent:
         sent = sending.send(self._machine(), self._keys, wanted, how)
+        if self._how.keeps == "anew":
+            # What follows belongs to the same deploy.
+            self._how = replace(self._how, keeps="on")
+        self.sent |= sent
         for line in lines(sent):
             self._say(line)
         return sent
 
-    def _contents(self) -> dict[str, bytes]:
-        if self._collected is None:
-            found = contents.collect(self._keys, self._sources)
-            self._collected = {name: content for name, content in found.items() if content is not None}
-        return self._collected
+    def _contents(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Return the contents of these keys. Each is collected once."""
+        wanted = set(names)
+        found = contents.collect(
+            [key for key in self._keys if key.name in wanted - self._collected.keys()], self._sources
+        )
+        self._collected |= {name: content for name, content in found.items() if content is not None}
+        return {name: content for name, content in self._collected.items() if name in wanted}
 
     def _choose(self, names: Collection[str] | None) -> list[Key]:
         unknown = sorted(set(names or ()) - {key.name for key in self._keys})
@@ -128,53 +181,71 @@ class Delivery:
         return [key for key in self._keys if names is None or key.name in names]
 
 
-def of_options(
-    options: Mapping[str, Any],
-    machine: Callable[[], Machine],
-    name: str,
-    *,
-    load: Callable[[str], Any],
-    env: Mapping[str, str],
-    on_line: LineSink,
-) -> Delivery:
-    """Return the delivery that the options of a module describe.
+@dataclass(frozen=True)
+class Task:
+    """What a delivery needs of a task of Ansible.
 
     :param name: the machine's name, for messages.
+    :param machine: returns the machine.
+    :param variables: the variables of the task.
+    :param run: what tells this task from others, if no earlier one has evaluated contents.
     :param load: reads a YAML file, vaults included.
+    :param env: the variables of Nix.
+    :param is_checked: whether ssh checks the machine's host key; None if the connection has none.
+    """
+
+    name: str
+    machine: Callable[[], Machine]
+    variables: Mapping[str, Any]
+    run: str
+    load: Callable[[str], Any]
+    env: Mapping[str, str]
+    on_line: LineSink
+    is_checked: bool | None
+
+
+def of_options(options: Mapping[str, Any], task: Task) -> Delivery:
+    """Return the delivery that the options of a module describe.
+
     :raises OpsError: as :class:`Delivery` does.
     """
     keys = [Key(key, **_known(definition)) for key, definition in sorted(options["definitions"].items())]
-    check_keys(name, keys)
-    network = options["network"]
+    check_keys(task.name, keys)
+    network, compared = options["network"], options["compared"] or {}
+    directory = os.path.dirname(network) if network else os.getcwd()
+    run = str(compared.get("run") or task.run)
     evaluate = None
     if network:
-        evaluate = partial(_evaluate, network, options["machine"] or name, load=load, env=env, on_line=on_line)
-    sources = Sources(
-        name,
-        options["contents"],
-        evaluate,
-        os.path.dirname(network) if network else os.getcwd(),
-        options["commands"],
-        options["files"],
+        project = contents.project_of(directory) if options["files"] == "project" else None
+        evaluate = partial(
+            together.contents,
+            run,
+            network,
+            options["machine"] or task.name,
+            others=partial(together.others_of, task.variables, network),
+            evaluate=partial(_evaluate, network, task, project),
+        )
+    sources = Sources(task.name, options["contents"], evaluate, directory, options["commands"], options["files"])
+    return Delivery(
+        task.machine,
+        options["deployment"],
+        keys,
+        sources,
+        task.on_line,
+        run=run,
+        keeps_old=bool(options.get("keep_old")),
+        differing=compared.get("differing"),
+        asks_first=task.is_checked is False,
     )
-    return Delivery(machine, options["deployment"], keys, sources, on_line)
 
 
 def _known(definition: Mapping[str, Any]) -> dict[str, Any]:
     return {one.name: definition[one.name] for one in fields(Key) if one.name != "name" and one.name in definition}
 
 
-def _evaluate(
-    file: str,
-    machine: str,
-    names: Sequence[str],
-    *,
-    load: Callable[[str], Any],
-    env: Mapping[str, str],
-    on_line: LineSink,
-) -> Mapping[str, Mapping[str, Any]]:
-    network = source.read_source(file, load)
-    return evaluation.key_contents(network, machine, names, env=env, on_line=on_line)
+def _evaluate(file: str, task: Task, project: str | None, keys: together.Wanted) -> together.Found:
+    network = source.read_source(file, task.load)
+    return evaluation.key_contents(network, keys, env=task.env, on_line=task.on_line, project=project)
 
 
 def lines(sent: Sent) -> list[str]:

@@ -1,11 +1,14 @@
-# shellcheck shell=sh disable=SC2154
-# Compares the keys of this machine with what the controller has, and replaces those that differ.
-# Words: a deployment, look or send, strict or lenient, before, part or whole, a salt; then seven words a key: its name, user,
-# group, permissions, path, the salted hash of its content, and the content's size, or - if it is not sent. With - as its
-# hash, a key is left alone.
+# shellcheck shell=sh disable=SC2034,SC2154
+# Compares the keys of this machine with what the controller has (compare.sh), and replaces those that differ.
+# Words: a deployment, look or send, strict or lenient, before, part or whole, forget, anew or on, a salt; then eight words a key: its name, user,
+# group, permissions, path, the salted hash of its content, the content's size, or - if it is not sent, and the content if it is
+# a short text. Then w is before its size, and it is not among those on standard input. With - as its
+# hash, a key is left alone; with later too, since a deploy sends it after its acknowledgement.
 #   look     only compares.
 #   lenient  accepts users and groups that the next activation makes. Until then the key is root's.
 #   before   an activation follows: keeps the old keys, so that the machine gets them back if it goes back.
+#   anew     keeps the old keys for a deploy that may take them back, instead of those that were kept before.
+#   on       keeps the old keys beside those that were kept before.
 #   whole    removes the keys that the deployment has sent and that are not among these.
 # Standard input: the contents, one after the other.
 # Prints lines:
@@ -13,40 +16,21 @@
 #   left NAME      a key that left the network, and is not removed now
 #   lacks NUMBER   a content that is needed and was not sent; then nothing was changed
 #   waits NUMBER   a key whose user or group is missing
+#   activating yes an activation is at work, and nothing is sent before one
 #   refused WHY NUMBER
 
-refuse() { # WHY NUMBER TEXT
-    # What was found is no longer true.
-    echo "refused $1 $2" >"$work/answer"
-    cat "$work/answer"
-    echo "$3" >&2
-    exit 0
-}
-
-tell() { # LINE
-    echo "$1" >>"$work/answer"
-}
-
-# Set `new` to the temporary file of a key, which is in the same directory.
+# Set `new` to the temporary file of a key, which is on the same file system. Keys in /run/keys have a directory for it, so that
+# one process gives all of them their names.
 name_temporary() { # PATH
-    new=${1%/*}/.${1##*/}.nix-ops-new
-}
-
-# Write a line a key: NUMBER NAME USER GROUP PERMISSIONS HASH SIZE PATH.
-write_table() { # NAME USER GROUP PERMISSIONS PATH HASH SIZE...
-    number=0
-    while [ "$#" -ge 7 ]; do
-        echo "$number $1 $2 $3 $4 $6 $7 $5"
-        number=$((number + 1))
-        shift 7
-    done >"$work/table"
+    new=${1%/*}/.${1##*/}.nix-ops-new.$me
+    if [ "${1%/*}" = "$nix_ops_keys_directory" ]; then new=$new_directory/${1##*/}; fi
 }
 
 # A directory of a key may be on a file system that is mounted later.
 mount_directories() {
     set --
     while read -r _ _ _ _ _ hash _ path; do
-        [ "$hash" != - ] || continue
+        ! is_left_alone "$hash" || continue
         case $path in /run/*) ;; *) set -- "$@" "$path" ;; esac
     done <"$work/table"
     [ "$#" -gt 0 ] && [ -d /run/systemd/system ] || return 0
@@ -55,132 +39,44 @@ mount_directories() {
         refuse mount - "the file systems of $* could not be mounted"
 }
 
-# Write for each key that is there its salted hash and its owner, as files found/NUMBER and owner/NUMBER. A few processes
-# for all of them: a machine may have hundreds.
-read_present() {
-    mkdir "$work/hashed" "$work/found" "$work/owner"
-    set --
-    : >"$work/present"
-    while read -r number _ _ _ _ hash _ path; do
-        if [ "$hash" = - ] || [ -L "$path" ]; then continue; fi
-        if [ -d "$path" ]; then refuse directory "$number" "$path is a directory"; fi
-        if [ -f "$path" ]; then
-            echo "$number" >>"$work/present"
-            set -- "$@" "$path"
-        fi
-    done <"$work/table"
-    [ "$#" -gt 0 ] || return 0
-    if ! sha256sum -- "$@" >"$work/hashes" || ! stat -c '%a %U %u %G %g' -- "$@" >"$work/stats"; then
-        refuse read - "keys can't be read"
-    fi
-    while read -r number <&3 && read -r hash _ <&4 && read -r line <&5; do
-        printf '%s%s' "$salt" "$hash" >"$work/hashed/$number"
-        echo "$line" >"$work/owner/$number"
-    done 3<"$work/present" 4<"$work/hashes" 5<"$work/stats"
-    (cd "$work/hashed" && sha256sum -- *) >"$work/salted"
-    while read -r hash number; do
-        echo "$hash" >"$work/found/$number"
-    done <"$work/salted"
-}
-
-# Print a mode as stat does.
-normal_mode() { # PERMISSIONS
-    case $1 in
-        *[!0-7]*)
-            : >"$work/mode" && chmod -- "$1" "$work/mode" && stat -c %a "$work/mode"
-            rm -f "$work/mode"
-            ;;
-        *) echo "$1" ;;
-    esac
-}
-
-# Return whether a user or a group is there; remembers those that are.
-is_known() { # passwd|group NAME
-    case $known in *" $1:$2 "*) return 0 ;; esac
-    case $2 in *[!0-9]*) getent "$1" "$2" >/dev/null || grep -q "^$2:" "/etc/$1" || return 1 ;; esac
-    known="$known $1:$2 "
-}
-
-# Write the keys that differ: NUMBER NAME OWNER PERMISSIONS SKIPPED SIZE PATH. The owner and the mode are those that the
-# file gets now; SKIPPED is how many bytes of standard input come before its content.
-compare() {
-    known=' passwd:root  group:root ' skipped=0
-    : >"$work/differing"
-    while read -r number name user group permissions hash size path; do
-        [ "$hash" != - ] || continue
-        for one in "user passwd $user" "group group $group"; do
-            # shellcheck disable=SC2086
-            set -- $one
-            if is_known "$2" "$3"; then continue; fi
-            [ "$tolerance" = lenient ] || refuse "$1" "$number" "the $1 $3 of $path is missing"
-            user=root group=root permissions=0600
-            tell "waits $number"
-            break
-        done
-        mode=$(normal_mode "$permissions")
-        if [ ! -e "$path" ] && [ ! -L "$path" ]; then
-            tell "added $number"
-        elif is_same; then
-            [ "$size" = - ] || skipped=$((skipped + size))
-            continue
-        else
-            tell "changed $number"
-        fi
-        echo "$number $name $user:$group $permissions $skipped $size $path" >>"$work/differing"
-        skipped=0
-    done <"$work/table"
-}
-
-is_same() {
-    [ -f "$work/found/$number" ] || return 1
-    read -r found <"$work/found/$number"
-    read -r has_mode has_user has_uid has_group has_gid <"$work/owner/$number"
-    [ "$found" = "$hash" ] && [ "$has_mode" = "$mode" ] &&
-        { [ "$has_user" = "$user" ] || [ "$has_uid" = "$user" ]; } &&
-        { [ "$has_group" = "$group" ] || [ "$has_gid" = "$group" ]; }
-}
-
-# Find the keys that this deployment has sent and that are not its any more: lines "NAME PATH".
-find_gone() {
-    : >"$work/gone"
-    [ -f "$list" ] || return 0
-    # Without a pattern, that of busybox finds every line.
-    if [ -s "$work/listed" ]; then grep -vxF -f "$work/listed" -- "$list"; else cat "$list"; fi >"$work/left"
-    # The file may be that of a key with another name, or of another deployment.
-    {
-        cut -d ' ' -f 2- "$work/listed"
-        for other in "${list%/*}"/*; do
-            [ "$other" = "$list" ] || [ ! -f "$other" ] || cut -d ' ' -f 2- "$other"
-        done
-    } >"$work/kept"
-    while read -r name path; do
-        grep -qxF -- "$path" "$work/kept" || echo "$name $path"
-    done <"$work/left" >"$work/gone"
-    does=removed
-    [ "$extent" = whole ] || does=left
-    while read -r name path; do
-        # It may never have been sent to its end, or be gone after a reboot. A link is not ours.
-        if [ -e "$path" ] && [ ! -L "$path" ]; then tell "$does $name"; fi
-    done <"$work/gone"
-    [ "$extent" = whole ] || : >"$work/gone"
-}
-
 # Remember which keys are here, so that they can be removed once they leave the network.
 write_list() { # FILE...
     (umask 077 && mkdir -p "${list%/*}") && sort -u -- "$@" >"$work/list" || return
     cmp -s "$work/list" "$list" || { cat "$work/list" >"$list.new" && sync "$list.new" && mv -f "$list.new" "$list"; }
 }
 
-# Remove what a run that was killed has left, and what this one can't finish.
+# Remove what this run can't finish.
 drop_temporary() {
     set --
     while read -r _ path; do
         name_temporary "$path"
-        name_old "$path"
         set -- "$@" "$new"
-        [ -f "$nix_ops_old_keys" ] || set -- "$@" "$old"
     done <"$work/listed"
     rm -f -- "$@"
+    rmdir "$new_directory" 2>/dev/null || :
+}
+
+# Remove what runs that were killed have left.
+drop_abandoned() {
+    while read -r _ path; do
+        name_old "$path"
+        [ -f "$nix_ops_old_keys" ] || echo "$old"
+        [ "${path%/*}" = "$nix_ops_keys_directory" ] || find_abandoned "${path%/*}/.${path##*/}"
+    done <"$work/listed" >"$work/abandoned"
+    find_abandoned "$nix_ops_keys_directory/" >>"$work/abandoned"
+    set --
+    while read -r path; do
+        set -- "$@" "$path"
+    done <"$work/abandoned"
+    rm -rf -- "$@"
+}
+
+# Print the temporary files of processes that are gone.
+find_abandoned() { # BEGINNING-OF-NAME
+    for path in "$1".nix-ops-new.*; do
+        if [ ! -e "$path" ] || is_running "${path##*.}"; then continue; fi
+        echo "$path"
+    done
 }
 
 fail_writing() { # NUMBER PATH
@@ -190,6 +86,7 @@ fail_writing() { # NUMBER PATH
 
 make_directory() { # DIRECTORY
     [ ! -d "$1" ] || return 0
+    case $1 in */.nix-ops-new.*) mkdir -m 0700 "$1" && return ;; esac
     (umask 022 && mkdir -p -- "$1") && chmod 0750 "$1" || return
     chown root:keys -- "$1" 2>/dev/null || :
 }
@@ -209,7 +106,7 @@ create() { # FILE
 stage() {
     while read -r number _ _ _ _ _ path; do
         name_temporary "$path"
-        { make_directory "${path%/*}" && create "$new"; } || fail_writing "$number" "$path"
+        { make_directory "${path%/*}" && make_directory "${new%/*}" && create "$new"; } || fail_writing "$number" "$path"
     done <"$work/differing"
     set_owners
     while read -r number _ owner permissions skipped size path <&3; do
@@ -225,7 +122,7 @@ stage() {
 # Users can write only to directories outside of /run/keys. There they could put a link in the place of the new file.
 write_content() {
     case $path in
-        /run/keys/*) take "$size" "$new" ;;
+        "$nix_ops_keys_directory"/*) take "$size" "$new" ;;
         *) { is_open && chown -- "$owner" /proc/self/fd/9 && chmod -- "$permissions" /proc/self/fd/9 &&
             take "$size" /proc/self/fd/9; } 9<>"$new" ;;
     esac
@@ -236,8 +133,15 @@ is_open() {
     [ "$(stat -c %d:%i -- "$new")" = "$(stat -L -c %d:%i /proc/self/fd/9)" ]
 }
 
-# Write so many bytes of standard input to a file.
+# Write so many bytes of standard input, or the content that came as a word, to a file. printf is a part of the shell.
 take() { # SIZE FILE
+    case $1 in
+        w*)
+            eval "content=\$content_$number"
+            printf %s "$content" >"$2"
+            return
+            ;;
+    esac
     [ "$1" = 0 ] || dd bs="$1" count=1 iflag=fullblock of="$2" conv=notrunc
 }
 
@@ -247,7 +151,7 @@ set_owners() {
         set --
         while read -r _ _ of mode _ _ path; do
             name_temporary "$path"
-            case $path in /run/keys/*) [ "$of $mode" != "$owner $permissions" ] || set -- "$@" "$new" ;; esac
+            case $path in "$nix_ops_keys_directory"/*) [ "$of $mode" != "$owner $permissions" ] || set -- "$@" "$new" ;; esac
         done <"$work/differing"
         [ "$#" = 0 ] || { chown -- "$owner" "$@" && chmod -- "$permissions" "$@"; } || fail_writing - "the files of $owner"
     done 3<"$work/owners"
@@ -264,7 +168,7 @@ check_sizes() {
     stat -c %s -- "$@" >"$work/sizes" || fail_writing - keys
     set --
     while read -r number _ _ _ _ size path <&3 && read -r found <&4; do
-        [ "$found" = "$size" ] || fail_writing "$number" "$path"
+        [ "$found" = "${size#w}" ] || fail_writing "$number" "$path"
         name_temporary "$path"
         case $path in /run/*) ;; *) set -- "$@" "$new" ;; esac
     done 3<"$work/differing" 4<"$work/sizes"
@@ -272,17 +176,45 @@ check_sizes() {
 }
 
 place() {
-    while read -r number name _ _ _ _ path; do
+    cut -d ' ' -f 2,7- "$work/differing" >"$work/placed"
+    if [ "$extent" = before ] || [ "$keeps" != forget ]; then
+        keep_old_keys "$work/before" <"$work/placed" || fail_writing - keys
+    fi
+    set --
+    while read -r number _ _ _ _ _ path; do
         name_temporary "$path"
-        [ "$extent" != before ] || keep_old_key "$name" "$path" "$work/before" || fail_writing "$number" "$path"
-        mv -f -T -- "$new" "$path" || fail_writing "$number" "$path"
+        if [ "${new%/*}" = "$new_directory" ]; then
+            set -- "$@" "$new"
+        else
+            mv -f -T -- "$new" "$path" || fail_writing "$number" "$path"
+        fi
     done <"$work/differing"
+    [ "$#" = 0 ] || mv -f -- "$@" "$nix_ops_keys_directory/" || fail_writing - "keys in $nix_ops_keys_directory"
+    remove
+    drop_temporary
+    tell_units
+}
+
+# Remove the keys that are gone.
+remove() {
+    [ "$keeps" = forget ] || keep_gone_keys <"$work/gone" || fail_writing - keys
     while read -r _ path; do
         name_temporary "$path"
         rm -f -- "$new"
         [ -L "$path" ] || rm -f -- "$path"
     done <"$work/gone"
-    if cut -d ' ' -f 8- "$work/table" | grep -q '^/run/keys/' && [ ! -e /run/keys/done ]; then : >/run/keys/done; fi
+}
+
+# Let the unit nixops-keys start once all keys in /run/keys are there. What a switch starts may wait for it, so that it does
+# not wait for keys that come later.
+tell_units() {
+    all=''
+    while read -r _ _ _ _ _ hash _ path; do
+        case $path in "$nix_ops_keys_directory"/*) ;; *) continue ;; esac
+        all=yes
+        [ "$hash" = later ] || [ -e "$path" ] || return 0
+    done <"$work/table"
+    [ -z "$all" ] || [ -e "$nix_ops_keys_directory/done" ] || : >"$nix_ops_keys_directory/done"
 }
 
 restart() {
@@ -291,7 +223,7 @@ restart() {
         set -- "$@" "$name"
     done <"$work/differing"
     # shellcheck disable=SC2046
-    restart_keys "$@" $(is_activating || replaced_keys)
+    restart_keys "$@" $(is_activating || is_kept || replaced_keys)
     for unit in $restarted; do
         tell "restarted $unit"
     done
@@ -302,39 +234,76 @@ restart() {
     [ "$#" = 0 ] || timeout 60 systemctl stop -- "$@" 2>/dev/null || :
 }
 
+settle() {
+    if [ "$keeps" = forget ]; then forget_old_keys; else keep_on; fi
+}
+
 # Replace the keys that differ, and remove those that are gone.
 bring() {
+    # What an earlier deploy has kept is of no use any more.
+    if [ "$keeps" != on ] && is_kept; then forget_old_keys; fi
     : >"$work/before"
     [ ! -f "$list" ] || cat "$list" >"$work/before"
-    write_list "$work/listed" "$work/before" || refuse room - "$list could not be written"
-    drop_temporary
-    stage
+    if ! write_list "$work/listed" "$work/before"; then
+        drop_temporary
+        refuse room - "$list could not be written"
+    fi
+    drop_abandoned
     place
-    [ "$extent" != whole ] || write_list "$work/listed" || :
+    if [ "$extent" = whole ] && [ "$keeps" = forget ]; then write_list "$work/listed" || :; fi
     # Before an activation nothing is restarted: until its job is at work, the machine would not go back by itself.
     [ "$extent" = before ] || restart </dev/null >&2
-    [ "$extent" = before ] || is_activating || forget_old_keys
+    [ "$extent" = before ] || is_activating || settle
     # Left by runs that were killed. They have no contents.
     find "${nix_ops_keys_work%/*}" -maxdepth 1 -name "${nix_ops_keys_work##*/}.*" -mmin +60 -exec rm -rf -- {} +
 }
 
-main() { # DEPLOYMENT look|send strict|lenient before|part|whole SALT KEYS...
-    list=$nix_ops_keys/$1 action=$2 tolerance=$3 extent=$4 salt=$5
-    shift 5
+# Read the contents, and then replace keys unless another run has done so meanwhile. No run waits for a connection of another
+# one, which may hang.
+send() {
+    stage
+    if ! lock "$nix_ops_keys_lock" 100; then
+        drop_temporary
+        refuse busy - "keys are being sent by another run"
+    fi
+    if [ -s "$work/differing" ] && [ "$(last_replaced)" != "$replaced" ]; then
+        drop_temporary
+        : >"$work/answer"
+        sed 's/^\([0-9]*\) .*/lacks \1/' "$work/differing" >"$work/lacks"
+        return 0
+    fi
+    note_replacing
+    bring
+}
+
+# Print who replaced keys last.
+last_replaced() {
+    cat "$nix_ops_keys_replaced" 2>/dev/null
+}
+
+main() { # DEPLOYMENT look|send strict|lenient before|part|whole forget|anew|on SALT KEYS...
+    list=$nix_ops_keys/$1 action=$2 tolerance=$3 extent=$4 keeps=$5 salt=$6
+    shift 6
+    find_start "$$" || exit
+    me=$$-$start
+    new_directory=$nix_ops_keys_directory/.nix-ops-new.$me
     umask 077
     work=$(mktemp -d "$nix_ops_keys_work.XXXXXXXX") || {
         echo "refused room -"
         exit 0
     }
-    trap 'rm -rf -- "$work"' EXIT
+    trap 'unlock; rm -rf -- "$work"' EXIT
     trap 'exit 1' HUP INT TERM
     : >"$work/answer" || exit
     [ "$(id -u)" = 0 ] || refuse root - "it needs root: set become"
     write_table "$@"
-    while read -r _ name _ _ _ _ _ path; do
-        echo "$name $path"
-    done <"$work/table" >"$work/listed"
+    write_listed
+    if [ "$extent" = before ] && is_activating; then
+        echo "activating yes"
+        exit 0
+    fi
     [ "$action" = look ] || mount_directories
+    replaced=$(last_replaced)
     read_present
     compare
     find_gone
@@ -343,7 +312,7 @@ main() { # DEPLOYMENT look|send strict|lenient before|part|whole SALT KEYS...
         while read -r number _ _ _ _ size _; do
             [ "$size" != - ] || echo "lacks $number"
         done <"$work/differing" >"$work/lacks"
-        [ -s "$work/lacks" ] || bring
+        [ -s "$work/lacks" ] || send
     fi
     cat "$work/answer" "$work/lacks"
 }

@@ -12,8 +12,8 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import answer
@@ -21,11 +21,21 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Answ
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Key
 
+# What the scripts of keys have in common.
+_PARTS = ("machine/lock", "machine/old_keys")
+
 _UUID = re.compile("[0-9a-f-]{36}")
 
 # Up to this many keys and bytes, contents are sent without asking first which of them are needed.
 _FEW = 50
 _SMALL = 64 * 1024
+
+# Contents that every shell takes as a word.
+_SHORT = 8 * 1024
+_TEXT = re.compile(rb"[\t\n\r -~]+")
+
+# How often a machine is asked. Other runs may replace keys between the comparison and the sending.
+_ATTEMPTS = 10
 
 # Slowest rate that a sending may have, in bytes a second.
 _SLOWEST = 32 * 1024
@@ -39,15 +49,18 @@ _ANSWER = {
     "added": _NUMBER,
     "changed": _NUMBER,
     "waits": _NUMBER,
+    "activating": answer.Key(answer.YES),
     "lacks": _NUMBER,
     "removed": _NAME,
     "left": _NAME,
     "restarted": answer.Key(re.compile(r"[A-Za-z0-9:_.-]{1,210}"), most=_MOST),
 }
+_BACK = {"back": _NAME}
 _REFUSED = {"refused": answer.Key(re.compile("([a-z]+) (-|[0-9]{1,5})"), required=True)}
 
 # Why a machine refuses keys, and what to do about it.
 _REFUSALS = {
+    "busy": "Wait for the other run to end, then run the same again.",
     "root": "Become root on the machine ('become').",
     "room": "Free room on the machine (df -h /run /nix), then run the same again.",
     "user": "Declare the user in the network and deploy it, or correct deployment.keys.{name}.user.",
@@ -66,6 +79,7 @@ class Sent:
     :param left: the keys that left the network and are still there.
     :param waits: the keys whose user or group is missing; the next activation has to make them.
     :param restarted: the units that were restarted.
+    :param is_activating: whether nothing was sent before an activation, since another one is at work.
     """
 
     added: tuple[str, ...] = ()
@@ -74,6 +88,7 @@ class Sent:
     left: tuple[str, ...] = ()
     waits: tuple[str, ...] = ()
     restarted: tuple[str, ...] = ()
+    is_activating: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.added or self.changed or self.removed)
@@ -83,7 +98,13 @@ class Sent:
             return tuple(dict.fromkeys((*getattr(self, name), *getattr(other, name))))
 
         # What is left to do is told anew by each sending.
-        return Sent(both("added"), both("changed"), both("removed"), other.left, other.waits, both("restarted"))
+        return replace(
+            other,
+            added=both("added"),
+            changed=both("changed"),
+            removed=both("removed"),
+            restarted=both("restarted"),
+        )
 
 
 @dataclass(frozen=True)
@@ -95,6 +116,10 @@ class Sending:
     :param before: whether an activation follows, so that the old keys are kept and none is removed.
     :param lenient: whether a missing user or group is accepted, since an activation follows.
     :param look: whether to compare only.
+    :param differing: the keys that differed when they were compared; None if they were not compared.
+    :param keeps: whether the old keys stay for a deploy that may take them back: ``forget``, ``anew`` or ``on``
+        (``send.sh``).
+    :param asks_first: whether the machine has to answer before it gets contents, as if ssh does not check its host key.
     """
 
     deployment: str
@@ -102,6 +127,23 @@ class Sending:
     before: bool = False
     lenient: bool = False
     look: bool = False
+    differing: Collection[str] | None = None
+    keeps: str = "forget"
+    asks_first: bool = False
+
+
+def question(deployment: str, keys: Sequence[Key], contents: Mapping[str, bytes]) -> str:
+    """Return what the machine compares beside its description (look.sh).
+
+    :param keys: all keys of the deployment on this machine.
+    :param contents: the contents of those that are to be compared.
+    """
+    salt = secrets.token_hex(16)
+    lines = [f"{deployment} {salt}"]
+    for number, key in enumerate(keys):
+        owner = f"{key.user} {key.group} {_mode(key.permissions)}"
+        lines.append(f"{number} {key.name} {owner} {_hash(salt, key, contents)} - {key.path}")
+    return "\n".join(lines)
 
 
 def send(machine: Machine, keys: Sequence[Key], contents: Mapping[str, bytes], how: Sending) -> Sent:
@@ -114,21 +156,19 @@ def send(machine: Machine, keys: Sequence[Key], contents: Mapping[str, bytes], h
     """
     if not _UUID.fullmatch(how.deployment):
         raise OpsError(f"{how.deployment!r} is not the UUID of a deployment", next_step="Correct 'deployment'.")
-    size = sum(len(content) for content in contents.values())
-    attached: Sequence[str] = ()
-    if not how.look and len(contents) <= _FEW and size <= _SMALL:
-        attached = tuple(contents)
-    told = _ask(machine, keys, contents, attached, how)
-    if "lacks" in told:
-        attached = [keys[number].name for number in _numbers(machine, keys, told, "lacks")]
+    attached: Sequence[str] = () if how.look or how.asks_first else _needed(contents, how)
+    for _attempt in range(_ATTEMPTS):
         told = _ask(machine, keys, contents, attached, how)
-        if "lacks" in told:
-            raise OpsError(
-                "its keys change all the time",
-                machine=machine.name,
-                state="its keys were not touched",
-                next_step="Let nothing else write the keys, then run the same again.",
-            )
+        if "lacks" not in told:
+            break
+        attached = [*attached, *(keys[number].name for number in _numbers(machine, keys, told, "lacks"))]
+    else:
+        raise OpsError(
+            "its keys change all the time",
+            machine=machine.name,
+            state="this run has not touched its keys",
+            next_step="Let nothing else write the keys, then run the same again.",
+        )
 
     def names(key: str) -> tuple[str, ...]:
         return tuple(keys[number].name for number in _numbers(machine, keys, told, key))
@@ -140,7 +180,36 @@ def send(machine: Machine, keys: Sequence[Key], contents: Mapping[str, bytes], h
         told.all("left"),
         names("waits"),
         told.all("restarted"),
+        "activating" in told,
     )
+
+
+def _needed(contents: Mapping[str, bytes], how: Sending) -> Sequence[str]:
+    """Return the keys whose contents the machine probably needs."""
+    if how.differing is not None:
+        return [name for name in contents if name in how.differing]
+    size = sum(len(content) for content in contents.values())
+    return tuple(contents) if len(contents) <= _FEW and size <= _SMALL else ()
+
+
+def treat_old(machine: Machine, deployment: str, what: str) -> tuple[str, ...]:
+    """Put back or remove the keys that were replaced; return the names of those that were put back.
+
+    :param deployment: the UUID of the deployment.
+    :param what: ``unstarted``, ``back`` or ``forget`` (``old.sh``).
+    :raises OpsError: if the machine can't.
+    """
+    words, awaits = (what, deployment), "its old keys"
+    done = machine.stream(*_PARTS, "keys/old", words=words, data=b"", within=_PATIENCE, awaits=awaits)
+    if done.exit_code != 0:
+        raise OpsError(
+            "its old keys were not put back" if what == "back" else "its old keys were not removed",
+            machine=machine.name,
+            output=done.stderr.strip(),
+            state="its keys are the new ones",
+            next_step="Deploy again, or send the right keys with nix.ops.send_keys.",
+        )
+    return answer.read(done.stdout, _BACK, machine.name).all("back")
 
 
 def _numbers(machine: Machine, keys: Sequence[Key], told: Answer, key: str) -> list[int]:
@@ -159,22 +228,26 @@ def _ask(
         "look" if how.look else "send",
         "lenient" if how.lenient else "strict",
         "before" if how.before else "whole" if how.whole else "part",
+        how.keeps,
         salt,
     ]
     data = []
     for key in keys:
         content = contents.get(key.name)
         words += [key.name, key.user, key.group, _mode(key.permissions), key.path]
-        words.append("-" if content is None else _salted(salt, content))
-        if content is not None and key.name in attached:
-            words.append(str(len(content)))
-            data.append(content)
+        words.append(_hash(salt, key, contents))
+        if content is None or key.name not in attached:
+            words += ["-", ""]
+        elif len(content) <= _SHORT and _TEXT.fullmatch(content):
+            # One process less there, and no place where others look: the words come on standard input as well.
+            words += [f"w{len(content)}", content.decode("ascii")]
         else:
-            words.append("-")
+            words += [str(len(content)), ""]
+            data.append(content)
     stream = b"".join(data)
-    within = _PATIENCE + len(stream) / _SLOWEST
+    within = _PATIENCE + (len(stream) + sum(map(len, words))) / _SLOWEST
     try:
-        parts, awaits = ("machine/old_keys", "keys/send"), "the sending of its keys"
+        parts, awaits = (*_PARTS, "keys/compare", "keys/send"), "the sending of its keys"
         done = machine.stream(*parts, words=words, data=stream, within=within, awaits=awaits)
     except ConnectionLost as lost:
         lost.state = "its keys are the old or the new ones, each of them whole"
@@ -213,6 +286,13 @@ def _refusal(machine: Machine, keys: Sequence[Key], told: Answer, said: str) -> 
 def _mode(permissions: str) -> str:
     """Return an octal mode as stat prints it, so that both compare equal; a symbolic one as it is."""
     return f"{int(permissions, 8):o}" if permissions.isdigit() else permissions
+
+
+def _hash(salt: str, key: Key, contents: Mapping[str, bytes]) -> str:
+    content = contents.get(key.name)
+    if content is None:
+        return "later" if key.after else "-"
+    return _salted(salt, content)
 
 
 def _salted(salt: str, content: bytes) -> str:

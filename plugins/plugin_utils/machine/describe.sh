@@ -47,7 +47,7 @@ print_keys() { # UUID
     done <"$nix_ops_keys/$1"
 }
 
-main() { # PROFILE [contents] [record=UUID] [checkup]
+main() { # PROFILE [contents] [record=UUID] [checkup] [keys]
     profile=$1
     shift
     standing "$profile"
@@ -75,6 +75,8 @@ main() { # PROFILE [contents] [record=UUID] [checkup]
                 ;;
             # checkup.sh, which is sent only then.
             checkup) print_checkup ;;
+            # look.sh, likewise.
+            keys) print_compared_keys ;;
         esac
     done
 }

@@ -68,7 +68,12 @@ DESCRIPTION = {
     "record": RECORD,
     "key": _KEY,
     "key_missing": _KEY,
+    "key_differs": Key(re.compile("[0-9]{1,5}"), most=20_000),
+    "key_gone": _KEY,
+    "keys_unknown": Key(answer.YES),
 }
+# Tells more than a description: compares keys.
+_COMPARING_KEYS = ("keys/compare", "keys/look")
 # The first two numbers of os-release's VERSION_ID. NixOS up to 21.05 has its whole version there.
 _RELEASE = re.compile(r"[0-9]{2}\.[0-9]{2}")
 
@@ -159,6 +164,18 @@ class Generation:
 
 
 @dataclass(frozen=True)
+class ComparedKeys:
+    """How the keys of a machine compare with those of the controller.
+
+    :param differing: the numbers of the keys that differ, in the order in which they were compared.
+    :param gone: the names of the keys that left the network.
+    """
+
+    differing: tuple[int, ...]
+    gone: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Description:
     """A NixOS machine.
 
@@ -174,6 +191,7 @@ class Description:
     :param machine_id: what tells the machine from others after a reboot; None if it has none or the user can't read it.
     :param keys: the keys that the deployment has sent and that are there; empty if its record was not asked for.
     :param missing_keys: those that are not there any more, as after a reboot.
+    :param compared_keys: how its keys compare; None if that was not asked, or can't be told.
     """
 
     standing: Standing
@@ -193,6 +211,7 @@ class Description:
     keys: tuple[str, ...] = ()
     missing_keys: tuple[str, ...] = ()
     checkup: Checkup | None = None
+    compared_keys: ComparedKeys | None = None
 
 
 def standing(answer: Answer) -> Standing:
@@ -230,21 +249,25 @@ def describe(
     contents: bool = False,
     record: str | None = None,
     check: bool = False,
+    keys: str | None = None,
 ) -> Description:
     """Ask a machine what it runs, in one round trip. This changes nothing there.
 
     :param contents: ask for the store paths, units and files of /etc of the running system too.
     :param record: ask for its own record of the deployment with this UUID too.
     :param check: ask for its load, disks and so on too.
+    :param keys: compare these keys too (look.sh).
     :raises OpsError: if the machine can't answer.
     """
-    words = {"contents": contents, f"record={record}": record, "checkup": check}
+    words = {"contents": contents, f"record={record}": record, "checkup": check, "keys": keys is not None}
     wanted = [word for word, asked in words.items() if asked]
+    parts = [*(["machine/checkup"] if check else ()), *(_COMPARING_KEYS if keys else ())]
     told = machine.ask(
         "machine/describe",
         *(profile, *wanted),
         schema={**DESCRIPTION, **(checkup.SCHEMA if check else {})},
-        parts=["machine/checkup"] if check else (),
+        parts=parts,
+        data=keys or "",
         awaits="what it runs",
     )
     release = _RELEASE.match(told.one("release") or "")
@@ -266,6 +289,7 @@ def describe(
         keys=told.all("key"),
         missing_keys=told.all("key_missing"),
         checkup=checkup.read(told) if check else None,
+        compared_keys=_read_compared_keys(told) if keys else None,
     )
 
 
@@ -297,6 +321,12 @@ def read_units(answer: Answer) -> dict[str, str]:
 def read_files(answer: Answer) -> dict[str, str]:
     """Read the files of /etc, and where they lead or the hash of their content."""
     return {name: value for value, _space, name in (line.partition(" ") for line in answer.all("file"))}
+
+
+def _read_compared_keys(told: Answer) -> ComparedKeys | None:
+    if "keys_unknown" in told:
+        return None
+    return ComparedKeys(tuple(map(int, told.all("key_differs"))), told.all("key_gone"))
 
 
 def _read_generation(line: str) -> Generation:

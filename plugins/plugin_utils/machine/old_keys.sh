@@ -1,23 +1,71 @@
 # shellcheck shell=sh disable=SC2154
 # Keeps the keys that a deploy has replaced, beside the new ones, until its activation has ended: a machine that goes back
-# to its old system gets its old keys back. The file nix_ops_old_keys has a line for each: "changed NAME PATH", or
-# "new NAME PATH" for a key that the deployment had not sent before.
+# to its old system gets its old keys back. Needs lock.sh. The file nix_ops_old_keys has a line for each: "changed NAME PATH", or
+# "new NAME PATH" for a key that the deployment had not sent before. With the line "kept", the new system stays, and the old
+# keys are there for a deploy that takes back what it has activated; then "gone NAME PATH" is a key that was removed.
 
-# Set `old` to the place of a replaced key.
+old_directory=$nix_ops_keys_directory/.nix-ops-old
+
+# Set `old` to the place of a replaced key. Keys in /run/keys have a directory for it, so that one process keeps all of them.
 name_old() { # PATH
     old=${1%/*}/.${1##*/}.nix-ops-old
+    if [ "${1%/*}" = "$nix_ops_keys_directory" ]; then old=$old_directory/${1##*/}; fi
 }
 
-# Keep a key that is about to be replaced. The first one counts, if several deploys came to no activation.
-keep_old_key() { # NAME PATH LIST-OF-SENT-KEYS
-    name_old "$2"
-    if [ -e "$nix_ops_old_keys" ] && grep -qxF -e "changed $1 $2" -e "new $1 $2" "$nix_ops_old_keys"; then return; fi
-    if [ -f "$2" ] && [ ! -L "$2" ]; then
-        ln -f -- "$2" "$old" 2>/dev/null || cp -p -- "$2" "$old" || return
-        echo "changed $1 $2" >>"$nix_ops_old_keys"
-    elif ! grep -qxF -- "$1 $2" "$3"; then
-        echo "new $1 $2" >>"$nix_ops_old_keys"
-    fi
+# Keep keys that are about to be replaced. The first ones count, if several deploys came to no activation.
+# Standard input: lines "NAME PATH".
+keep_old_keys() { # LIST-OF-SENT-KEYS
+    sent=$nl$(cat "$1")$nl
+    known=$nl$(cat "$nix_ops_old_keys" 2>/dev/null)$nl
+    set --
+    kept=''
+    while read -r name path; do
+        case $known in *"${nl}changed $name $path$nl"* | *"${nl}new $name $path$nl"*) continue ;; esac
+        if [ -f "$path" ] && [ ! -L "$path" ]; then
+            kept="${kept}changed $name $path$nl"
+            set -- "$@" "$path"
+        else
+            case $sent in *"$nl$name $path$nl"*) ;; *) kept="${kept}new $name $path$nl" ;; esac
+        fi
+    done
+    keep_files "$@" && printf %s "$kept" >>"$nix_ops_old_keys"
+}
+
+# Keep keys that are about to be removed. Standard input: lines "NAME PATH".
+keep_gone_keys() {
+    set --
+    kept=''
+    while read -r name path; do
+        if [ -f "$path" ] && [ ! -L "$path" ]; then
+            kept="${kept}gone $name $path$nl"
+            set -- "$@" "$path"
+        fi
+    done
+    keep_files "$@" && printf %s "$kept" >>"$nix_ops_old_keys"
+}
+
+keep_files() { # PATH...
+    count=$#
+    while [ "$count" -gt 0 ]; do
+        path=$1 count=$((count - 1))
+        shift
+        if [ "${path%/*}" = "$nix_ops_keys_directory" ]; then
+            set -- "$@" "$path"
+        else
+            name_old "$path"
+            ln -f -- "$path" "$old" 2>/dev/null || cp -p -- "$path" "$old" || return
+        fi
+    done
+    [ "$#" = 0 ] || { { [ -d "$old_directory" ] || mkdir -m 0700 "$old_directory"; } && ln -f -- "$@" "$old_directory/"; }
+}
+
+is_kept() {
+    grep -qx kept "$nix_ops_old_keys" 2>/dev/null
+}
+
+# Keep the replaced keys though the new system stays.
+keep_on() {
+    [ ! -f "$nix_ops_old_keys" ] || is_kept || echo kept >>"$nix_ops_old_keys"
 }
 
 # Remove the replaced keys.
@@ -25,11 +73,16 @@ forget_old_keys() {
     [ -f "$nix_ops_old_keys" ] || return 0
     set --
     while read -r _ _ path; do
-        name_old "$path"
-        set -- "$@" "$old"
+        [ -z "$path" ] || name_old "$path"
+        [ -z "$path" ] || set -- "$@" "$old"
     done <"$nix_ops_old_keys"
     on_any_disk rm -f -- "$@" || :
+    end_old_keys
+}
+
+end_old_keys() {
     rm -f "$nix_ops_old_keys"
+    rmdir "$old_directory" 2>/dev/null || :
 }
 
 # Run a command on files. A file system of a network may hang, and must not keep the machine from going back.
@@ -37,18 +90,31 @@ on_any_disk() { # COMMAND...
     timeout -k 5 30 "$@"
 }
 
+# Run a function while no run sends keys. That may take a while, and must not keep the machine from going back.
+undisturbed() { # FUNCTION
+    lock "$nix_ops_keys_lock" 20 || :
+    note_replacing
+    "$@"
+    unlock
+}
+
+# Let runs that have compared keys compare them again.
+note_replacing() {
+    echo "$$ $(cut -d ' ' -f 1 /proc/uptime)" >"$nix_ops_keys_replaced" || :
+}
+
 # Put the replaced keys back. Sets `taken_back` to their names.
 take_keys_back() {
     taken_back=
     [ -f "$nix_ops_old_keys" ] || return 0
     while read -r kind name path; do
-        name_old "$path"
+        [ -z "$path" ] || name_old "$path"
         case $kind in
-            changed) ! on_any_disk mv -f -T -- "$old" "$path" || taken_back="$taken_back $name" ;;
+            changed | gone) ! on_any_disk mv -f -T -- "$old" "$path" || taken_back="$taken_back $name" ;;
             new) on_any_disk rm -f -- "$path" || : ;;
         esac
     done <"$nix_ops_old_keys"
-    rm -f "$nix_ops_old_keys"
+    end_old_keys
     [ -z "$taken_back" ] || echo "the old keys are back:$taken_back"
 }
 

@@ -31,7 +31,12 @@ nix_ops_old_trial_failed=/var/lib/nix-ops/trial-failed
 # For this boot only. The directory of an activation is this and its id.
 nix_ops_activations=/run/nix-ops
 nix_ops_boot_decision=/run/nix-ops-boot-decision
+# The keys that are in no other directory. Only root can write to it.
+nix_ops_keys_directory=/run/keys
 nix_ops_keys_work=/run/nix-ops-keys
+# The lock of those who replace keys (lock.sh), and who replaced keys last.
+nix_ops_keys_lock=/run/nix-ops-keys-lock
+nix_ops_keys_replaced=/run/nix-ops-keys-replaced
 # The keys that a deploy has replaced and that its activation may put back (old_keys.sh).
 nix_ops_old_keys=/run/nix-ops-old-keys
 

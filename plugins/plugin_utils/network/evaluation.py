@@ -17,9 +17,9 @@ from ansible_collections.nix.ops.plugins.plugin_utils import nix
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.network import bounded, evaluator, flakes, pins, private, settings
 from ansible_collections.nix.ops.plugins.plugin_utils.network import cache as disk
-from ansible_collections.nix.ops.plugins.plugin_utils.network.bounds import Bounds, bounds_of
+from ansible_collections.nix.ops.plugins.plugin_utils.network.bounds import Bounds, bounds_of, forbidden
 from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluator import Asked, NixFailure
-from ansible_collections.nix.ops.plugins.plugin_utils.network.fingerprint import Reads
+from ansible_collections.nix.ops.plugins.plugin_utils.network.fingerprint import STORE, Reads, is_nixpkgs
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import (
     PUBLIC_KEY,
     STATE_VERSION,
@@ -146,26 +146,38 @@ def keep_inputs(network: Network, remembered: Mapping[str, Remembered]) -> None:
 
 def key_contents(
     network: Network,
-    machine: str,
-    names: Sequence[str],
+    keys: Mapping[str, Sequence[str]],
     *,
     env: Mapping[str, str] | None = None,
     on_line: LineSink | None = None,
-) -> dict[str, Mapping[str, Any]]:
-    """Evaluate the contents of a machine's keys: for each name ``text`` and ``command``. Nothing of it is kept.
+    project: str | None = None,
+) -> dict[str, Mapping[str, Mapping[str, Any]]]:
+    """Evaluate the contents of keys: for each machine and name ``text`` and ``command``. Nothing of it is kept.
 
+    :param keys: for each machine the names of its keys.
+    :param project: the only directory that may be read, beside nixpkgs and other entries of the Nix path; None for any.
     :raises OpsError: if the network does not evaluate.
     """
     question = _question(network, None, 0, {}, env or {})
-    asked = evaluator.ask(
-        "key-contents.nix",
-        {**question.inputs(), "machine": machine, "keys": list(names)},
-        nix_path=question.network.nix_path,
-        flakes=network.flake is not None,
-        env=question.settings(),
-        on_line=on_line,
-        named=network.files,
-    )
+    only = None if project is None else _readable(question, project)
+    try:
+        asked = evaluator.ask(
+            "key-contents.nix",
+            {**question.inputs(), "keys": {machine: list(names) for machine, names in keys.items()}},
+            nix_path=question.network.nix_path,
+            flakes=network.flake is not None,
+            env=question.settings(),
+            on_line=on_line,
+            named=network.files,
+            only=only,
+        )
+    except NixFailure as failure:
+        if project is not None and forbidden(failure.output or ""):
+            failure.next_step = (
+                f"The contents of keys may come from the project {project} alone (deploy_key_files). Move what is read"
+                " there, or give the contents in the variable nix_keys."
+            )
+        raise
     return dict(asked.answer)
 
 
@@ -194,6 +206,24 @@ def inspect(
         named=network.files,
     )
     return asked.answer
+
+
+def _readable(question: _Question, project: str) -> list[str]:
+    """Return what may be read if only a project may: it, nixpkgs, and what the user's own Nix path names.
+
+    :raises OpsError: if the source, which comes with the project, names another place.
+    """
+    places = [entry["path"] for entry in settings.search_path(question.network.nix_path, {"NIX_PATH": ""})]
+    for place in places:
+        real = os.path.realpath(place)
+        if not f"{real}/".startswith((f"{project}/", STORE)) and not is_nixpkgs(real):
+            raise OpsError(
+                f"nix_path of the source names {place}, outside of the project {project} (deploy_key_files)",
+                state="no machine was touched",
+                next_step="Move it into the project, or name it in the variable NIX_PATH.",
+            )
+    own = settings.search_path((), question.environment())
+    return [project, *places, *(entry["path"] for entry in own)]
 
 
 def _inputs(kept: Mapping[str, Any]) -> Remembered:

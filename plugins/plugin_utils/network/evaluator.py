@@ -35,15 +35,15 @@ _REPORTING = ("--option", "warn-large-path-threshold", "1")
 _COPIED = re.compile(r"warning: copied large path '(.*)' to the store \(.*\)")
 _OLDER = "warning: unknown setting 'warn-large-path-threshold'"
 
-# The scope reports fetches without a hash, so every place is allowed.
-_URIS = " ".join(
+_REMOTE = tuple(
     f"{scheme}:"
     for scheme in (
-        *("http", "https", "file", "ssh", "git", "git+file", "git+http", "git+https", "git+ssh"),
-        *("hg+http", "hg+https", "hg+ssh", "hg+file", "path", "tarball+http", "tarball+https"),
-        *("github", "gitlab", "sourcehut"),
+        *("http", "https", "ssh", "git", "git+http", "git+https", "git+ssh", "hg+http", "hg+https", "hg+ssh"),
+        *("tarball+http", "tarball+https", "github", "gitlab", "sourcehut"),
     )
 )
+# The scope reports fetches without a hash, so every place is allowed.
+_URIS = " ".join([*_REMOTE, "file:", "git+file:", "hg+file:", "path:"])
 
 
 _RESTRICTING = (*_REPORTING, "--option", "restrict-eval", "true", "--option", "allowed-uris", _URIS)
@@ -94,6 +94,7 @@ def ask(
     cwd: str | None = None,
     bounds: Bounds | None = None,
     named: Sequence[str] = (),
+    only: Sequence[str] | None = None,
 ) -> Asked:
     """Evaluate a Nix file of this directory.
 
@@ -103,6 +104,7 @@ def ask(
     :param env: variables in addition to the caller's own.
     :param bounds: what Nix may read; None for everything that the controller's settings allow.
     :param named: files that the user names, which these settings must not forbid.
+    :param only: the only directories that Nix may read, without bounds; None for everything again.
     :raises NixFailure: if it does not evaluate.
     :raises OpsError: if an entry of the search path is not valid.
     """
@@ -114,7 +116,9 @@ def ask(
             argv += ["--extra-experimental-features", "nix-command flakes"]
         argv += [os.path.join(NIX, file), "--argstr", "inputs", inputs, *arguments]
         own = [*ways_to(_PLUGIN_UTILS), os.path.dirname(inputs)]
-        if bounds is None:
+        if only is not None:
+            argv += [*included, *_restricted_to([*own, *only])]
+        elif bounds is None:
             argv += included
             if are_restricted({**os.environ, **env}):
                 argv += _allowing([*own, *Bounds().allow(*named).paths()])
@@ -126,6 +130,14 @@ def ask(
     if completed.exit_code != 0:
         raise _failure(heard, completed.exit_code)
     return Asked(json.loads(completed.stdout), tuple(heard.messages), tuple(heard.reports))
+
+
+def _restricted_to(directories: Sequence[str]) -> list[str]:
+    """Return the arguments with which Nix reads nothing else on this computer."""
+    ways = [way for directory in directories if os.path.exists(directory) for way in ways_to(directory)]
+    # Nix compares the beginnings of addresses.
+    uris = " ".join([*_REMOTE, *(f"{kind}{way}" for way in ways for kind in ("path:", "file://", "git+file://"))])
+    return ["--option", "restrict-eval", "true", "--option", "allowed-uris", uris, *_allowing(ways)]
 
 
 class _Heard:

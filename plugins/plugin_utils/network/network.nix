@@ -47,7 +47,11 @@ let
 
   attributes = builtins.foldl' (all: network: all // network) { } networks;
 
-  reserved = [
+  # What colmena calls network. A machine may have the same name, but no package set.
+  isMeta = value: builtins.isAttrs value && (value ? nixpkgs || value ? nodeNixpkgs);
+  metas = builtins.filter isMeta (builtins.catAttrs "meta" networks);
+
+  reserved = (if metas == [ ] then [ ] else [ "meta" ]) ++ [
     "network"
     "defaults"
     "resources"
@@ -57,7 +61,13 @@ let
   ];
   names = builtins.attrNames (removeAttrs attributes reserved);
 
-  settings = builtins.catAttrs "network" networks;
+  settings = builtins.catAttrs "network" networks ++ metas;
+
+  # Arguments of the modules that they may use for their imports.
+  specialArgs =
+    machine:
+    builtins.foldl' (all: some: all // (some.specialArgs or { })) { } settings
+    // builtins.foldl' (all: some: all // (some.nodeSpecialArgs.${machine} or { })) { } settings;
 
   # The input of a flake, which NixOps requires, or a path or a package set, since both are common.
   chosen = builtins.head (
@@ -112,6 +122,7 @@ let
     name = machine;
     value = evalConfig {
       inherit system;
+      specialArgs = specialArgs machine;
       modules = modulesOf machine ++ modulesOf "defaults" ++ [ (stuff machine) ];
     };
   };
@@ -121,6 +132,7 @@ let
   resources = (builtins.foldl' (all: some: all // some) { } (builtins.catAttrs "resources" networks)) // {
     machines = builtins.mapAttrs (_: node: node.config) nodes;
   };
+  hasOwnNixpkgs = builtins.any (meta: (meta.nodeNixpkgs or { }) != { }) metas;
   # Where another tool has made the resources, a network may say that they exist.
   ignoresResources = builtins.any (one: one.ignoreResources or false) settings;
   declared = builtins.filter (
@@ -131,6 +143,8 @@ in
   machines =
     if declared != [ ] then
       throw "the network declares resources.${builtins.head declared}: no resources but machines are supported"
+    else if hasOwnNixpkgs then
+      throw "the network sets meta.nodeNixpkgs: all machines of a network have one nixpkgs"
     else
       nodes;
   network =

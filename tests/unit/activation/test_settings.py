@@ -150,7 +150,9 @@ def test_the_role_sets_every_variable_of_its_stages() -> None:
         of_stages |= variables(f"roles/{stage}/defaults/main.yml")
     own = {"prepare_network", "prepare_checkout", "copy_toplevel", "activate_toplevel"}
     # A message shows the value of a variable that is not valid, and these are secret.
-    own |= {"activate_key_contents", "keys_contents", "keys_names"}
+    own |= {"prepare_key_contents", "activate_key_contents", "keys_contents", "keys_names"}
+    # The playbook sets it.
+    own |= {"activate_keep_old_keys"}
     assert of_stages.keys() - own == of_roles.keys()
     for name, of_deploy in settings.OF_ROLES.items():
         assert of_stages[name] == defaults[of_deploy], name

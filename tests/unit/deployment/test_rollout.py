@@ -115,6 +115,36 @@ def test_the_same_system_is_activated_again(always: bool, variables: dict[str, A
     assert bool(rollout.make_plan(run(hosts))["a"]) == activates
 
 
+@pytest.mark.parametrize(
+    ("variables", "prepared", "needs"),
+    [
+        ({}, {}, ""),
+        ({}, {"sent_keys": ["a"]}, "keys"),
+        ({"nix_deployment_keys": {"a": {}}}, {}, "keys?"),
+        ({"nix_deployment_keys": {"a": {}}}, {"compared_keys": None}, "keys?"),
+        ({"nix_deployment_keys": {"a": {}}}, {"compared_keys": {}}, ""),
+        ({"nix_deployment_keys": {"a": {}}}, {"compared_keys": {"differing": ["a"]}}, "keys"),
+        ({"nix_deployment_keys": {"a": {}}}, {"compared_keys": {"gone": ["b"]}}, "keys"),
+        ({"nix_deployment_keys": {"a": {}}}, {"compared_keys": {"unknown": ["a"]}}, "keys?"),
+        ({"nix_deployment_keys": {"a": {}}}, {"compared_keys": {}, "missing_keys": ["b"]}, "keys"),
+        ({"nix_deployment_keys": {"a": {}}, "ansible_skip_tags": ["keys"]}, {}, ""),
+    ],
+)
+def test_plan_says_keys_where_keys_differ(variables: dict[str, Any], prepared: dict[str, Any], needs: str) -> None:
+    own = {**variables}
+    skipped = own.pop("ansible_skip_tags", [])
+    at_goal = {**STANDING, "running": NEW, "booted": NEW, "profile": NEW, "boot_default": NEW, "recorded": True}
+    state = {"state": {"activations": [{"toplevel": NEW, "rolled_back": False}]}}
+    if prepared.get("compared_keys") is not None:
+        prepared = {
+            **prepared,
+            "compared_keys": {"differing": [], "gone": [], "unknown": [], **prepared["compared_keys"]},
+        }
+    hosts = {"a": machine("a", prepare_result={**at_goal, **state, **prepared}, **own)}
+    need = rollout.make_plan(run(hosts, ansible_skip_tags=skipped))["a"]
+    assert (need.summary(), bool(need)) == (needs or "nothing", bool(needs))
+
+
 class Counted(dict[str, Any]):
     """Notes which of its keys were read."""
 
@@ -442,7 +472,7 @@ UNREACHED = {"unreachable": True, "msg": "d: the machine can't be reached: no ro
 
 def test_each_machine_has_an_outcome() -> None:
     done = {"action": "switch", "toplevel": NEW, "generation": 2, "changed": True, "running": NEW}
-    plan = {"a": {"toplevel": NEW, "copy": True, "action": "switch", "reboot": [], "reasons": [], "keys": False}}
+    plan = {"a": {"toplevel": NEW, "copy": True, "action": "switch", "reboot": [], "reasons": [], "keys": ""}}
     plan |= {"b": plan["a"], "c": {**plan["a"], "copy": False, "action": None}}
     hosts = {
         "a": machine("a", rollout_plan={"made": 2.0, "machines": plan}, activate_result=done),

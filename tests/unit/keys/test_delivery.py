@@ -65,19 +65,23 @@ def test_sending_without_a_word_removes_nothing(sendings: Sendings, keys: Delive
 def test_keys_that_left_are_removed_after_the_activation_alone(sendings: Sendings, keys: Delivery) -> None:
     before = keys.send_before()
     assert before.left == ("gone",) and not before.removed
-    assert keys.send_after(before, whole=True, lenient=False) == Sent(removed=("gone",))
+    keys.send_after(whole=True, lenient=False)
+    assert keys.sent == Sent(removed=("gone",))
     [(early, _before), (after, how)] = sendings.made
     assert (early, after) == (["early", "owned"], ["after"]) and how.whole and not how.lenient
 
 
 def test_a_system_that_only_boots_next_leaves_the_keys_of_the_running_one(sendings: Sendings, keys: Delivery) -> None:
     sendings.waits = ("owned",)
-    after = keys.send_after(keys.send_before(), whole=False, lenient=True)
-    assert (after.left, after.removed, after.waits) == (("gone",), (), ("owned",))
+    keys.send_before()
+    keys.send_after(whole=False, lenient=True)
+    assert (keys.sent.left, keys.sent.removed, keys.sent.waits) == (("gone",), (), ("owned",))
     names, how = sendings.made[-1]
     assert names == ["after", "owned"] and how.lenient and not how.whole
     only = Delivery(keys._machine, "uuid", KEYS[1:2], Sources("m", {"early": "x"}, None, "/"), list[str]().append)
-    before = only.send_before()
-    sendings.waits, count = (), len(sendings.made)
-    assert only.send_after(Sent(left=before.left), whole=False, lenient=True).left == ("gone",)
+    sendings.waits = ()
+    only.send_before()
+    count = len(sendings.made)
+    only.send_after(whole=False, lenient=True)
+    assert only.sent.left == ("gone",)
     assert len(sendings.made) == count, "nothing is left to be sent"

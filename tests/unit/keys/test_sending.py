@@ -22,11 +22,13 @@ import pytest
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.keys import sending
 from ansible_collections.nix.ops.plugins.plugin_utils.keys.sending import Sending, Sent
-from ansible_collections.nix.ops.plugins.plugin_utils.machine import host
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import description, host
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import ComparedKeys
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine, Wait
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Key
 from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed
 
+# With bash, the keys are in no directory of root's alone.
 SHELLS = {"dash": "dash", "bash": "bash --posix", "busybox": "busybox sh"}
 UUID = "11111111-1111-4111-8111-111111111111"
 HOW = Sending(UUID)
@@ -62,7 +64,8 @@ class Host:
 
     def files(self) -> dict[str, bytes]:
         """Return what is in the directory of the keys."""
-        return {path.name: path.read_bytes() for path in (self.root / "keys").iterdir()}
+        found = [path for path in (self.root / "keys").iterdir() if path.name != "done"]
+        return {path.name: path.read_bytes() for path in found if path.is_file()}
 
 
 @pytest.fixture(params=SHELLS)
@@ -72,7 +75,11 @@ def target(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 
     def script(name: str) -> str:
         text = real(name)
-        return text.replace("=/", f"={tmp_path}/") if name == "machine/places" else text
+        if name != "machine/places":
+            return text
+        if request.param != "bash":
+            text = text.replace("=/run/keys", "=/keys")
+        return text.replace("=/", f"={tmp_path}/")
 
     monkeypatch.setattr(host, "script", script)
     (tmp_path / "run").mkdir()
@@ -102,7 +109,47 @@ def test_only_what_differs_is_replaced(target: Host) -> None:
     assert len(target.calls) == 2 and len(target.calls[1]) < 100_000
     assert {path.name for path, inode in inodes.items() if path.stat().st_ino != inode} == {"b"}
     # Nothing is left of the comparison.
-    assert not [*(target.root / "run").iterdir()]
+    assert [path.name for path in (target.root / "run").iterdir()] in ([], ["nix-ops-keys-replaced"])
+
+
+def test_contents_go_alone_to_a_machine_that_has_answered(target: Host) -> None:
+    assert target.send({"a": b"secret-1"}, how=replace(HOW, asks_first=True)) == Sent(added=("a",))
+    assert [b"secret-1" in call for call in target.calls] == [False, True]
+
+
+def described(target: Host, contents: dict[str, bytes], *keys: Key) -> ComparedKeys | None:
+    """Compare keys beside the description of the machine."""
+    asked = sending.question(UUID, keys, contents)
+    return description.describe(Machine("m", target.execute, {}), keys=asked).compared_keys
+
+
+def test_description_tells_which_keys_differ_and_only_they_are_sent(target: Host) -> None:
+    keys = [target.key(name) for name in ("a", "b", "c", "d")]
+    contents = {"a": b"1" * 100_000, "b": b"2" * 100_000, "c": b"3"}
+    assert described(target, contents, *keys) == ComparedKeys((0, 1, 2), ())
+    target.send(contents, *keys)
+    assert described(target, contents, *keys) == ComparedKeys((), ())
+    Path(keys[2].path).unlink()
+    Path(keys[0].path).chmod(0o644)
+    new = {**contents, "b": b"4" * 100_000}
+    assert described(target, new, *keys[:3]) == ComparedKeys((0, 1, 2), ())
+    assert described(target, {"b": contents["b"]}, keys[1]) == ComparedKeys((), ("a",))
+    missing = replace(keys[1], user="not-here")
+    assert described(target, contents, missing) == ComparedKeys((0, 0), ("a",))
+    Path(keys[2].path).mkdir()
+    assert described(target, contents, *keys) is None
+    Path(keys[2].path).rmdir()
+    assert [path.name for path in (target.root / "run").iterdir()] in ([], ["nix-ops-keys-replaced"])
+    target.calls.clear()
+    sent = target.send(new, *keys, how=replace(HOW, differing=("a", "b", "c")))
+    assert sent == Sent(added=("c",), changed=("a", "b"))
+    assert len(target.calls) == 1
+
+
+def test_keys_that_were_not_compared_are_sent_beside_those_that_differed(target: Host) -> None:
+    how = replace(HOW, differing=["a"])
+    assert target.send({"a": b"1", "b": b"2", "c": b"3"}, how=how).added == ("a", "b", "c")
+    assert target.files() == {"a": b"1", "b": b"2", "c": b"3"}
 
 
 def test_few_small_keys_take_one_call(target: Host) -> None:
@@ -152,6 +199,8 @@ def test_missing_owner_is_named_or_waits_for_the_activation(target: Host) -> Non
     assert not (target.root / "keys").exists()
     sent = target.send({"a": b"1"}, key, how=replace(HOW, lenient=True))
     assert sent == Sent(added=("a",), waits=("a",))
+    again = target.send({"a": b"1"}, key, how=replace(HOW, lenient=True))
+    assert not again and again.waits == ("a",)
     # Until it has its owner, nobody else may read it.
     assert stat.S_IMODE(Path(key.path).stat().st_mode) == 0o600
 
@@ -161,7 +210,7 @@ def test_directory_and_link_in_the_place_of_a_key(target: Host) -> None:
     elsewhere.write_text("precious")
     (target.root / "keys").mkdir()
     (target.root / "keys" / "a").symlink_to(elsewhere)
-    (target.root / "keys" / ".a.nix-ops-new").symlink_to(elsewhere)
+    (target.root / "keys" / ".a.nix-ops-new.1").symlink_to(elsewhere)
     assert target.send({"a": b"1"}) == Sent(changed=("a",))
     assert not (target.root / "keys" / "a").is_symlink()
     assert elsewhere.read_text() == "precious"
@@ -194,20 +243,43 @@ def test_stream_that_ends_early_leaves_the_old_keys(target: Host) -> None:
         return whole(command, stdin[:-1], wait)
 
     with pytest.raises(OpsError, match="the key a could not be sent"):
-        sending.send(Machine("m", cut, {}), [target.key("a")], {"a": b"new"}, HOW)
+        sending.send(Machine("m", cut, {}), [target.key("a")], {"a": b"new\xff"}, HOW)
     assert target.files() == {"a": b"old"}
 
 
-def test_contents_are_in_no_command_line_and_no_message(target: Host) -> None:
-    marker = b"secret-of-the-test"
+@pytest.mark.parametrize("more", [b"", b" \xff"])
+def test_contents_are_in_no_command_line_and_no_message(target: Host, more: bytes) -> None:
+    marker = b"secret-of-the-test" + more
     (target.root / "keys" / "a").mkdir(parents=True)
     machine = Machine("m", target.execute, {})
     with pytest.raises(OpsError) as refused:
         sending.send(machine, [target.key("a")], {"a": marker}, HOW)
-    assert marker.decode() not in f"{refused.value}{refused.value.output}"
-    assert target.calls[0].endswith(marker)
-    # It comes after all that the shell reads.
+    assert "secret" not in f"{refused.value}{refused.value.output}"
     assert target.calls[0].count(marker) == 1
+
+
+def test_every_text_arrives_as_it_is(target: Host) -> None:
+    texts = [
+        "\n",
+        "a\n\n",
+        "'",
+        "\\n\\0 %s %d",
+        "$(id) `id` $HOME",
+        '"\t\r',
+        "-n",
+        " x ",
+        "*",
+        "x" * 8192,
+        "#!/bin/sh\n'",
+    ]
+    contents = {f"k{number}": text.encode() for number, text in enumerate(texts)}
+    contents |= {"binary": BINARY, "long": b"y" * 8193, "nul": b"a\0b", "latin": b"\xe9\x81"}
+    assert len(target.send(contents).added) == len(contents)
+    assert target.files() == contents
+    # What does not differ is left out of the stream, wherever it is in it.
+    new = contents | {"k3": b"other", "latin": b"\xff", "long": b"z" * 9000}
+    assert target.send(new).changed == ("k3", "long", "latin")
+    assert target.files() == new
 
 
 def test_keys_that_are_not_chosen_are_left_alone(target: Host) -> None:
@@ -222,7 +294,7 @@ def test_keys_that_are_not_chosen_are_left_alone(target: Host) -> None:
 
 def taken_back(target: Host, command: str = "take_keys_back") -> None:
     """Run a function of a job on the machine."""
-    text = "\n".join([host.script("machine/places"), host.script("machine/old_keys"), command])
+    text = "\n".join([*map(host.script, ("machine/places", "machine/lock", "machine/old_keys")), command])
     subprocess.run([*target.shell.split(), "-c", text], check=True, capture_output=True)
 
 
@@ -233,7 +305,10 @@ def test_old_keys_come_back_unless_the_new_ones_stay(target: Host) -> None:
     taken_back(target, "forget_old_keys")
     assert target.files() == old
     assert target.send(new, how=before) == Sent(added=("d",), changed=("b",), left=("c",))
-    assert target.files() == {**old, **new, ".b.nix-ops-old": b"2"}
+    beside = {name: content for name, content in target.files().items() if name.startswith(".")}
+    kept = {f".nix-ops-old/{path.name}": path.read_bytes() for path in (target.root / "keys/.nix-ops-old").glob("*")}
+    assert {*beside.items(), *kept.items()} in ({(".b.nix-ops-old", b"2")}, {(".nix-ops-old/b", b"2")})
+    assert {name: content for name, content in target.files().items() if name not in beside} == {**old, **new}
     # Another attempt before any activation: what ran before still counts.
     assert target.send({**new, "b": b"6"}, how=before).changed == ("b",)
     taken_back(target)
@@ -247,6 +322,37 @@ def test_old_keys_come_back_unless_the_new_ones_stay(target: Host) -> None:
     assert target.send(new, how=before).added == ("a",)
     taken_back(target)
     assert target.files() == new
+
+
+def test_activation_that_can_not_start_leaves_the_old_keys(target: Host) -> None:
+    machine, before = Machine("m", target.execute, {}), replace(HOW, before=True)
+    target.send({"a": b"1"})
+    assert target.send({"a": b"2", "b": b"3"}, how=before) == Sent(added=("b",), changed=("a",))
+    assert sending.treat_old(machine, UUID, "back") == sending.treat_old(machine, UUID, "forget") == ()
+    assert sending.treat_old(machine, UUID, "unstarted") == ("a",)
+    assert target.files() == {"a": b"1"}
+    assert sending.treat_old(machine, UUID, "unstarted") == ()
+
+
+def test_deploy_that_may_be_taken_back_keeps_what_it_replaces_and_removes(target: Host) -> None:
+    machine, anew, on = Machine("m", target.execute, {}), replace(HOW, keeps="anew"), replace(HOW, keeps="on")
+    old, new = {"a": b"1", "b": b"2", "c": b"3"}, {"a": b"4", "b": b"5", "d": b"6"}
+    keys = [target.key(name) for name in new]
+    for kept_before in (False, True):
+        target.send(old, how=anew if kept_before else HOW)
+        target.send({"a": b"4", "d": b"6"}, *keys, how=replace(anew, before=True))
+        taken_back(target, "keep_old_keys")
+        assert target.send({"b": b"5"}, *keys, how=on) == Sent(changed=("b",), removed=("c",))
+        assert sending.treat_old(machine, UUID, "unstarted") == ()
+        assert sending.treat_old(machine, UUID, "back") == ("a", "b", "c")
+        assert target.files() == old
+        # All of them are known again.
+        assert target.send({}, how=replace(HOW, look=True)).removed == ("a", "b", "c")
+    target.send(new, how=anew)
+    assert sending.treat_old(machine, UUID, "forget") == ()
+    assert target.files() == new
+    assert target.send({}, how=replace(HOW, look=True)).removed == ("a", "b", "d")
+    assert [path.name for path in (target.root / "run").iterdir()] in ([], ["nix-ops-keys-replaced"])
 
 
 def test_sending_that_is_killed_leaves_each_key_whole(target: Host) -> None:
@@ -282,3 +388,73 @@ def test_sending_that_is_killed_leaves_each_key_whole(target: Host) -> None:
         target.send(new)
         assert target.files() == new
     assert seen == {b"a", b"b"}
+
+
+def test_two_runs_at_once_replace_keys_one_after_the_other(target: Host) -> None:
+    names = [f"k{number}" for number in range(30)]
+    runs = [dict.fromkeys(names, byte * 3000) for byte in (b"a", b"b", b"c")]
+    target.send(runs[0])
+    failures: list[Exception] = []
+
+    def run(new: dict[str, bytes]) -> None:
+        try:
+            target.send(new, how=replace(HOW, whole=False))
+        except (OpsError, ConnectionLost) as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=run, args=(new,)) for new in runs[1:] * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    # All keys are those of one run.
+    assert target.files() in runs
+    assert [path.name for path in (target.root / "run").iterdir()] in ([], ["nix-ops-keys-replaced"])
+
+
+def test_unit_of_all_keys_starts_once_the_last_of_them_is_there(target: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    if target.shell.startswith("bash"):
+        pytest.skip("its keys are elsewhere")
+    late = target.key("late", after=True)
+    keys, done = [target.key("a"), target.key("b"), late], target.root / "keys" / "done"
+    target.send({"a": b"1"}, *keys, how=replace(HOW, whole=False))
+    assert not done.exists()
+    # A switch may wait for the unit, and the key comes after the switch.
+    target.send({"a": b"1", "b": b"2"}, *keys, how=replace(HOW, before=True))
+    assert done.exists()
+    done.unlink()
+    (target.root / "keys" / "b").unlink()
+    target.send({"late": b"3"}, *keys, how=replace(HOW, whole=False))
+    assert not done.exists()
+    target.send({"a": b"1", "b": b"2", "late": b"3"}, *keys)
+    assert done.exists()
+
+
+def test_run_whose_connection_hangs_keeps_nobody_waiting(target: Host) -> None:
+    target.send({"a": b"1", "b": b"2"})
+    asked: list[tuple[str, bytes]] = []
+
+    def hold(command: str, stdin: bytes, _wait: Wait) -> Completed:
+        asked.append((command, stdin))
+        raise ConnectionLost("silent")
+
+    new = {"a": b"3", "b": b"\xff" * 100}
+    with pytest.raises(ConnectionLost):
+        sending.send(Machine("m", hold, {}), [target.key("a"), target.key("b")], new, HOW)
+    [(command, stdin)] = asked
+    argv = ["dash", "-c", command.replace("/bin/sh", target.shell, 1)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as hanging:
+        assert hanging.stdin is not None and hanging.stdout is not None
+        hanging.stdin.write(stdin[:-50])
+        hanging.stdin.flush()
+        until = time.monotonic() + 20
+        while not [*target.root.rglob("*.nix-ops-new.*")] and time.monotonic() < until:
+            time.sleep(0.02)
+        assert target.send({"a": b"5", "b": b"6"}) == Sent(changed=("a", "b"))
+        hanging.stdin.write(stdin[-50:])
+        hanging.stdin.close()
+        # It compared before, so it has to compare again.
+        assert b"lacks 0\nlacks 1\n" in hanging.stdout.read()
+    assert target.files() == {"a": b"5", "b": b"6"}
+    assert not [*target.root.rglob("*.nix-ops-new.*")]

@@ -355,8 +355,8 @@ def test_keys_have_everything_but_their_contents(tmp_path: Path) -> None:
         Key("old", "/run/keys/old", source="text"),
         Key("text", "/run/keys/text", "web", "keys", "0640", source="text"),
     )
-    contents = key_contents(network(file), "machine", ["text", "command"])
-    assert contents == {
+    contents = key_contents(network(file), {"machine": ["text", "command"]})
+    assert contents["machine"] == {
         "text": {"text": marker, "command": None},
         "command": {"text": None, "command": ["echo", marker]},
     }
@@ -365,6 +365,76 @@ def test_keys_have_everything_but_their_contents(tmp_path: Path) -> None:
     # Neither the system nor a path literal has brought them to the store.
     [derivation] = instantiate(network(file), ["machine"]).values()
     assert not [path for path in nix.requisites([derivation.drv_path], env={}) if path.endswith("-secret")]
+
+
+def test_networks_in_the_manner_of_nixops_and_of_colmena_have_the_same_keys(tmp_path: Path) -> None:
+    machine = """{ config, nodes, name, ... }: {
+      deployment.targetHost = "192.0.2.1";
+      deployment.keys.db-password = { text = "x"; user = "postgres"; group = "keys"; permissions = "0440"; };
+      deployment.keys."token.secret" = { keyCommand = [ "pass" "token" ]; destDir = "/var/lib/secrets"; MORE };
+      users.users.postgres = { isSystemUser = true; group = "keys"; extraGroups = [ "keys" ]; };
+      systemd.services.app = rec {
+        after = [ "db-password-key.service" "keys.target" ];
+        requires = [ "db-password-key.service" ];
+        script = "cat ${config.deployment.keys.db-password.path}";
+      };
+    }"""
+    defaults = 'defaults = { system.stateVersion = "24.05"; };'
+    nixops, hive = write(
+        tmp_path,
+        nixops=f'{{ network.description = "Web"; {defaults} web = {machine.replace("MORE", "")}; }}',
+        hive=f"""{{
+          meta = {{ description = "Web"; nixpkgs = import <nixpkgs> {{ }}; specialArgs = {{ mail = "web"; }}; }};
+          {defaults}
+          web = {{ mail, ... }}: {{ imports = [ ({machine.replace("MORE", 'uploadAt = "post-activation";')}) ]; }};
+        }}""",
+    )
+    expected = (
+        Key("db-password", "/run/keys/db-password", "postgres", "keys", "0440", source="text"),
+        Key("token.secret", "/var/lib/secrets/token.secret", source="keyCommand"),
+    )
+    found = evaluate(network(nixops))
+    assert found.definitions["web"].keys == expected
+    of_hive = evaluate(network(hive))
+    assert (list(of_hive.definitions), of_hive.description) == (["web"], "Web")
+    assert of_hive.definitions["web"].keys == (expected[0], replace(expected[1], after=True))
+    assert of_hive.derivations["web"] == found.derivations["web"]
+    (own,) = write(tmp_path, own="{ meta = { nodeNixpkgs.web = <nixpkgs>; nixpkgs = <nixpkgs>; }; web = { }; }")
+    with pytest.raises(OpsError, match=r"meta\.nodeNixpkgs"):
+        evaluate(network(own))
+    (machine_meta,) = write(tmp_path, other='{ meta = { system.stateVersion = "24.05"; }; }')
+    assert list(evaluate(network(machine_meta)).definitions) == ["meta"]
+
+
+def test_contents_of_keys_come_from_the_project_alone_if_the_user_wants_that(tmp_path: Path) -> None:
+    project, outside = tmp_path / "project", tmp_path / "outside"
+    project.mkdir()
+    outside.mkdir()
+    (outside / "secret").write_text("secret of the controller", encoding="utf-8")
+    (project / "secret").write_text("of the project", encoding="utf-8")
+    (project / "link").symlink_to(outside / "secret")
+    texts = {
+        "inside": "builtins.readFile ./secret",
+        "outside": f"builtins.readFile {outside}/secret",
+        "link": "builtins.readFile ./link",
+        "above": "builtins.readFile ../outside/secret",
+        "fetched": f'builtins.readFile (builtins.fetchurl "file://{outside}/secret")',
+        "copied": f'builtins.readFile (builtins.path {{ path = "{outside}"; }} + "/secret")',
+        "imported": f"(import {outside}/secret)",
+    }
+    lines = "".join(f"deployment.keys.{name}.text = {text};" for name, text in texts.items())
+    (file,) = write(project, n=f"{{ machine = {{ {lines} }}; }}")
+    assert key_contents(network(file), {"machine": ["outside"]})["machine"]["outside"]["text"]
+    inside = key_contents(network(file), {"machine": ["inside"]}, project=str(project))
+    assert inside["machine"]["inside"]["text"] == "of the project"
+    for name in texts.keys() - {"inside"}:
+        with pytest.raises(OpsError, match=r"forbidden|not allowed") as refused:
+            key_contents(network(file), {"machine": [name]}, project=str(project))
+        assert "secret of the controller" not in str(refused.value)
+        if name == "outside":
+            assert "(deploy_key_files)" in str(refused.value)
+    with pytest.raises(OpsError, match=r"nix_path of the source names .*/outside, outside of the project"):
+        key_contents(replace(network(file), nix_path=(f"x={outside}",)), {"machine": ["inside"]}, project=str(project))
 
 
 def test_argument_values_are_seen_by_nix_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,7 +127,7 @@ def test_contents_of_keys_are_evaluated_with_a_pinned_nixpkgs(tmp_path: Path, mo
     lock(tmp_path / "flake.lock", root={"inputs": {"nixpkgs": "nixpkgs"}}, nixpkgs={"locked": locked})
     config = {"files": ["net.nix"], "nix_path": ["nixpkgs=flake.lock#nixpkgs"]}
     with pytest.raises(OpsError, match="the pinned nixpkgs"):
-        evaluation.key_contents(network_of_source(str(tmp_path / "a.network.yml"), config), "target", ["a"])
+        evaluation.key_contents(network_of_source(str(tmp_path / "a.network.yml"), config), {"target": ["a"]})
 
 
 @pytest.mark.parametrize(

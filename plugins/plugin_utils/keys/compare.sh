@@ -1,0 +1,154 @@
+# shellcheck shell=sh disable=SC2154
+# Compares the keys of this machine with what the controller has. The variables `work` (a directory of its own), `list`
+# (of the keys that were sent), `salt`, `tolerance` and `extent` are those of send.sh and look.sh.
+
+refuse() { # WHY NUMBER TEXT
+    # What was found is no longer true.
+    echo "refused $1 $2" >"$work/answer"
+    cat "$work/answer"
+    echo "$3" >&2
+    exit 0
+}
+
+tell() { # LINE
+    echo "$1" >>"$work/answer"
+}
+
+# Return whether a key is left alone.
+is_left_alone() { # HASH
+    case $1 in - | later) return 0 ;; *) return 1 ;; esac
+}
+
+# Write a line a key: NUMBER NAME USER GROUP PERMISSIONS HASH SIZE PATH. A short content is a word, and becomes the variable
+# content_NUMBER; then SIZE begins with w.
+write_table() { # NAME USER GROUP PERMISSIONS PATH HASH SIZE CONTENT...
+    number=0
+    while [ "$#" -ge 8 ]; do
+        eval "content_$number=\$8"
+        echo "$number $1 $2 $3 $4 $6 $7 $5"
+        number=$((number + 1))
+        shift 8
+    done >"$work/table"
+}
+
+# Write for each key that is there its salted hash and its owner, as files found/NUMBER and owner/NUMBER. A few processes
+# for all of them: a machine may have hundreds.
+read_present() {
+    mkdir "$work/hashed" "$work/found" "$work/owner"
+    set --
+    : >"$work/present"
+    while read -r number _ _ _ _ hash _ path; do
+        if is_left_alone "$hash" || [ -L "$path" ]; then continue; fi
+        if [ -d "$path" ]; then refuse directory "$number" "$path is a directory"; fi
+        if [ -f "$path" ]; then
+            echo "$number" >>"$work/present"
+            set -- "$@" "$path"
+        fi
+    done <"$work/table"
+    [ "$#" -gt 0 ] || return 0
+    if ! sha256sum -- "$@" >"$work/hashes" || ! stat -c '%a %U %u %G %g' -- "$@" >"$work/stats"; then
+        refuse read - "keys can't be read"
+    fi
+    while read -r number <&3 && read -r hash _ <&4 && read -r line <&5; do
+        printf '%s%s' "$salt" "$hash" >"$work/hashed/$number"
+        echo "$line" >"$work/owner/$number"
+    done 3<"$work/present" 4<"$work/hashes" 5<"$work/stats"
+    (cd "$work/hashed" && sha256sum -- *) >"$work/salted"
+    while read -r hash number; do
+        echo "$hash" >"$work/found/$number"
+    done <"$work/salted"
+}
+
+# Set `mode` to a mode as stat prints it.
+set_mode() { # PERMISSIONS
+    mode=$1
+    case $1 in
+        *[!0-7]*)
+            : >"$work/mode" && chmod -- "$1" "$work/mode" && mode=$(stat -c %a "$work/mode")
+            rm -f "$work/mode"
+            ;;
+    esac
+}
+
+# Return whether a user or a group is there; remembers those that are.
+is_known() { # passwd|group NAME
+    case $known in *" $1:$2 "*) return 0 ;; esac
+    case $2 in *[!0-9]*) getent "$1" "$2" >/dev/null || grep -q "^$2:" "/etc/$1" || return 1 ;; esac
+    known="$known $1:$2 "
+}
+
+# Write the keys that differ: NUMBER NAME OWNER PERMISSIONS SKIPPED SIZE PATH. The owner and the mode are those that the
+# file gets now; SKIPPED is how many bytes of standard input come before its content.
+compare() {
+    known=' passwd:root  group:root ' skipped=0
+    : >"$work/differing"
+    while read -r number name user group permissions hash size path; do
+        ! is_left_alone "$hash" || continue
+        for one in "user passwd $user" "group group $group"; do
+            # shellcheck disable=SC2086
+            set -- $one
+            if is_known "$2" "$3"; then continue; fi
+            [ "$tolerance" = lenient ] || refuse "$1" "$number" "the $1 $3 of $path is missing"
+            user=root group=root permissions=600
+            tell "waits $number"
+            break
+        done
+        set_mode "$permissions"
+        if [ ! -e "$path" ] && [ ! -L "$path" ]; then
+            tell "added $number"
+        elif is_same; then
+            case $size in - | w*) ;; *) skipped=$((skipped + size)) ;; esac
+            continue
+        else
+            tell "changed $number"
+        fi
+        case $size in
+            w*) echo "$number $name $user:$group $permissions 0 $size $path" ;;
+            *)
+                echo "$number $name $user:$group $permissions $skipped $size $path"
+                skipped=0
+                ;;
+        esac >>"$work/differing"
+    done <"$work/table"
+}
+
+is_same() {
+    [ -f "$work/found/$number" ] || return 1
+    read -r found <"$work/found/$number"
+    read -r has_mode has_user has_uid has_group has_gid <"$work/owner/$number"
+    [ "$found" = "$hash" ] && [ "$has_mode" = "$mode" ] &&
+        { [ "$has_user" = "$user" ] || [ "$has_uid" = "$user" ]; } &&
+        { [ "$has_group" = "$group" ] || [ "$has_gid" = "$group" ]; }
+}
+
+# Write the keys of the deployment as the machine remembers them: lines "NAME PATH".
+write_listed() {
+    while read -r _ name _ _ _ _ _ path; do
+        echo "$name $path"
+    done <"$work/table" >"$work/listed"
+}
+
+# Find the keys that this deployment has sent and that are not its any more: lines "NAME PATH".
+find_gone() {
+    : >"$work/gone"
+    [ -f "$list" ] || return 0
+    # Without a pattern, that of busybox finds every line.
+    if [ -s "$work/listed" ]; then grep -vxF -f "$work/listed" -- "$list"; else cat "$list"; fi >"$work/left"
+    # The file may be that of a key with another name, or of another deployment.
+    {
+        cut -d ' ' -f 2- "$work/listed"
+        for other in "${list%/*}"/*; do
+            [ "$other" = "$list" ] || [ ! -f "$other" ] || cut -d ' ' -f 2- "$other"
+        done
+    } >"$work/kept"
+    while read -r name path; do
+        grep -qxF -- "$path" "$work/kept" || echo "$name $path"
+    done <"$work/left" >"$work/gone"
+    does=removed
+    [ "$extent" = whole ] || does=left
+    while read -r name path; do
+        # It may never have been sent to its end, or be gone after a reboot. A link is not ours.
+        if [ -e "$path" ] && [ ! -L "$path" ]; then tell "$does $name"; fi
+    done <"$work/gone"
+    [ "$extent" = whole ] || : >"$work/gone"
+}

@@ -1,0 +1,30 @@
+# shellcheck shell=sh disable=SC2034,SC2154
+# Tells beside the description of a machine (describe.sh) which keys a deploy would send, by compare.sh.
+# Standard input: the deployment and a salt, then for each key a line as that of the table.
+# Prints lines:
+#   key_differs NUMBER
+#   key_gone NAME      a key that left the network
+#   keys_unknown yes   if that can't be told
+
+refuse() { # WHY NUMBER TEXT
+    exit 1
+}
+
+look() (
+    read -r deployment salt
+    list=$nix_ops_keys/$deployment tolerance=lenient extent=part
+    umask 077
+    work=$(mktemp -d "$nix_ops_keys_work.XXXXXXXX") || exit
+    trap 'rm -rf -- "$work"' EXIT
+    trap 'exit 1' HUP INT TERM
+    [ "$(id -u)" = 0 ] && : >"$work/answer" && cat >"$work/table" || exit
+    write_listed
+    read_present
+    compare
+    find_gone
+    sed 's/^left /key_gone /;t;s/^[a-z]*/key_differs/' "$work/answer"
+)
+
+print_compared_keys() {
+    look 2>/dev/null || echo "keys_unknown yes"
+}
