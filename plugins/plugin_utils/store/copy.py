@@ -21,15 +21,13 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Connec
 from ansible_collections.nix.ops.plugins.plugin_utils.nix import Progress
 from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed, LineSink, Watch
 from ansible_collections.nix.ops.plugins.plugin_utils.store import exported
+from ansible_collections.nix.ops.plugins.plugin_utils.store import route as routes
 from ansible_collections.nix.ops.plugins.plugin_utils.store.route import SshRoute
 from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Heartbeat, Overdue, Stall
 
 _GC_ROOT = re.compile(r"/nix/var/nix/gcroots(?:/(?!\.\.?(?:/|$))[^/\n]+)+")
 
 _PLAIN_DIRECTORY = re.compile(r"(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._-]+)+/?")
-
-# Names that every version of Nix accepts as the host in the address of a store.
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
 
 _UNSIGNED = re.compile("lacks a (?:valid )?signature")
 _UNSIGNED_NEXT = (
@@ -152,12 +150,13 @@ class CopyOptions:
         :param direction: ``to`` or ``from``.
         """
         if not self.signatures:
-            return ["nix-copy-closure", f"--{direction}", name, *self.words(), *nix.store_paths(paths)]
+            host = routes.destination(name)
+            return ["nix-copy-closure", f"--{direction}", host, *self.words(), *nix.store_paths(paths)]
         # nix-copy-closure accepts paths without a signature.
         command = ["nix", "--extra-experimental-features", "nix-command", "copy", "--verbose"]
         command += ["--substitute-on-destination"] if self.substitutes else []
         compress = "?compress=true" if self.compress else ""
-        return [*command, f"--{direction}", f"ssh://{name}{compress}", *nix.store_paths(paths)]
+        return [*command, f"--{direction}", f"{routes.address(name)}{compress}", *nix.store_paths(paths)]
 
 
 def sign(paths: Sequence[str], key_file: str, *, environment: Mapping[str, str] | None = None) -> None:
@@ -343,15 +342,11 @@ def _copy_closure(
 ) -> Completed:
     def read(line: str) -> None:
         progress.read(line)
-        on_line(line)
+        on_line(routes.shown(line))
 
-    with route.environment() as variables:
+    name = transport.machine.name
+    with routes.environment({name: route}) as variables:
         _prove_machine(transport, route, boot_id)
-        # The route has the destination. Nix only shows this name.
-        name = transport.machine.name if _PLAIN_NAME.fullmatch(transport.machine.name) else "machine"
-        if name == "localhost":
-            # For this name Nix would not start ssh.
-            name = "machine"
         env = {**transport.environment, **variables}
         known = children.children()
         try:
