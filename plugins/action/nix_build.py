@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.deployment import fact_cac
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.toplevels import Links
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Machine
-from ansible_collections.nix.ops.plugins.plugin_utils.network import evaluation, private, source
+from ansible_collections.nix.ops.plugins.plugin_utils.network import evaluation, private, settings, source
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Derivation, Expression, Network, Remembered
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 from ansible_collections.nix.ops.plugins.plugin_utils.store import build, copy
@@ -83,6 +83,8 @@ class ActionModule(OpsAction):
     def _network(self, options: dict[str, Any]) -> dict[str, Any]:
         files = [os.path.abspath(os.path.join(self._loader.get_basedir(), file)) for file in options["network"]]
         network = _network(files, options, self._loader)
+        build_settings = {**network.options, **options["options"]}
+        network = replace(network, options={**network.options, **settings.for_evaluation(options["options"])})
         say = self.live(network.name)
         say("building all machine configurations...")
         remembered = {name: Remembered(**inputs) for name, inputs in options["remembered"].items()}
@@ -106,7 +108,7 @@ class ActionModule(OpsAction):
             links = Links(Path(options["out_link"]), None, list(found))
         elif self._builds_here(options):
             links = toplevels.links(network, files[0], list(found))
-        result = self._realise(_Wanted(self._derivations, links, network.options, say), options)
+        result = self._realise(_Wanted(self._derivations, links, build_settings, say), options)
         return {**result, "machines": {name: _answer(derivation) for name, derivation in found.items()}}
 
     def _realise(self, wanted: _Wanted, options: dict[str, Any]) -> dict[str, Any]:
@@ -120,7 +122,8 @@ class ActionModule(OpsAction):
         if self._builds_here(options):
             before = links.targets() if links else []
             inherited = os.environ.get("NIX_CONFIG", "")
-            how = BuildOptions(dry_run, nix.with_settings(wanted.settings, self.environment, inherited))
+            repair = options["repair"] and not self.check
+            how = BuildOptions(dry_run, repair, nix.with_settings(wanted.settings, self.environment, inherited))
             if links:
                 links.make_directory()
             built = build.realise_here(drv_paths, outputs=outputs, options=how, roots=roots, on_line=wanted.say)
@@ -131,7 +134,7 @@ class ActionModule(OpsAction):
         else:
             machine = self.transport.machine(nix.with_settings(wanted.settings, self.environment))
             built, relinked = self._realise_on_host(
-                machine, drv_paths, BuildOptions(dry_run), roots, wanted.say, options
+                machine, drv_paths, BuildOptions(dry_run, options["repair"]), roots, wanted.say, options
             )
         return {
             "changed": bool(built.built or built.fetched or relinked),
@@ -173,9 +176,7 @@ def _numbered(link: str, count: int) -> Links:
 
 
 def _network(files: Sequence[str], options: Mapping[str, Any], loader: DataLoader) -> Network:
-    given = {name: options[name] for name in ("uuid", "arguments", "nix_path", "options")} | {
-        "name": options["deployment"]
-    }
+    given = {name: options[name] for name in ("uuid", "arguments", "nix_path")} | {"name": options["deployment"]}
     if len(files) == 1 and not any(given.values()):
         return source.read_source(files[0], loader.load_from_file)
     if any(not file.endswith(source.FILE_SUFFIX) for file in files):

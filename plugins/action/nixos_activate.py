@@ -198,7 +198,9 @@ class ActionModule(OpsAction):
             options["reboot_timeout"],
             options["boot_timeout"],
         )
-        machine = self.transport.machine()
+        machine = self.transport.machine(
+            None if options["sync"] else {**self.environment, "NIXOS_NO_SYNC": "1"},
+        )
         self.transport.forbid_retries()
         done = protocol.activate(
             machine,

@@ -35,7 +35,8 @@ options:
         C(deploy_unreachable) is V(fail).
       - V(decide), after the role P(nix.ops.build#role), makes the plan and shows it as a table. It fails if a machine
         failed before and C(deploy_any_errors_fatal) is true, or if the plan has a toplevel that is missing from
-        C(deploy_previewed). Machines that the preview could not reach are left out.
+        C(deploy_previewed). Machines that the preview could not reach are left out. If C(deploy_confirm) is true and
+        there is something to do, it asks on the terminal whether to go on.
       - V(begin), in a rollout with C(serial), says which batch begins.
       - V(batch), in the rollout, decides whether too many machines of the batch failed, and which machines go back then
         (C(deploy_revert)).
@@ -51,6 +52,14 @@ options:
     type: str
   pattern:
     description: The pattern of hosts to deploy, for the stage V(check). A text or a list.
+    type: raw
+  include:
+    description:
+      - Names of the only machines to deploy, for the stage V(check). A list, or a text with spaces or commas between
+        them. Wildcards are allowed. A name that matches no machine of O(pattern) is an error.
+    type: raw
+  exclude:
+    description: Names of machines to leave out, for the stage V(check), in the same form.
     type: raw
 seealso:
   - module: nix.ops.nixos_activate

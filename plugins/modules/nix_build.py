@@ -70,7 +70,7 @@ options:
     elements: str
     default: []
   options:
-    description: Settings of Nix, as in C(nix.conf).
+    description: Settings of Nix, as in C(nix.conf). They override those of a C(*.network.yml).
     type: dict
     default: {}
   out_link:
@@ -85,6 +85,12 @@ options:
     type: path
   dry_run:
     description: Only return what would be built and fetched.
+    type: bool
+    default: false
+  repair:
+    description:
+      - Whether to check what was built before, and to build or fetch it again if it is damaged.
+      - Nix does that only for root, or for a user that it trusts. Check mode and O(dry_run) repair nothing.
     type: bool
     default: false
   on_controller:

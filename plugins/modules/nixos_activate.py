@@ -73,6 +73,11 @@ options:
     type: str
     choices: [auto, never]
     default: auto
+  sync:
+    description:
+      - Whether the switch writes the machine's file systems to the disk. With V(false) it gets C(NIXOS_NO_SYNC=1).
+    type: bool
+    default: true
   switch_timeout:
     description:
       - Seconds until C(switch-to-configuration) is ended, and the machine goes back.

@@ -36,7 +36,7 @@ _BOUND = {
 }
 
 _UNTOUCHED = "nothing was touched"
-_BUILT_ONLY = "the controller has built the systems, and no machine was touched"
+BUILT_ONLY = "the controller has built the systems, and no machine was touched"
 
 
 @dataclass(frozen=True)
@@ -155,10 +155,23 @@ class Run:
         return settings.read(name, self.settings(host, only=name))
 
 
-def check(run: Run, pattern: Any, match: Callable[[str], Sequence[str]]) -> list[str]:
-    """Refuse a deploy with invalid variables or hosts, before anything is touched.
+@dataclass(frozen=True)
+class Chosen:
+    """Which hosts the user wants to deploy.
 
     :param pattern: the pattern of hosts, or a list of patterns.
+    :param include: the names of the only ones of them; None for all.
+    :param exclude: the names of those that are left out.
+    """
+
+    pattern: Any
+    include: Any = None
+    exclude: Any = None
+
+
+def check(run: Run, chosen: Chosen, match: Callable[[str], Sequence[str]]) -> list[str]:
+    """Refuse a deploy with invalid variables or hosts, before anything is touched.
+
     :param match: returns the hosts that a pattern matches.
     :returns: the hosts to deploy.
     :raises OpsError: naming what is not valid.
@@ -167,7 +180,8 @@ def check(run: Run, pattern: Any, match: Callable[[str], Sequence[str]]) -> list
     is_slice = job.may_be_slice(run.variables) and not run.is_preview
     if not is_slice and not any("nix_network" in run.of(host) for host in run.variables["groups"]["all"]):
         raise _no_network()
-    matching = match(",".join(patterns.check("deploy_machines", pattern, run.variables)))
+    matching = match(",".join(patterns.check("deploy_machines", chosen.pattern, run.variables)))
+    matching = patterns.choose(matching, chosen.include, chosen.exclude)
     hosts = set(run.hosts)
     machines = [host for host in matching if host in hosts]
     strangers = [host for host in machines if "nix_network" not in run.of(host)]
@@ -189,6 +203,12 @@ def check(run: Run, pattern: Any, match: Callable[[str], Sequence[str]]) -> list
     settings.check(found)
     if any(settings.read("deploy_revert", one) != "never" for one in found.values()):
         settings.check_revert(next(str(one["deploy_strategy"]) for one in found.values()))
+    if job.job_directory() is not None and any(settings.read("deploy_confirm", one) for one in found.values()):
+        raise OpsError(
+            "nobody can answer deploy_confirm in a job of AWX",
+            state=_UNTOUCHED,
+            next_step="Launch the workflow, which asks for an approval between the preview and the deploy.",
+        )
     if "keys" not in run.variables["ansible_skip_tags"]:
         for host in machines:
             _check_keys(run, host)
@@ -260,12 +280,13 @@ def make_plan(run: Run) -> dict[str, Need]:
     if run.lost and any(run.setting("deploy_any_errors_fatal", host) for host in run.hosts):
         raise OpsError(
             f"{', '.join(run.lost)} failed (deploy_any_errors_fatal)",
-            state=_BUILT_ONLY,
+            state=BUILT_ONLY,
             next_step="Correct that, or leave them out with --limit.",
         )
     leaves_out = set(left_out(run))
     built = {host: one for host in run.alive if host not in leaves_out and (one := _toplevel(run, host))}
-    steps = {"copies": run.does("copy"), "activates": run.does("activate")}
+    only = run.setting("deploy_only", run.host)
+    steps = {"copies": run.does("copy"), "activates": run.does("activate") and only in ("all", "plan")}
     return {host: plan.leave_out(_need(run, host, toplevel), **steps) for host, toplevel in built.items()}
 
 
@@ -286,7 +307,7 @@ def check_previewed(run: Run, needs: Mapping[str, Need]) -> None:
     hosts = set(run.hosts)
     missing = [] if job.may_be_slice(run.variables) else approval.previewed_hosts(run.previewed)
     missing = [host for host in missing if host not in hosts]
-    approval.check_hosts(run.previewed, _deployed(run, needs), missing, _BUILT_ONLY)
+    approval.check_hosts(run.previewed, _deployed(run, needs), missing, BUILT_ONLY)
 
 
 def pass_on(run: Run, needs: Mapping[str, Need]) -> dict[str, Any]:

@@ -47,10 +47,12 @@ class BuildOptions:
     """How to build.
 
     :param dry_run: only return what would be built and fetched.
+    :param repair: check what was built before, and build it again if it is damaged.
     :param environment: variables for Nix on the controller.
     """
 
     dry_run: bool = False
+    repair: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def words(self, derivations: Sequence[str]) -> list[str]:
@@ -59,6 +61,7 @@ class BuildOptions:
             "--realise",
             "--no-gc-warning",
             *(["--dry-run"] if self.dry_run else []),
+            *(["--repair"] if self.repair and not self.dry_run else []),
             *nix.store_paths(derivations),
         ]
 
