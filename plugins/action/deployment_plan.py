@@ -85,6 +85,7 @@ class ActionModule(OpsAction):
         found = rollout.checkouts(run, machines)
         return {
             "machines": machines,
+            "elsewhere": rollout.elsewhere(run, machines),
             "checkouts": {
                 network: {"revision": one.revision, "modified": one.modified} for network, one in found.items()
             },

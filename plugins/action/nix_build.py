@@ -21,7 +21,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.awx import job
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import fact_cache, places, toplevels
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.toplevels import Links
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Machine
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import other_host
 from ansible_collections.nix.ops.plugins.plugin_utils.network import evaluation, private, settings, source
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Derivation, Expression, Network, Remembered
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
@@ -103,13 +103,48 @@ class ActionModule(OpsAction):
         private.check_store(unbuilt, keys, env=self.environment)
         if len(found) == 1:
             say = self.live(next(iter(found)))
+        here = {name: one for name, one in found.items() if name not in options["elsewhere"]}
         links = None
         if options["out_link"]:
-            links = Links(Path(options["out_link"]), None, list(found))
+            links = Links(Path(options["out_link"]), None, list(here))
         elif self._builds_here(options):
-            links = toplevels.links(network, files[0], list(found))
-        result = self._realise(_Wanted(self._derivations, links, build_settings, say), options)
-        return {**result, "machines": {name: _answer(derivation) for name, derivation in found.items()}}
+            links = toplevels.links(network, files[0], list(here))
+        results = [self._realise(_Wanted(list(here.values()), links, build_settings, say), options)] if here else []
+        away = {name: one for name, one in found.items() if name not in here}
+        results += self._build_elsewhere(network.uuid, away, build_settings, options)
+        return {
+            "changed": any(one["changed"] for one in results),
+            "derivations": [_answer(derivation) for derivation in found.values()],
+            "outputs": [derivation.out_path for derivation in found.values()],
+            "built": [path for one in results for path in one["built"]],
+            "fetched": [path for one in results for path in one["fetched"]],
+            "machines": {name: _answer(derivation) for name, derivation in found.items()},
+        }
+
+    def _build_elsewhere(
+        self, uuid: str, away: Mapping[str, Derivation], wanted: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """Build the systems of machines on their build hosts, one call of Nix for each host."""
+        hosts: dict[str, list[str]] = {}
+        for name in away:
+            if options["elsewhere"][name]:
+                hosts.setdefault(str(options["elsewhere"][name]), []).append(name)
+            else:
+                self.live(name)("its system is built on the machine itself, instead of a copy")
+        results = []
+        for host, names in hosts.items():
+            transport = self.other_host(host)
+            self.live(host)(f"building {', '.join(names)}...")
+            machine = transport.machine(nix.with_settings(wanted, transport.environment))
+            dry_run = options["dry_run"] or self.check
+            roots = [] if dry_run else [f"built/{uuid}/{name}" for name in names]
+            drv_paths = [away[name].drv_path for name in names]
+            how = BuildOptions(dry_run, options["repair"])
+            with other_host.named(f"the build host {host}", "no machine was touched"):
+                over = self.copy_transport(machine, options, transport)
+                built, relinked = self._realise_on_host(over, drv_paths, how, roots, self.live(host), options)
+            results.append(_result(built, relinked))
+        return results
 
     def _realise(self, wanted: _Wanted, options: dict[str, Any]) -> dict[str, Any]:
         # In check mode the controller builds, since a preview needs the result: that only adds to its store. Another
@@ -133,32 +168,29 @@ class ActionModule(OpsAction):
                 links.remove_old()
         else:
             machine = self.transport.machine(nix.with_settings(wanted.settings, self.environment))
-            built, relinked = self._realise_on_host(
-                machine, drv_paths, BuildOptions(dry_run, options["repair"]), roots, wanted.say, options
-            )
+            how = BuildOptions(dry_run, options["repair"])
+            over = self.copy_transport(machine, options)
+            built, relinked = self._realise_on_host(over, drv_paths, how, roots, wanted.say, options)
         return {
-            "changed": bool(built.built or built.fetched or relinked),
+            **_result(built, relinked),
             "derivations": [_answer(derivation) for derivation in wanted.derivations],
             "outputs": outputs,
-            "built": list(built.built),
-            "fetched": list(built.fetched),
         }
 
     def _realise_on_host(
         self,
-        machine: Machine,
+        over: copy.Transport,
         drv_paths: Sequence[str],
         how: BuildOptions,
         roots: Sequence[str],
         say: LineSink,
         options: Mapping[str, Any],
     ) -> tuple[Built, bool]:
+        machine = over.machine
         if self.check and copy.missing(machine, drv_paths).paths:
             say("the derivations are not on this host yet; what it would fetch instead of building is not known")
             return Built(tuple(drv_paths), ()), False
-        copy.push(
-            self.copy_transport(machine, options), drv_paths, options=copy.CopyOptions(), gc_root=None, on_line=say
-        )
+        copy.push(over, drv_paths, options=copy.CopyOptions(), gc_root=None, on_line=say)
         built = build.realise_on(
             *(machine, drv_paths),
             options=how,
@@ -167,6 +199,14 @@ class ActionModule(OpsAction):
             within=options["build_timeout"],
         )
         return built, build.root_on(machine, drv_paths, roots)
+
+
+def _result(built: Built, relinked: bool) -> dict[str, Any]:
+    return {
+        "changed": bool(built.built or built.fetched or relinked),
+        "built": list(built.built),
+        "fetched": list(built.fetched),
+    }
 
 
 def _numbered(link: str, count: int) -> Links:

@@ -34,6 +34,7 @@ NIX_BUILD = {
         "deployment": {"type": "str"},
         "uuid": {"type": "str"},
         "machines": {"type": "list", "elements": "str"},
+        "elsewhere": {"type": "dict", "default": {}},
         "remembered": {"type": "dict", "default": {}},
         "expression": {"type": "str"},
         "file": {"type": "path"},
@@ -63,10 +64,13 @@ NIX_COPY_CLOSURE = {
         "compress": {"type": "bool", "default": False},
         "sign_key_file": {"type": "path"},
         "gc_root": {"type": "path"},
+        "source": {"type": "str"},
+        "derivations": {"type": "list", "elements": "path", "default": []},
         "expected": {"type": "dict", "default": {}},
         "require_signatures": {"type": "bool", "default": True},
         **_COPY,
     },
+    "mutually_exclusive": [["source", "derivations"]],
 }
 
 STAGES = ["check", "variables", "reached", "decide", "begin", "batch", "outcome", "fail"]

@@ -125,6 +125,11 @@ checkouts:
   type: dict
   sample:
     /home/alice/target.network.yml: {revision: 3f0c1c7d5f5f0b8b0c0f3a9d6a2c8f1e4b7d9a61, modified: false}
+elsewhere:
+  description: The hosts whose systems are not built on the controller, with the hosts that build; empty for itself.
+  returned: for the stage check
+  type: dict
+  sample: {web: builder}
 rolls_out:
   description: Whether the rollout continues after the plan. In check mode without C(--diff) it ends there.
   returned: for the stage decide

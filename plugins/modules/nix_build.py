@@ -38,6 +38,14 @@ options:
     description: The machines to build. By default all of the network.
     type: list
     elements: str
+  elsewhere:
+    description:
+      - Machines whose systems are not built on the task's host, with the name of the host of the inventory that builds
+        each of them. If the name is empty, the machine's system is only evaluated.
+      - The variables of a build host say how it is reached, and whether commands become root there. What it builds
+        stays in its store, with a GC root C(~/.local/state/nix.ops/built/UUID/MACHINE).
+    type: dict
+    default: {}
   remembered:
     description:
       - The remembered inputs of each machine's system.

@@ -128,6 +128,8 @@ SETTINGS: Mapping[str, Setting] = {
     "deploy_answer_timeout": _seconds(60, 1),
     "deploy_any_errors_fatal": _flag(None),
     "deploy_boot_timeout": _seconds(600, 1),
+    "deploy_build_host": Setting("the name of a host, or empty", _text, ""),
+    "deploy_build_on_target": _flag(None),
     "deploy_check_health": _flag(True),
     "deploy_compress": _flag(None),
     "deploy_confirm": _flag(False),
@@ -194,6 +196,7 @@ OF_ROLES: Mapping[str, str] = {
     "copy_timeout": "deploy_copy_timeout",
     "build_options": "deploy_nix_options",
     "build_dry_run": "deploy_only",
+    "build_elsewhere": "deploy_build_host",
     "keys_commands": "deploy_key_commands",
     "keys_files": "deploy_key_files",
     "keys_answer_timeout": "deploy_answer_timeout",
@@ -202,7 +205,7 @@ OF_ROLES: Mapping[str, str] = {
         for role, names in {
             "prepare": "provision older take_over answer_timeout accept_new_host_keys",
             "build": "repair",
-            "copy": "substitutes compress stall_timeout answer_timeout",
+            "copy": "build_host build_on_target substitutes compress stall_timeout answer_timeout",
             "activate": "action force rollback confirm_timeout failed_units health_checks key_commands key_files"
             " reboot reboot_timeout"
             " sync boot_timeout switch_timeout replace_unknown reconnect_timeout answer_timeout",

@@ -219,6 +219,26 @@ def check(run: Run, chosen: Chosen, match: Callable[[str], Sequence[str]]) -> li
     return machines
 
 
+def elsewhere(run: Run, hosts: Iterable[str]) -> dict[str, str]:
+    """Return the hosts whose systems are not built on the controller, each with the host that builds; empty for itself.
+
+    :raises OpsError: if the inventory lacks a build host.
+    """
+    found = {}
+    for host in hosts:
+        own = {"deploy_build_on_target": run.of(host).get("nix_build_on_target", False), **run.settings(host)}
+        builder = settings.read("deploy_build_host", own)
+        if builder or settings.read("deploy_build_on_target", own):
+            found[host] = builder
+    if missing := sorted({*filter(None, found.values())} - {*run.variables["groups"]["all"], "localhost"}):
+        raise OpsError(
+            f"{', '.join(missing)}: not a host of the inventory (deploy_build_host)",
+            state=_UNTOUCHED,
+            next_step="Name a host that this lists, or add it to an inventory: ansible-inventory --graph",
+        )
+    return found
+
+
 def check_approval(run: Run) -> None:
     """Refuse a deploy that would not do what an earlier job has previewed, and a preview that is told the result.
 
@@ -442,6 +462,9 @@ def _need(run: Run, host: str, toplevel: str) -> Need:
     activations = (found.get("state") or {}).get("activations") or ()
     known = [one["toplevel"] for one in activations if not one["rolled_back"]]
     parts = difference.reboot_parts(found.get("booted_parts") or {}, toplevel)
+    if not os.path.exists(toplevel) and standing.running != toplevel:
+        # It was built elsewhere, and only the machine can tell.
+        parts = ("if it needs one",)
     machine = Found(
         standing, bool(found.get("activating")), parts, known, bool(found.get("recorded")), _has_keys(run, host)
     )

@@ -216,7 +216,7 @@ def _failure(machine: str | None, log: str, exit_code: int | None) -> OpsError:
         "the build failed" if exit_code is not None else "the build was killed",
         machine=machine,
         output="\n".join(lines),
-        state="no machine was touched",
+        state="no machine was touched" if machine is None else "what runs on the machines is untouched",
         next_step=next_step,
         exit_code=exit_code,
         was_shown=True,

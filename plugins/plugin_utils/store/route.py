@@ -9,6 +9,7 @@ only for a connection of its own, and ssh.sh prints it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
@@ -57,7 +58,8 @@ def address(name: str) -> str:
 
 def destination(name: str) -> str:
     """Return the host in :func:`address`."""
-    return f"{name if _PLAIN_NAME.fullmatch(name) else 'machine'}{_SUFFIX}"
+    plain = name if _PLAIN_NAME.fullmatch(name) else f"machine-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{plain}{_SUFFIX}"
 
 
 def shown(line: str) -> str:
