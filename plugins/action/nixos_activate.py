@@ -21,6 +21,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.activation import (
     protocol,
     result,
     settings,
+    specialisation,
 )
 from ansible_collections.nix.ops.plugins.plugin_utils.activation.decision import Decision
 from ansible_collections.nix.ops.plugins.plugin_utils.activation.protocol import (
@@ -47,6 +48,9 @@ from ansible_collections.nix.ops.plugins.plugin_utils.signals import told_if_end
 # The name of an option in a message.
 _OPTION = re.compile(r"'([a-z_]+)'")
 
+# What the boot entry of a system is told of, not its specialisation.
+_OF_BOOT = ("generation", "boots", "ansible_facts", "reboot_needed", "reboot_parts")
+
 _END = {
     "test": "test activation finished; the machine still boots what it booted before",
     "dry-activate": "dry activation finished; nothing was activated",
@@ -60,6 +64,30 @@ class ActionModule(OpsAction):
 
     def perform(self, options: dict[str, Any]) -> dict[str, Any]:
         """Activate unless the machine is at the goal already, and remember the outcome."""
+        return self._specialise(options) if options["specialisation"] else self._perform(options)
+
+    def _specialise(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Run a specialisation of a system, and boot the system."""
+        name, action = options["specialisation"], options["action"]
+        if action == "boot" or options["reboot"] != "never":
+            raise OpsError(
+                "a system boots without its specialisation",
+                state="nothing was touched",
+                next_step="Leave out 'specialisation', or set 'action' to switch and 'reboot' to never.",
+            )
+        self.transport.expect(options["expected"] or options["found"])
+        runs = specialisation.find(self.transport.machine(), options["toplevel"], name)
+        done = self._perform({**options, "toplevel": runs, "action": "test" if action == "switch" else action})
+        if action == "switch":
+            # The keys were sent. If it was activated, what an earlier task has found is no longer so.
+            found = {} if "exit_code" in done else options["found"]
+            booted = self._perform({**options, "action": "boot", "keys": None, "force": False, "found": found})
+            done = {**booted, **done, **{one: booted[one] for one in booted if one in _OF_BOOT}} | {
+                "changed": done["changed"] or booted["changed"]
+            }
+        return {**done, "toplevel": options["toplevel"], "action": action, "specialisation": name}
+
+    def _perform(self, options: dict[str, Any]) -> dict[str, Any]:
         goal = Goal(options["toplevel"], options["action"], options["profile"], options["generation"])
         goal.check()
         checks = health.read(options["health_checks"] or {})

@@ -135,6 +135,7 @@ NIXOS_ACTIVATE = {
     "argument_spec": {
         "toplevel": {"type": "path", "required": True},
         "action": {"type": "str", "choices": ["switch", "boot", "test", "dry-activate"], "default": "switch"},
+        "specialisation": {"type": "str"},
         "profile": {"type": "path", "default": SYSTEM_PROFILE},
         "generation": {"type": "int"},
         **_ANSWER,

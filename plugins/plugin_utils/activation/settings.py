@@ -161,6 +161,7 @@ SETTINGS: Mapping[str, Setting] = {
     "deploy_revert": _choice("never", "batch", "run"),
     "deploy_rollback": _choice("auto", "never"),
     "deploy_serial": _listed(_matching("", _BATCH), "a number of machines, a percentage, or a list of them"),
+    "deploy_specialisation": Setting("the name of a specialisation, or empty", _text, ""),
     "deploy_ssh_timeout": _seconds(60, 0),
     "deploy_stall_timeout": _seconds(600, 1),
     "deploy_strategy": _TEXT,
@@ -206,8 +207,8 @@ OF_ROLES: Mapping[str, str] = {
             "prepare": "provision older take_over answer_timeout accept_new_host_keys",
             "build": "repair",
             "copy": "build_host build_on_target substitutes compress stall_timeout answer_timeout",
-            "activate": "action force rollback confirm_timeout failed_units health_checks key_commands key_files"
-            " reboot reboot_timeout"
+            "activate": "action specialisation force rollback confirm_timeout failed_units health_checks"
+            " key_commands key_files reboot reboot_timeout"
             " sync boot_timeout switch_timeout replace_unknown reconnect_timeout answer_timeout",
         }.items()
         for name in names.split()
@@ -227,6 +228,7 @@ def check(variables: Mapping[str, Mapping[str, Any]]) -> None:
     :raises OpsError: naming all of them, each once.
     """
     _refuse(problem for found in variables.values() for one in sorted(found.items()) if (problem := _problem(*one)))
+    _refuse(filter(None, map(_contradiction, variables.values())))
     for name in OF_RUN:
         values = [read(name, found) for found in variables.values()]
         if any(value != values[0] for value in values):
@@ -270,6 +272,15 @@ def _problem(name: str, value: Any) -> str | None:
     except (TypeError, ValueError):
         return f"{name} is {_shown(value)}, and has to be {SETTINGS[name].wanted}."
     return None
+
+
+def _contradiction(variables: Mapping[str, Any]) -> str | None:
+    """Return the complaint about variables of a host that exclude each other."""
+    if not read("deploy_specialisation", variables):
+        return None
+    if read("deploy_action", variables) != "boot" and read("deploy_reboot", variables) == "never":
+        return None
+    return "deploy_specialisation excludes deploy_action=boot and deploy_reboot: a system boots without it."
 
 
 def _misnamed(name: str) -> str | None:

@@ -12,7 +12,7 @@ from functools import cached_property
 from shlex import quote
 from typing import Any
 
-from ansible_collections.nix.ops.plugins.plugin_utils.activation import difference, plan, settings
+from ansible_collections.nix.ops.plugins.plugin_utils.activation import difference, plan, settings, specialisation
 from ansible_collections.nix.ops.plugins.plugin_utils.activation.plan import Ending, Found, Need, Wish
 from ansible_collections.nix.ops.plugins.plugin_utils.awx import job
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import approval, checkout, patterns
@@ -455,7 +455,9 @@ def _need(run: Run, host: str, toplevel: str) -> Need:
     chosen = run.settings(host)
     action, reboot = (settings.read(name, chosen) for name in ("deploy_action", "deploy_reboot"))
     force = settings.read("deploy_force", {"deploy_force": own.get("nix_always_activate", False), **chosen})
-    wish = Wish(toplevel, action, reboot, force)
+    special = settings.read("deploy_specialisation", chosen)
+    runs = specialisation.find_here(toplevel, special, host) if special else None
+    wish = Wish(toplevel, action, reboot, force, special, runs)
     if standing is None:
         # The machine was not asked: the rollout asks.
         return Need(toplevel, True, wish.action)

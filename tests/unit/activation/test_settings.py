@@ -96,6 +96,13 @@ def test_all_problems_are_told_at_once() -> None:
     ]
 
 
+@pytest.mark.parametrize("other", [{"deploy_action": "boot"}, {"deploy_reboot": "always"}])
+def test_a_system_boots_without_its_specialisation(other: dict[str, str]) -> None:
+    settings.check({"target": {"deploy_specialisation": "small", "deploy_action": "test"}})
+    with pytest.raises(OpsError, match="deploy_specialisation excludes"):
+        settings.check({"target": {"deploy_specialisation": "small", **other}})
+
+
 def test_a_variable_of_the_run_is_the_same_for_all_machines() -> None:
     settings.check({"target": {"deploy_only": "plan"}, "beta": {"deploy_only": "plan"}})
     with pytest.raises(OpsError, match="deploy_only differs between the machines"):
