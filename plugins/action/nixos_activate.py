@@ -77,7 +77,8 @@ class ActionModule(OpsAction):
             )
         self.transport.expect(options["expected"] or options["found"])
         runs = specialisation.find(self.transport.machine(), options["toplevel"], name)
-        done = self._perform({**options, "toplevel": runs, "action": "test" if action == "switch" else action})
+        first = "test" if action == "switch" else action
+        done = self._perform({**options, "toplevel": runs, "action": first}, is_last=action != "switch")
         if action == "switch":
             # The keys were sent. If it was activated, what an earlier task has found is no longer so.
             found = {} if "exit_code" in done else options["found"]
@@ -87,7 +88,11 @@ class ActionModule(OpsAction):
             }
         return {**done, "toplevel": options["toplevel"], "action": action, "specialisation": name}
 
-    def _perform(self, options: dict[str, Any]) -> dict[str, Any]:
+    def _perform(self, options: dict[str, Any], *, is_last: bool = True) -> dict[str, Any]:
+        """Activate a toplevel.
+
+        :param is_last: whether nothing else is activated after it.
+        """
         goal = Goal(options["toplevel"], options["action"], options["profile"], options["generation"])
         goal.check()
         checks = health.read(options["health_checks"] or {})
@@ -126,7 +131,7 @@ class ActionModule(OpsAction):
         if sends:
             sent = self._send_after(sends, goal, done.after if done else standing, sent if activates else None)
             answer |= {"changed": answer["changed"] or bool(sent), "key_changes": delivery.as_json(sent)}
-        if options["remember"] and not self.check:
+        if options["remember"] and not self.check and is_last:
             self.live()(_END.get(goal.action, "deployment finished successfully"))
         return answer
 
