@@ -213,6 +213,7 @@ DEPLOYMENT_PREPARE = {
         **_MACHINE_OF_A_DEPLOYMENT,
         "ssh_key": {"type": "path"},
         "provision": {"type": "bool", "default": True},
+        "profile": {"type": "path", "default": SYSTEM_PROFILE},
         "remember": {"type": "bool", "default": True},
         "network": {"type": "path"},
         "checkout": _CHECKOUT,

@@ -71,9 +71,13 @@ def test_limit(machines: dict[str, Machine], project: Project) -> None:
     assert has_path(machines["beta"], new["beta"])
     unasked = network.deploy(*chosen, "-e", "deploy_confirm=true")
     assert unasked.exit_code == 2 and "there is no terminal to ask on (deploy_confirm)" in unasked.output
-    at_once = "deploy_max_concurrent_copy=1 deploy_max_concurrent_activate=1 deploy_sync=false"
+    profile = "/nix/var/nix/profiles/system-profiles/try"
+    at_once = (
+        f"deploy_max_concurrent_copy=1 deploy_max_concurrent_activate=1 deploy_sync=false deploy_profile={profile}"
+    )
     assert "beta> sync=1" in network.deployed(*chosen, "-e", at_once).output
     assert left_alone(machines, here) == {"target", "gamma"}
+    assert machines["beta"].run(["readlink", "-f", profile]).stdout.strip() == new["beta"]
 
     for pattern in ("nobody", "beta:!beta"):
         nobody = network.deploy("--limit", pattern)

@@ -14,7 +14,9 @@ from typing import Any
 from ansible.module_utils.common.validation import check_type_dict
 from ansible.module_utils.parsing.convert_bool import boolean
 
+from ansible_collections.nix.ops.plugins.module_utils.argument_specs import SYSTEM_PROFILE
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import PROFILE
 
 PREFIX = "deploy_"
 
@@ -152,6 +154,7 @@ SETTINGS: Mapping[str, Setting] = {
     "deploy_older": _flag(False),
     "deploy_only": _choice("all", "create", "dry-build", "build", "plan", "copy"),
     "deploy_previewed": Setting("what a preview passes on", _mapping),
+    "deploy_profile": _matching("a path below /nix/var/nix/profiles", PROFILE, SYSTEM_PROFILE),
     "deploy_provision": _flag(True),
     "deploy_reboot": _choice("never", "when_needed", "always"),
     "deploy_reboot_timeout": _seconds(600, 1),
@@ -204,10 +207,10 @@ OF_ROLES: Mapping[str, str] = {
     **{
         f"{role}_{name}": f"{PREFIX}{name}"
         for role, names in {
-            "prepare": "provision older take_over answer_timeout accept_new_host_keys",
+            "prepare": "provision profile older take_over answer_timeout accept_new_host_keys",
             "build": "repair",
             "copy": "build_host build_on_target substitutes compress stall_timeout answer_timeout",
-            "activate": "action specialisation force rollback confirm_timeout failed_units health_checks"
+            "activate": "action specialisation profile force rollback confirm_timeout failed_units health_checks"
             " key_commands key_files reboot reboot_timeout"
             " sync boot_timeout switch_timeout replace_unknown reconnect_timeout answer_timeout",
         }.items()
@@ -276,6 +279,8 @@ def _problem(name: str, value: Any) -> str | None:
 
 def _contradiction(variables: Mapping[str, Any]) -> str | None:
     """Return the complaint about variables of a host that exclude each other."""
+    if read("deploy_revert", variables) != "never" and read("deploy_profile", variables) != SYSTEM_PROFILE:
+        return "deploy_revert excludes another deploy_profile: what booted before may be in the system profile."
     if not read("deploy_specialisation", variables):
         return None
     if read("deploy_action", variables) != "boot" and read("deploy_reboot", variables) == "never":

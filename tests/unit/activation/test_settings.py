@@ -103,6 +103,15 @@ def test_a_system_boots_without_its_specialisation(other: dict[str, str]) -> Non
         settings.check({"target": {"deploy_specialisation": "small", **other}})
 
 
+def test_another_profile_can_not_be_reverted() -> None:
+    given = {"deploy_profile": "/nix/var/nix/profiles/system-profiles/try"}
+    settings.check({"target": given})
+    with pytest.raises(OpsError, match="deploy_revert excludes another deploy_profile"):
+        settings.check({"target": {**given, "deploy_revert": "run"}})
+    with pytest.raises(OpsError, match="has to be a path below /nix/var/nix/profiles"):
+        settings.check({"target": {"deploy_profile": "try"}})
+
+
 def test_a_variable_of_the_run_is_the_same_for_all_machines() -> None:
     settings.check({"target": {"deploy_only": "plan"}, "beta": {"deploy_only": "plan"}})
     with pytest.raises(OpsError, match="deploy_only differs between the machines"):
