@@ -35,6 +35,7 @@ def built_there(machine: Machine, path: str) -> bool:
     return bool(info.get("ultimate"))
 
 
+@pytest.mark.both_pairs
 def test_a_remote_builder_builds(machine: MachineFactory, project: Project, fleet: Fleet) -> None:
     target, builder = machine("target"), machine("builder")
     system = nix("nix", *EXPERIMENTAL, "eval", "--impure", "--raw", "--expr", "builtins.currentSystem")

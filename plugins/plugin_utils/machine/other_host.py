@@ -56,7 +56,8 @@ def named(what: str, state: str) -> Iterator[None]:
     try:
         yield
     except ConnectionLost as lost:
-        raise OpsError(f"{what} can't be reached: {lost}", state=state, next_step=lost.next_step) from lost
+        next_step = lost.next_step or "Check that it is up, and its variables: ansible-inventory --host NAME"
+        raise OpsError(f"{what} can't be reached: {lost}", state=state, next_step=next_step) from lost
 
 
 def _load(loader: Any, kind: str, host: str, *words: Any) -> Any:
