@@ -139,16 +139,26 @@ class Run:
         names = [name for name in self.variables if settings.concerns(name) and name not in self.extra]
         return {name: self.variables[name] for name in names if name in self.of_play or name not in own}
 
+    @cached_property
+    def _settings(self) -> dict[str, dict[str, Any]]:
+        """The variables of the deploy of the hosts so far."""
+        return {}
+
     def settings(self, host: str, only: str | None = None) -> dict[str, Any]:
         """Return the variables of the deploy that count for a host.
 
         :param only: the name of the only one to return, so that no other template is evaluated.
         """
+        if host in self._settings:
+            return self._settings[host]
         own = self.of(host)
         of_host = {name: own[name] for name in own if settings.concerns(name) and only in (None, name)}
         given = self._settings_of_play.items()
         of_play = {name: self.template(value, host) for name, value in given if only in (None, name)}
-        return {**self.defaults, **of_host, **of_play}
+        found = {**self.defaults, **of_host, **of_play}
+        if only is None:
+            self._settings[host] = found
+        return found
 
     def setting(self, name: str, host: str) -> Any:
         """Return the value of a setting for a host."""
