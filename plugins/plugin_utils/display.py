@@ -103,7 +103,8 @@ def ask(question: str) -> str | None:
     """
     try:
         answer: bytes = Display().prompt_until(f"{plain(question)}: ", complete_input=(b"\n", b"\r"))
-    except AnsiblePromptNoninteractive:
+    except (AnsiblePromptNoninteractive, OSError):
+        # A terminal that is not the run's own can't be asked either.
         return None
     except AnsiblePromptInterrupt:
         raise OpsError("interrupted", state="nothing was changed") from None

@@ -80,7 +80,7 @@ def reach(monkeypatch, said):
     def run(*answers, addresses=None, timeout=0.0):
         left = list(answers)
 
-        def describe(machine, *, record, check, keys):
+        def describe(machine, *, profile: str, record, check, keys):
             assert record == UUID and not check and keys is None
             answer = left.pop(0)
             if isinstance(answer, Exception):
