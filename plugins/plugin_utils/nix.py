@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, ClassVar
@@ -84,6 +84,7 @@ def run(
     cwd: str | None = None,
     on_stdout: LineSink | None = None,
     on_stderr: LineSink | None = None,
+    on_start: Callable[[int], None] | None = None,
     watch: Watch | None = None,
 ) -> Completed:
     """Run one of Nix's commands on the controller.
@@ -99,6 +100,7 @@ def run(
             cwd=cwd,
             on_stdout=on_stdout,
             on_stderr=on_stderr,
+            on_start=on_start,
             watch=watch,
         )
     except FileNotFoundError:

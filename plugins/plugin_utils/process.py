@@ -102,6 +102,7 @@ def run(
     cwd: str | None = None,
     on_stdout: LineSink | None = None,
     on_stderr: LineSink | None = None,
+    on_start: Callable[[int], None] | None = None,
     watch: Watch | None = None,
 ) -> Completed:
     """Run a command to its end.
@@ -116,6 +117,7 @@ def run(
         exception that the call raises ends the command.
     :param on_stdout: called with each line of standard output at once.
     :param on_stderr: the same for standard error.
+    :param on_start: called with the process id.
     :param watch: looks at the command while it runs; an exception that it raises ends the command.
     :raises FileNotFoundError: if the command does not exist.
     """
@@ -128,6 +130,8 @@ def run(
         stderr=subprocess.PIPE,
     )
     try:
+        if on_start is not None:
+            on_start(process.pid)
         out, err = _Pieces(stdout) if callable(stdout) else _Lines(on_stdout), _Lines(on_stderr)
         look = partial(watch, process.pid) if watch else None
         _drive(process, stdin if isinstance(stdin, bytes) else b"", out, err, look)

@@ -147,6 +147,20 @@ def store_inputs(network: Any, inputs: Mapping[str, Mapping[str, str]]) -> None:
         _write(_directory("inputs"), _name_of(network), inputs)
 
 
+def load_cost(network: Any) -> dict[str, float] | None:
+    """Return what evaluating the network's systems has cost, unchecked; None if that is not kept."""
+    try:
+        kept = json.loads((_directory("costs") / _name_of(network)).read_text(encoding="utf-8"))
+        return {str(name): float(value) for name, value in kept.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return None
+
+
+def store_cost(network: Any, cost: Mapping[str, float]) -> None:
+    """Keep the cost for :func:`load_cost`. Does nothing if the directory can't be written."""
+    _write(_directory("costs"), _name_of(network), cost)
+
+
 def _name_of(network: Any) -> str:
     return _hash([1, network])
 

@@ -36,17 +36,29 @@ let
     else
       throw "the system of machine '${name}' can't be switched to: it sets system.switch.enable to false, and so has no switch-to-configuration";
 
-  derivation = name: {
-    inherit name;
-    value =
-      let
-        toplevel = switchable name (machine name).config.system;
-      in
-      {
-        drv = text toplevel.drvPath;
-        out = text toplevel.outPath;
-      };
-  };
+  # The trace tells of each machine as soon as it is evaluated.
+  derivation =
+    name:
+    let
+      toplevel = switchable name (machine name).config.system;
+      drv = text toplevel.drvPath;
+      out = text toplevel.outPath;
+      made = builtins.toJSON [
+        name
+        drv
+        out
+      ];
+    in
+    builtins.seq drv (builtins.trace "nix.ops made ${made}" { inherit name drv out; });
+
+  # In the order of the names, so that it is known which one fails.
+  derivations = builtins.foldl' (
+    made: name:
+    let
+      one = derivation name;
+    in
+    builtins.seq one (made ++ [ one ])
+  ) [ ] wanted;
 in
 {
   inherit (source) network;
@@ -55,5 +67,10 @@ in
       { }
     else
       builtins.mapAttrs (_: import ./definition.nix) source.machines;
-  derivations = builtins.listToAttrs (map derivation wanted);
+  derivations = builtins.listToAttrs (
+    map (one: {
+      inherit (one) name;
+      value = { inherit (one) drv out; };
+    }) derivations
+  );
 }

@@ -9,7 +9,8 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from ansible_collections.nix.ops.plugins.plugin_utils import nix
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.network import bounded, evaluator, flakes, pins, private, settings
 from ansible_collections.nix.ops.plugins.plugin_utils.network import cache as disk
-from ansible_collections.nix.ops.plugins.plugin_utils.network.bounds import Bounds, bounds_of, forbidden
-from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluator import Asked, NixFailure
+from ansible_collections.nix.ops.plugins.plugin_utils.network.bounds import Bounds, bounds_of, forbidden, misjudged
+from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluator import Asked, Follower, NixFailure
 from ansible_collections.nix.ops.plugins.plugin_utils.network.fingerprint import STORE, Reads, is_nixpkgs
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import (
     PUBLIC_KEY,
@@ -30,9 +31,11 @@ from ansible_collections.nix.ops.plugins.plugin_utils.network.model import (
     Remembered,
     evaluation_of,
 )
+from ansible_collections.nix.ops.plugins.plugin_utils.network.workers import Cost, Meter, Pool
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
+from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Heartbeat, beat
 
-# Up to this many machines, one evaluation returns definitions and derivations.
+# Up to this many machines, one evaluation returns definitions and derivations. Fewer if two processes are quicker.
 EAGER = 10
 
 
@@ -282,8 +285,13 @@ class _Question:
     remembered: Mapping[str, Remembered]
     env: Mapping[str, str]
 
-    def inputs(self) -> dict[str, Any]:
+    def inputs(self, names: Sequence[str] | None = None) -> dict[str, Any]:
+        """Return what Nix is given.
+
+        :param names: the machines whose systems to evaluate; by default those of the question.
+        """
         network = self.network
+        names = self.names if names is None else names
         return {
             "files": list(network.files),
             "flake": network.flake,
@@ -291,7 +299,7 @@ class _Question:
             "name": network.name,
             "uuid": network.uuid,
             "remembered": {name: inputs.as_json() for name, inputs in self.remembered.items() if inputs.as_json()},
-            "names": None if self.names is None else list(self.names),
+            "names": None if names is None else list(names),
             "eager": self.eager,
         }
 
@@ -385,19 +393,7 @@ def _evaluate(question: _Question, show: LineSink, remember: bool) -> tuple[Eval
     """
     network, environment = question.network, question.environment()
     identity, key = _identity(network), question.key()
-
-    def ask(bounds: Bounds | None) -> Asked:
-        return evaluator.ask(
-            "evaluation.nix",
-            question.inputs(),
-            nix_path=network.nix_path,
-            flakes=network.flake is not None,
-            env=question.settings(),
-            on_line=show,
-            bounds=bounds,
-            named=network.files,
-        )
-
+    ask = _Asking(question, show)
     first = _first_bounds(question)
     if first is None:
         asked = ask(None)
@@ -413,6 +409,78 @@ def _evaluate(question: _Question, show: LineSink, remember: bool) -> tuple[Eval
         kept = {kind: asked.answer[kind] for kind in ("network", "definitions")}
         disk.store_definitions(identity, kept, now=int(time.time()))
     return evaluation, reads
+
+
+class _Asking:
+    """Asks Nix a question within bounds, as often as it takes."""
+
+    def __init__(self, question: _Question, show: LineSink) -> None:
+        self._question = question
+        self._show = show
+        # The machine that has failed, and what was evaluated within bounds before.
+        self._suspect: str | None = None
+        self._made: Mapping[str, Mapping[str, str]] = {}
+
+    def __call__(self, bounds: Bounds | None) -> Asked:
+        """Ask once.
+
+        :raises NixFailure: if Nix fails.
+        """
+        identity = _identity(self._question.network)
+        cost = _cost(identity)
+        if self._question.names is None:
+            meter = Meter()
+            asked = self._nix(bounds, cost, None, self._follower(meter))
+            _keep_cost(identity, meter.cost(), cost)
+            return asked
+        pool = Pool(partial(self._nix, bounds, cost), cost, self._show)
+        before = {} if bounds else self._made
+        left = sorted(
+            (name for name in self._question.names if name not in before), key=lambda name: name != self._suspect
+        )
+        try:
+            asked = pool.evaluate(left)
+        except NixFailure as failure:
+            failure.made = {**before, **failure.made}
+            self._suspect = failure.failing
+            is_sure = bounds and not misjudged(failure.reports, bounds) and not forbidden(failure.output or "")
+            self._made = failure.made if is_sure else {}
+            raise
+        finally:
+            _keep_cost(identity, pool.cost, cost)
+        return replace(asked, answer={**asked.answer, "derivations": {**before, **asked.answer["derivations"]}})
+
+    def _nix(self, bounds: Bounds | None, cost: Cost | None, names: Sequence[str] | None, follower: Follower) -> Asked:
+        inputs = self._question.inputs(names)
+        together = cost.together() if cost else None
+        return evaluator.ask(
+            "evaluation.nix",
+            inputs if together is None else {**inputs, "eager": min(together, self._question.eager)},
+            nix_path=self._question.network.nix_path,
+            flakes=self._question.network.flake is not None,
+            env=self._question.settings(),
+            on_line=self._show,
+            bounds=bounds,
+            named=self._question.network.files,
+            follower=follower,
+        )
+
+    def _follower(self, meter: Meter) -> Follower:
+        heartbeat = Heartbeat("the evaluation", self._show)
+        return Follower(meter.started, lambda *_made: meter.made(), partial(beat, heartbeat))
+
+
+def _cost(identity: Any) -> Cost | None:
+    """Return what evaluating a network's systems has cost in an earlier run; None if that is not known."""
+    try:
+        return Cost(**disk.load_cost(identity) or {})
+    except TypeError:
+        return None
+
+
+def _keep_cost(identity: Any, cost: Cost | None, before: Cost | None) -> None:
+    if cost is not None and cost != before:
+        disk.store_cost(identity, asdict(cost))
 
 
 def _first_bounds(question: _Question) -> Bounds | None:

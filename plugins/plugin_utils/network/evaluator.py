@@ -9,8 +9,9 @@ import json
 import os
 import re
 import shutil
+import signal
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.network import memory
 from ansible_collections.nix.ops.plugins.plugin_utils.network.bounds import Bounds, ways_to
 from ansible_collections.nix.ops.plugins.plugin_utils.network.settings import are_restricted, search_path
-from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
+from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink, Watch
 from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Heartbeat, beat
 
 NIX = os.path.dirname(__file__)
@@ -29,6 +30,9 @@ _PLUGIN_UTILS = os.path.dirname(NIX)
 
 # A report of scope.nix.
 _REPORT = re.compile(r'trace: nix\.ops reads ([a-z]+) (".*")')
+
+# What evaluation.nix tells of a machine that is evaluated: its name, derivation and output.
+_MADE = re.compile(r"trace: nix\.ops made (\[.*\])")
 
 # With this setting, Nix from 2.24 on reports what it copies to the store.
 _REPORTING = ("--option", "warn-large-path-threshold", "1")
@@ -63,16 +67,43 @@ class NixFailure(OpsError):
     """Nix failed to evaluate.
 
     :ivar reports: what the scope had reported until then, as of :class:`Asked`.
+    :ivar was_killed: whether the system has ended Nix, as it does for want of memory.
+    :ivar failing: the machine whose system was evaluated, if that is known.
+    :ivar made: the derivations of machines that were evaluated, as evaluation.nix returns them.
     """
 
     reports: tuple[tuple[str, str], ...] = ()
+    was_killed = False
+    failing: str | None = None
+    made: Mapping[str, Mapping[str, str]] = {}
+
+
+class Enough(Exception):
+    """Raised by a follower to end an evaluation of which nothing more is needed."""
+
+
+@dataclass(frozen=True)
+class Follower:
+    """Follows an evaluation while it runs.
+
+    :param started: called with the process id of Nix.
+    :param made: called with the name, derivation and output of each machine as soon as its system is evaluated.
+        Raises :class:`Enough` to end Nix.
+    :param watch: looks at Nix about once a second, and can raise the same.
+    :param machines: how many systems Nix evaluates.
+    """
+
+    started: Callable[[int], None] | None = None
+    made: Callable[[str, str, str], None] | None = None
+    watch: Watch | None = None
+    machines: int = 1
 
 
 @dataclass(frozen=True)
 class Asked:
     """What Nix answered.
 
-    :param answer: JSON values.
+    :param answer: JSON values; None if it was ended by its follower.
     :param messages: Nix's warnings and traces.
     :param reports: kind and subject of what scope.nix reported.
     """
@@ -95,6 +126,7 @@ def ask(
     bounds: Bounds | None = None,
     named: Sequence[str] = (),
     only: Sequence[str] | None = None,
+    follower: Follower | None = None,
 ) -> Asked:
     """Evaluate a Nix file of this directory.
 
@@ -105,11 +137,13 @@ def ask(
     :param bounds: what Nix may read; None for everything that the controller's settings allow.
     :param named: files that the user names, which these settings must not forbid.
     :param only: the only directories that Nix may read, without bounds; None for everything again.
+    :param follower: follows the evaluation; by default lines tell how long it takes.
     :raises NixFailure: if it does not evaluate.
     :raises OpsError: if an entry of the search path is not valid.
     """
     included = _include(nix_path)
-    heard = _Heard(on_line, is_bounded=bounds is not None)
+    follower = follower or Follower(watch=partial(beat, Heartbeat("the evaluation", on_line)) if on_line else None)
+    heard = _Heard(on_line, is_bounded=bounds is not None, made=follower.made)
     with _private_json({**given, "bounds": _scope(bounds, nix_path, env)}) as inputs:
         argv = ["nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode"]
         if flakes:
@@ -125,8 +159,17 @@ def ask(
         else:
             argv += [*_RESTRICTING, *_allowing([*own, *bounds.paths()])]
             env = {**env, "NIX_PATH": ""}
-        watch = partial(beat, Heartbeat("the evaluation", on_line)) if on_line else None
-        completed = nix.run(argv, env={**env, **memory.heap(env)}, cwd=cwd, on_stderr=heard.line, watch=watch)
+        try:
+            completed = nix.run(
+                argv,
+                env={**env, **memory.heap(env, follower.machines)},
+                cwd=cwd,
+                on_stderr=heard.line,
+                on_start=follower.started,
+                watch=follower.watch,
+            )
+        except Enough:
+            return Asked(None, tuple(heard.messages), tuple(heard.reports))
     if completed.exit_code != 0:
         raise _failure(heard, completed.exit_code)
     return Asked(json.loads(completed.stdout), tuple(heard.messages), tuple(heard.reports))
@@ -145,20 +188,28 @@ class _Heard:
 
     :param on_line: called with each line for people, until an error begins.
     :param is_bounded: whether Nix evaluates within bounds.
+    :param made: called with each machine that is evaluated, as of :class:`Follower`.
     """
 
-    def __init__(self, on_line: LineSink | None, *, is_bounded: bool) -> None:
+    def __init__(
+        self, on_line: LineSink | None, *, is_bounded: bool, made: Callable[[str, str, str], None] | None = None
+    ) -> None:
         self.messages: list[str] = []
         self.unshown: list[str] = []
         self.reports: dict[tuple[str, str], None] = {}
         self._on_line = on_line
         self._is_bounded = is_bounded
+        self._made = made
         self._failing = False
 
     def line(self, line: str) -> None:
         """Hear a line of standard error."""
         if report := _REPORT.fullmatch(line):
             self.reports[_report(report[1], str(json.loads(report[2])))] = None
+            return
+        if made := _MADE.fullmatch(line):
+            if self._made is not None:
+                self._made(*map(str, json.loads(made[1])))
             return
         if self._is_bounded and (copied := _COPIED.fullmatch(line)):
             self.reports["copied", copied[1]] = None
@@ -185,6 +236,7 @@ def _failure(heard: _Heard, exit_code: int) -> NixFailure:
         exit_code=exit_code,
     )
     failure.reports = tuple(heard.reports)
+    failure.was_killed = exit_code == -signal.SIGKILL
     return failure
 
 

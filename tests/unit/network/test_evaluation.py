@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,7 +19,7 @@ import yaml
 from ansible_collections.nix.ops.plugins.doc_fragments.settings import ModuleDocFragment
 from ansible_collections.nix.ops.plugins.plugin_utils import nix, process
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.network import bounded, evaluation, settings
+from ansible_collections.nix.ops.plugins.plugin_utils.network import bounded, evaluation, memory, settings, workers
 from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluation import (
     evaluate,
     instantiate,
@@ -35,6 +36,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.network.model import (
     check_keys,
 )
 from ansible_collections.nix.ops.plugins.plugin_utils.network.source import network_of_source
+from ansible_collections.nix.ops.plugins.plugin_utils.network.workers import Cost, Meter
 from networks.support import NETWORKS, NIX_PATH, write
 
 
@@ -624,6 +626,40 @@ def test_many_machines_are_defined_at_once_and_instantiated_as_wanted(
     assert not answer.derivations
     assert set(instantiate(network(*files), ["m3", "m7"])) == {"m3", "m7"}
     assert len(calls) == 2
+
+
+def test_several_processes_answer_as_one(
+    tmp_path: Path, calls: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "outside").mkdir()
+    names = [f"m{number}" for number in range(6)]
+    machines = " ".join(f'{name}.environment.etc."{name}".source = ./outside/{name};' for name in names)
+    for name in names:
+        (tmp_path / "outside" / name).write_text(name)
+    (file,) = write(tmp_path, n=f"{{ {machines} }}")
+    one = instantiate(network(file), names)
+    assert len(calls) == 1
+
+    monkeypatch.setattr(evaluation, "_answers", {})
+    shutil.rmtree(tmp_path / ".cache" / "nix.ops" / "evaluations")
+    monkeypatch.setattr(workers, "_HEAVY", 0)
+    monkeypatch.setattr(evaluation, "_cost", lambda _network: Cost(2**20, 2**20, 1.0, 10.0))
+    monkeypatch.setattr(memory, "cores", lambda: 2)
+    begun: list[int] = []
+    monkeypatch.setattr(Meter, "started", lambda _self, pid: begun.append(pid))
+    assert instantiate(network(file), names) == one
+    assert len(begun) == 2
+
+    # What each of them has read is known.
+    monkeypatch.setattr(evaluation, "_answers", {})
+    assert instantiate(network(file), names) == one
+    assert len(begun) == 2
+    for name in (names[0], names[-1]):
+        (tmp_path / "outside" / name).write_text("other")
+        monkeypatch.setattr(evaluation, "_answers", {})
+        other = instantiate(network(file), names)
+        assert [each for each in names if other[each] != one[each]] == [name]
+        one = other
 
 
 def toplevels(files: list[str], **remembered: Remembered) -> dict[str, Derivation]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -57,10 +58,37 @@ def test_elsewhere_it_is_not_known(tmp_path):
 )
 def test_the_heap_is_a_share_of_what_is_available(monkeypatch, free, expected):
     monkeypatch.delenv("GC_INITIAL_HEAP_SIZE", raising=False)
-    assert memory.heap({}, free) == expected
+    assert memory.heap({}, free=free) == expected
 
 
 def test_the_heap_of_the_user_stays(monkeypatch):
-    assert memory.heap({"GC_INITIAL_HEAP_SIZE": "64M"}, 20 * GIB) == {}
+    assert memory.heap({"GC_INITIAL_HEAP_SIZE": "64M"}, free=20 * GIB) == {}
     monkeypatch.setenv("GC_INITIAL_HEAP_SIZE", "64M")
-    assert memory.heap({}, 20 * GIB) == {}
+    assert memory.heap({}, free=20 * GIB) == {}
+
+
+def test_processes_of_one_run_share_what_is_available(monkeypatch):
+    monkeypatch.delenv("GC_INITIAL_HEAP_SIZE", raising=False)
+    monkeypatch.setattr(memory, "cores", lambda: 4)
+    heaps = [memory.heap({}, machines, 16 * GIB) for machines in (1, 2, 6, 20)]
+    assert heaps == [{"GC_INITIAL_HEAP_SIZE": str(size)} for size in (GIB, GIB, GIB, GIB)]
+    monkeypatch.setattr(memory, "cores", lambda: 2)
+    heaps = [memory.heap({}, machines, 64 * GIB) for machines in (4, 6, 20)]
+    assert heaps == [{"GC_INITIAL_HEAP_SIZE": str(size)} for size in (GIB, GIB * 3 // 2, 4 * GIB)]
+
+
+def test_processors_of_a_container_count(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(8)))
+    root = computer(tmp_path, free=GIB, group="/job", limits={"": ("max", 0), "job": ("max", 0)})
+    assert memory.cores(root) == 8
+    (tmp_path / "sys/fs/cgroup/job/cpu.max").write_text("max 100000\n")
+    (tmp_path / "sys/fs/cgroup/cpu.max").write_text("250000 100000\n")
+    assert memory.cores(root) == 2
+    (tmp_path / "sys/fs/cgroup/job/cpu.max").write_text("50000 100000\n")
+    assert memory.cores(root) == 1
+
+
+def test_what_a_process_takes_is_measured():
+    assert (memory.peak(os.getpid()) or 0) > 2**20
+    assert memory.seconds(os.getpid()) > 0
+    assert (memory.peak(None), memory.seconds(None)) == (None, 0)
