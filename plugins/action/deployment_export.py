@@ -54,7 +54,7 @@ class ActionModule(OpsAction):
         say, network = self.live(deployment.name), deployment.network
         if network is None:
             raise OpsError(f"{deployment.path} can't be read", output=deployment.problem, state="nothing was written")
-        evaluated = evaluation.evaluate(network, env=self.environment, on_line=say, systems=False)
+        evaluated = evaluation.definitions(network, env=self.environment, on_line=say)
         machines = sorted(evaluated.definitions)
         known = {name: discovery.remembered(deployment.host(name), network.uuid, say) for name in machines}
         states = {name: state for name, state in known.items() if state is not None}

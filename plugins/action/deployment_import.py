@@ -111,7 +111,7 @@ class ActionModule(OpsAction):
             return None
         try:
             network: Network = source.read_source(planned.path, self._loader.load_from_file)
-            return list(evaluation.evaluate(network, env=self.environment, systems=False).definitions)
+            return list(evaluation.definitions(network, env=self.environment).definitions)
         except OpsError as error:
             error.state = "the deployment was imported, and nothing is deployed"
             error.next_step = "Correct the network, then run: ansible-playbook nix.ops.deploy --check --diff"

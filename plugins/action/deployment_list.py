@@ -58,7 +58,7 @@ class ActionModule(OpsAction):
         description, machines, problem = "", [], one.problem
         if one.network:
             try:
-                evaluated = evaluation.evaluate(one.network, env=self.environment)
+                evaluated = evaluation.definitions(one.network, env=self.environment)
                 description, machines = evaluated.description, list(evaluated.definitions)
             except OpsError as error:
                 problem = str(error)

@@ -204,6 +204,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import connection as connections
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.ssh_configuration import DEFAULT_USER, configured_users
 from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluation import (
+    definitions,
     evaluate,
     keep_inputs,
     last_good,
@@ -245,6 +246,18 @@ _REPORTS = (
     "nix.ops.ssh_config",
     "nix.ops.ssh_for_each",
     "nix.ops.unlock",
+)
+# Playbooks that read no system either.
+_WITHOUT_SYSTEMS = (
+    "nix.ops.create",
+    "nix.ops.export",
+    "nix.ops.import",
+    "nix.ops.list",
+    "nix.ops.send_keys",
+    "nix.ops.check",
+    "nix.ops.reboot",
+    "nix.ops.ssh_config",
+    "nix.ops.ssh_for_each",
 )
 _PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
 
@@ -376,9 +389,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
 
         # With the inputs of the last build, systems are evaluated here as the build will ask for them. Without inputs
         # the build could not use any of these systems.
-        guess = last_inputs(network)
-        systems, guess = guess is not None, guess or {}
-        evaluation = evaluate(network, remembered=guess, on_line=show, remember=remember, systems=systems)
+        guess = last_inputs(network) if _needs_systems() else None
+        if guess is None:
+            return definitions(network, on_line=show, remember=remember)
+        evaluation = evaluate(network, remembered=guess, on_line=show, remember=remember)
         if guess.keys() - evaluation.definitions.keys():
             keep_inputs(network, {name: one for name, one in guess.items() if name in evaluation.definitions})
         return evaluation
@@ -485,8 +499,16 @@ def _deploys_nothing() -> bool:
 def _runs_only(names: Collection[str]) -> bool:
     """Return whether this run is of these playbooks of the collection alone."""
     # ansible-inventory has another kind of arguments: what it lists can be deployed later, by AWX.
-    if "start_at_task" not in context.CLIARGS:
-        return False
+    return "start_at_task" in context.CLIARGS and _are_all_of(_REPORTS)
+
+
+def _needs_systems() -> bool:
+    """Return whether this run may ask for the systems of the machines."""
+    return "start_at_task" in context.CLIARGS and not _are_all_of(_WITHOUT_SYSTEMS)
+
+
+def _are_all_of(names: tuple[str, ...]) -> bool:
+    """Return whether all playbooks of this run are some of the collection's."""
     playbooks = [str(one) for one in context.CLIARGS.get("args") or ()]
     files = [str(_PLAYBOOKS / f"{name.rpartition('.')[2]}.yml") for name in names]
     return bool(playbooks) and all(one in names or os.path.realpath(one) in files for one in playbooks)

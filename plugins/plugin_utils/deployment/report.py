@@ -106,16 +106,12 @@ def report(
     if deployment.network is None:
         raise OpsError(f"{deployment.path} can't be read", output=deployment.problem)
     network = deployment.network
-    # The names are needed to look up the remembered inputs, which the second evaluation gets.
-    first, stale = _evaluate(network, env, warn)
-    known = {name: _state(deployment, deployment.host(name), found, warn) for name in first.definitions}
+    evaluated, stale = _evaluate(network, env, on_line, warn)
+    known = {name: _state(deployment, deployment.host(name), found, warn) for name in evaluated.definitions}
     remembered = {
         name: inputs for name, state in known.items() if (inputs := _inputs(found.get(deployment.host(name)), state))
     }
-    evaluated, wanted = first, {}
-    if not stale:
-        evaluated = evaluation.evaluate(network, remembered=remembered, env=env, on_line=on_line)
-        wanted = _wanted(network, evaluated, remembered, env, warn)
+    wanted = {} if stale else _wanted(network, list(evaluated.definitions), remembered, env, warn)
     machines = [
         _machine(deployment, definition, known[name], wanted.get(name), found.get(deployment.host(name), {}))
         for name, definition in evaluated.definitions.items()
@@ -193,36 +189,24 @@ def _inputs(found: Mapping[str, Any] | None, state: State | None) -> Remembered 
 
 def _wanted(
     network: Network,
-    evaluated: Evaluation,
+    names: Sequence[str],
     remembered: Mapping[str, Remembered],
     env: Mapping[str, str],
     warn: LineSink,
 ) -> dict[str, str]:
     """Return the toplevels that the network gives its machines, without systems that do not evaluate."""
-
-    def ask(names: Sequence[str]) -> dict[str, str]:
-        derivations = evaluation.instantiate(network, names, remembered=remembered, env=env)
-        return {name: derivation.out_path for name, derivation in derivations.items()}
-
-    try:
-        return ask(list(evaluated.definitions))
-    except OpsError as error:
-        if len(evaluated.definitions) == 1:
-            warn(f"{next(iter(evaluated.definitions))}: {error}")
-            return {}
-    wanted: dict[str, str] = {}
-    for name in evaluated.definitions:
-        try:
-            wanted |= ask([name])
-        except OpsError as error:
-            warn(f"{name}: {error}")
-    return wanted
+    derivations, failures = evaluation.instantiate_each(network, names, remembered=remembered, env=env)
+    for failure in failures.values():
+        warn(str(failure))
+    return {name: derivation.out_path for name, derivation in derivations.items()}
 
 
-def _evaluate(network: Network, env: Mapping[str, str], warn: LineSink) -> tuple[Evaluation, list[str]]:
+def _evaluate(
+    network: Network, env: Mapping[str, str], on_line: LineSink, warn: LineSink
+) -> tuple[Evaluation, list[str]]:
     """Return a network's definitions, or the last good ones with a note that says so."""
     try:
-        return evaluation.evaluate(network, env=env), []
+        return evaluation.definitions(network, env=env, on_line=on_line), []
     except OpsError as error:
         last = evaluation.last_good(network)
         if last is None:

@@ -38,7 +38,12 @@ class Outcome:
 
 
 def evaluate(
-    ask: Callable[[Bounds | None], Asked], bounds: Bounds, last: Kept | None, environment: Mapping[str, str]
+    ask: Callable[[Bounds | None], Asked],
+    bounds: Bounds,
+    last: Kept | None,
+    environment: Mapping[str, str],
+    *,
+    is_kept: bool,
 ) -> Outcome:
     """Evaluate within bounds, or without them if Nix has to read more than can be allowed.
 
@@ -48,12 +53,14 @@ def evaluate(
     :param bounds: what Nix has to read, as far as that is known.
     :param last: what is kept of the last evaluation.
     :param environment: all variables of the evaluation.
+    :param is_kept: whether the answer is kept for later runs. If not, checkouts of nixpkgs are not looked through.
     :raises OpsError: if Nix fails.
     """
     bounds = bounds.existing()
+    is_volatile = not is_kept or (last is not None and last.is_volatile)
     is_refused = last is not None and last.is_refusal(environment)
     for _attempts in range(0 if is_refused else _ATTEMPTS):
-        found = _attempt(ask, bounds, environment, was_volatile=last is not None and last.is_volatile)
+        found = _attempt(ask, bounds, environment, is_volatile=is_volatile)
         if isinstance(found, Outcome):
             return found
         if found is None:
@@ -73,17 +80,18 @@ def within_run(bounds: Bounds, environment: Mapping[str, str]) -> Reads:
 
 
 def _attempt(
-    ask: Callable[[Bounds | None], Asked], bounds: Bounds, environment: Mapping[str, str], *, was_volatile: bool
+    ask: Callable[[Bounds | None], Asked], bounds: Bounds, environment: Mapping[str, str], *, is_volatile: bool
 ) -> Outcome | Bounds | None:
     """Evaluate once.
 
+    :param is_volatile: whether the answer will not be kept.
     :returns: the outcome, or wider bounds that Nix needs, or None if bounds do not help.
     """
     began = time.time()
     failed = False
     try:
         # Before the evaluation: what changes meanwhile has another fingerprint afterwards.
-        before = take_all(bounds.subjects(nixpkgs=not was_volatile), environment)
+        before = take_all(bounds.subjects(nixpkgs=not is_volatile), environment)
     except (OSError, TooLarge):
         return None
     try:
@@ -102,7 +110,7 @@ def _attempt(
     kinds = {kind for kind, _subject in reports}
     if "volatile" in kinds or "scope" not in kinds:
         kept = Kept(is_volatile=True)
-    elif was_volatile or reads.changed >= began - _TICK:
+    elif is_volatile or reads.changed >= began - _TICK:
         kept = Kept()
     else:
         kept = Kept(reads, asked.answer, asked.messages)

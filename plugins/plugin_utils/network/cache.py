@@ -11,6 +11,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,14 @@ def load(name: str) -> Kept | None:
         return Kept(reads, kept["answer"], tuple(map(str, kept["messages"])), kept["volatile"] is True)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def is_kept() -> bool:
+    """Return whether evaluations can be kept: whether the directory can be written."""
+    directory = _directory("evaluations")
+    with suppress(OSError):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return os.access(directory, os.W_OK | os.X_OK)
 
 
 def store(name: str, kept: Kept) -> None:

@@ -46,7 +46,6 @@ def evaluate(
     env: Mapping[str, str] | None = None,
     on_line: LineSink | None = None,
     remember: bool = True,
-    systems: bool = True,
 ) -> Evaluation:
     """Evaluate the definitions of a network's machines, and their derivations if there are at most EAGER machines.
 
@@ -54,16 +53,40 @@ def evaluate(
     evaluated again without the systems.
 
     :param remember: whether to use the result of an earlier run, and to keep this one for later runs.
-    :param systems: whether to evaluate derivations.
     :raises OpsError: if the network does not evaluate, or has a value that is not supported.
     """
     once = _each_once(on_line)
     try:
-        return _ask(network, None, EAGER if systems else 0, remembered or {}, env or {}, once, remember)
+        return _ask(network, None, EAGER, remembered or {}, env or {}, once, remember)
     except NixFailure:
-        if not systems:
-            raise
         return _ask(network, None, 0, remembered or {}, env or {}, once, remember)
+
+
+def definitions(
+    network: Network,
+    *,
+    env: Mapping[str, str] | None = None,
+    on_line: LineSink | None = None,
+    remember: bool = True,
+) -> Evaluation:
+    """Return the definitions of a network's machines, without evaluating a system.
+
+    Those of an earlier evaluation of this run count, whatever its remembered inputs were.
+
+    :param remember: as for :func:`evaluate`.
+    :raises OpsError: as :func:`evaluate`.
+    """
+    env, inputs = env or {}, last_inputs(network) or {}
+    known = _known_definitions(network, env) if remember else None
+    if known is None and remember:
+        # An evaluation with the systems has the definitions as well.
+        known = _recall(_question(network, None, EAGER, inputs, env))
+    if known is None:
+        return _ask(network, None, 0, inputs, env, _each_once(on_line), remember)
+    for line in known.messages:
+        if on_line is not None:
+            on_line(line)
+    return known
 
 
 def instantiate(
@@ -93,6 +116,38 @@ def instantiate(
         answer = _ask(network, wanted, 0, known, env, _each_once(on_line), True)
     keep_inputs(network, known)
     return {name: answer.derivations[name] for name in wanted}
+
+
+def instantiate_each(
+    network: Network,
+    names: Sequence[str],
+    *,
+    remembered: Mapping[str, Remembered] | None = None,
+    env: Mapping[str, str] | None = None,
+    on_line: LineSink | None = None,
+) -> tuple[dict[str, Derivation], dict[str, OpsError]]:
+    """Evaluate the derivations of these machines, also if those of others do not evaluate.
+
+    :returns: the derivations, and the error of each machine whose system does not evaluate.
+    :raises OpsError: if the network itself does not evaluate.
+    """
+    left, show = set(names), _each_once(on_line)
+    found: dict[str, Derivation] = {}
+    failures: dict[str, OpsError] = {}
+    while left:
+        try:
+            found |= instantiate(network, sorted(left), remembered=remembered, env=env, on_line=show)
+            break
+        except NixFailure as failure:
+            # An error in a definition stops the others, too.
+            definitions(network, env=env)
+            if failure.failing not in left:
+                raise
+            failure.machine = failure.failing
+            failures[failure.failing] = failure
+            found |= {name: Derivation(one["drv"], one["out"]) for name, one in failure.made.items()}
+            left -= {failure.failing, *failure.made}
+    return {name: found[name] for name in names if name in found}, failures
 
 
 @dataclass(frozen=True)
@@ -331,6 +386,24 @@ def _question(
 _answers: dict[str, tuple[Evaluation, Reads]] = {}
 
 
+def _remember_here(question: _Question, evaluation: Evaluation, reads: Reads) -> None:
+    """Remember an evaluation for the rest of this run."""
+    _answers[question.key()] = (evaluation, reads)
+    if question.names is None:
+        _answers[_key_of_definitions(question)] = (evaluation, reads)
+
+
+def _known_definitions(network: Network, env: Mapping[str, str]) -> Evaluation | None:
+    question = _question(network, None, 0, {}, env)
+    evaluation, reads = _answers.get(_key_of_definitions(question), (None, Reads(())))
+    return evaluation if evaluation and reads.hold(question.environment()) else None
+
+
+def _key_of_definitions(question: _Question) -> str:
+    """Return the key of a network's last definitions."""
+    return f"definitions {replace(question, eager=0, remembered={}).key()}"
+
+
 def _recall(question: _Question) -> Evaluation | None:
     key = question.key()
     environment = question.environment()
@@ -345,7 +418,7 @@ def _recall(question: _Question) -> Evaluation | None:
     evaluation = evaluation_of(kept.answer, kept.messages)
     if not _exist(evaluation):
         return None
-    _answers[key] = (evaluation, kept.reads)
+    _remember_here(question, evaluation, kept.reads)
     return evaluation
 
 
@@ -370,7 +443,7 @@ def _ask(
             show(line)
         return recalled
     evaluation, reads = _evaluate(question, show, remember)
-    _answers[question.key()] = (evaluation, reads)
+    _remember_here(question, evaluation, reads)
     return evaluation
 
 
@@ -399,7 +472,8 @@ def _evaluate(question: _Question, show: LineSink, remember: bool) -> tuple[Eval
         asked = ask(None)
         reads = bounded.within_run(Bounds().allow(*network.files), environment)
     else:
-        outcome = bounded.evaluate(ask, first | disk.load_bounds(identity), disk.load(key), environment)
+        bounds = first | disk.load_bounds(identity)
+        outcome = bounded.evaluate(ask, bounds, disk.load(key), environment, is_kept=remember and disk.is_kept())
         asked, reads = outcome.asked, outcome.reads
         disk.store_bounds(identity, outcome.bounds)
         if remember:

@@ -26,7 +26,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.network import (
     fingerprint,
     settings,
 )
-from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluation import evaluate
+from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluation import definitions, evaluate
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Network
 from networks.support import NIXPKGS
 
@@ -471,12 +471,9 @@ class Nix:
             nix_path=(f"nixpkgs={REAL or NIXPKGS}",),
             options=way.options,
         )
-        found = evaluate(
-            network,
-            env={name: self.place.text(value) for name, value in env.items()},
-            # A real system takes its time, and only these depend on one.
-            systems=not REAL or "keyFiles" in way.network,
-        )
+        # A real system takes its time, and only these depend on one.
+        ask = evaluate if not REAL or "keyFiles" in way.network else definitions
+        found = ask(network, env={name: self.place.text(value) for name, value in env.items()})
         return found.definitions, found.derivations
 
 

@@ -19,10 +19,19 @@ import yaml
 from ansible_collections.nix.ops.plugins.doc_fragments.settings import ModuleDocFragment
 from ansible_collections.nix.ops.plugins.plugin_utils import nix, process
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.network import bounded, evaluation, memory, settings, workers
+from ansible_collections.nix.ops.plugins.plugin_utils.network import (
+    bounded,
+    evaluation,
+    fingerprint,
+    memory,
+    settings,
+    workers,
+)
 from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluation import (
+    definitions,
     evaluate,
     instantiate,
+    instantiate_each,
     instantiate_expression,
     key_contents,
 )
@@ -628,6 +637,68 @@ def test_many_machines_are_defined_at_once_and_instantiated_as_wanted(
     assert len(calls) == 2
 
 
+def test_definitions_of_a_run_are_evaluated_once(tmp_path: Path, calls: list[tuple[str, ...]]) -> None:
+    files = write(tmp_path, n='{ a = { }; b.deployment.tags = [ "x" ]; }')
+    first = definitions(network(*files))
+    assert first.derivations == {}
+    assert len(calls) == 1
+    found = instantiate(network(*files), ["a", "b"], remembered={"a": Remembered(state_version="22.11")})
+    # Other inputs, as a machine that was asked has them.
+    assert definitions(network(*files)) == first
+    assert len(calls) == 2
+    # An evaluation with the systems has them, too, also in a later run.
+    evaluate(network(*files), remembered={"a": Remembered(state_version="22.11")})
+    evaluation._answers.clear()
+    assert definitions(network(*files)).definitions == first.definitions
+    assert len(calls) == 3
+    assert evaluate(network(*files), remembered={"a": Remembered(state_version="22.11")}).derivations == found
+    write(tmp_path, n='{ a = { }; b.deployment.tags = [ "y" ]; }')
+    assert definitions(network(*files)).definitions["b"].tags == ("y",)
+
+
+def test_others_are_instantiated_without_a_machine_that_fails(tmp_path: Path) -> None:
+    files = write(
+        tmp_path,
+        n='{ a = { }; b.assertions = [ { assertion = false; message = "b is wrong"; } ]; c = { }; '
+        'd.environment.etc.d.source = throw "d is wrong, too"; e = { }; }',
+    )
+    found, failures = instantiate_each(network(*files), ["e", "d", "c", "b", "a"])
+    assert list(found) == ["e", "c", "a"]
+    assert {name: error.machine for name, error in failures.items()} == {"b": "b", "d": "d"}
+    assert "b is wrong" in str(failures["b"])
+    assert "d is wrong, too" in str(failures["d"])
+    assert found == instantiate(network(*files), ["a", "c", "e"])
+
+
+def test_an_error_in_a_definition_stops_all_machines(tmp_path: Path) -> None:
+    files = write(tmp_path, n='{ a = { }; b.deployment.tags = throw "wrong"; }')
+    with pytest.raises(OpsError, match="wrong"):
+        instantiate_each(network(*files), ["b", "missing"])
+
+
+def test_nothing_is_looked_through_for_an_answer_that_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    walked = fingerprint._walked
+
+    def walk(path: str, real: str) -> fingerprint.Fingerprint:
+        seen.append(path)
+        return walked(path, real)
+
+    monkeypatch.setattr(fingerprint, "_walked", walk)
+    files = write(tmp_path, n="{ a = { }; }")
+    nixpkgs = NIX_PATH[0].removeprefix("nixpkgs=")
+    fingerprint._checkout.cache_clear()
+    definitions(network(*files), remember=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nothing")
+    definitions(network(*files))
+    assert nixpkgs not in seen
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
+    evaluate(network(*files))
+    assert nixpkgs in seen
+
+
 def test_several_processes_answer_as_one(
     tmp_path: Path, calls: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -648,12 +719,13 @@ def test_several_processes_answer_as_one(
     begun: list[int] = []
     monkeypatch.setattr(Meter, "started", lambda _self, pid: begun.append(pid))
     assert instantiate(network(file), names) == one
-    assert len(begun) == 2
+    processes = len(begun)
+    assert processes > 1
 
     # What each of them has read is known.
     monkeypatch.setattr(evaluation, "_answers", {})
     assert instantiate(network(file), names) == one
-    assert len(begun) == 2
+    assert len(begun) == processes
     for name in (names[0], names[-1]):
         (tmp_path / "outside" / name).write_text("other")
         monkeypatch.setattr(evaluation, "_answers", {})
@@ -844,7 +916,7 @@ OTHER_TOOL = """{
 def other_tool(directory: Path, machines: str) -> Evaluation:
     text = OTHER_TOOL.replace("networking.hostName", "config.networking.hostName").replace("@machines@", machines)
     (directory / "flake.nix").write_text(text, encoding="utf-8")
-    return evaluate(Network("example", "u", flake=str(directory), nix_path=NIX_PATH), systems=False)
+    return definitions(Network("example", "u", flake=str(directory), nix_path=NIX_PATH))
 
 
 def test_null_and_nothing_in_the_options_of_another_tool_are_not_set(tmp_path: Path) -> None:
@@ -946,7 +1018,7 @@ def nixops_flake(directory: Path, text: str = FOR_NIXOPS) -> Network:
 
 
 def test_flake_for_nixops_2_is_a_network(tmp_path: Path) -> None:
-    answer = evaluate(nixops_flake(tmp_path), systems=False)
+    answer = definitions(nixops_flake(tmp_path))
     found = answer.definitions
     assert (answer.description, set(found)) == ("for NixOps", {"web", "db"})
     assert found["web"].tags == ("web", "24.05", "db", "web")
@@ -983,7 +1055,7 @@ def test_port_that_the_network_leaves_open_is_that_of_ssh(tmp_path: Path) -> Non
           reads = { nodes, lib, ... }: { deployment.tags = [ (toString nodes.open.config.deployment.targetPort) ]; };
         }""",
     )
-    found = evaluate(network(file), systems=False).definitions
+    found = definitions(network(file)).definitions
     assert {name: one.target_port for name, one in found.items()} == {
         "open": None,
         "target": 2222,
@@ -1039,7 +1111,7 @@ def test_flake_may_be_behind_a_link_or_relative(tmp_path: Path, reference: str) 
     expected = nixops_flake(tmp_path / "flake")
     found = of_source(tmp_path, flake=reference.replace("@dir@", str(tmp_path)))
     assert (found.flake or "").removeprefix("path:") == expected.flake
-    assert set(evaluate(found, systems=False).definitions) == {"web", "db"}
+    assert set(definitions(found).definitions) == {"web", "db"}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.network import evaluation, private
-from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluation import evaluate
+from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluation import definitions
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Network
 from networks.support import NIX_PATH
 
@@ -48,18 +48,18 @@ def network(project: Path, text: str) -> Network:
 )
 def test_network_that_would_copy_a_key_is_refused(project: Path, text: str) -> None:
     with pytest.raises(OpsError, match=f"would copy the private key {project}/keys/web into the Nix store"):
-        evaluate(network(project, text), systems=False)
+        definitions(network(project, text))
 
 
 def test_network_may_read_the_public_half_and_what_is_beside(project: Path) -> None:
     (project / "beside").write_text("beside", encoding="utf-8")
-    found = evaluate(network(project, "builtins.readFile ./keys/web.pub + builtins.readFile ./beside"), systems=False)
+    found = definitions(network(project, "builtins.readFile ./keys/web.pub + builtins.readFile ./beside"))
     assert found.definitions["web"].owners[0].endswith("beside")
 
 
 def test_network_may_copy_a_key_that_is_encrypted(project: Path) -> None:
     (project / "keys" / "web").write_text("$ANSIBLE_VAULT;1.1;AES256\n6162\n", encoding="utf-8")
-    assert evaluate(network(project, '"${./.}"'), systems=False).definitions
+    assert definitions(network(project, '"${./.}"')).definitions
 
 
 def flake(project: Path) -> Network:
@@ -79,17 +79,17 @@ def git(project: Path, *arguments: str) -> None:
 
 def test_flake_outside_of_git_with_keys_in_it_is_refused(project: Path) -> None:
     with pytest.raises(OpsError, match="would copy the private key"):
-        evaluate(flake(project), systems=False)
+        definitions(flake(project))
 
 
 def test_flake_in_git_is_refused_if_a_key_is_tracked(project: Path) -> None:
     git(project, "init", "-q")
     one = flake(project)
     git(project, "add", "flake.nix")
-    assert evaluate(one, systems=False).definitions
+    assert definitions(one).definitions
     git(project, "add", ".")
     with pytest.raises(OpsError, match="would copy the private key"):
-        evaluate(one, systems=False)
+        definitions(one)
 
 
 def copied_by(project: Path, copy: Callable[[Path], Path]) -> str:
