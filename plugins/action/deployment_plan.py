@@ -110,7 +110,10 @@ class ActionModule(OpsAction):
             rollout.check_previewed(run, needs)
         self._show(run, needs)
         if unseen := rollout.left_out(run):
-            self.warn(f"Left out, since the preview could not reach them: {', '.join(unseen)}")
+            self.warn(f"Left out, since the preview left them out: {', '.join(unseen)}")
+        unevaluated = list(rollout.unevaluated(run))
+        if unevaluated:
+            self.warn(f"Left out, since their systems do not evaluate: {', '.join(unevaluated)}")
         for host, units in rollout.failed_units(run, needs).items():
             self.warn(f"{host}: units failed: {', '.join(units)}")
         if unchecked := rollout.unchecked(run, needs):
@@ -131,7 +134,9 @@ class ActionModule(OpsAction):
             "rollout": hosts,
             "unchecked": unchecked,
             # Even a play that ends at once needs a host.
-            "hosts": hosts or list(needs)[:1],
+            "hosts": hosts or [*needs, *run.alive][:1],
+            # A preview succeeds without them.
+            "unevaluated": [] if self.check else unevaluated,
             "rolls_out": bool(hosts)
             and (self.wants_diff or not self.check)
             and run.setting("deploy_only", run.host) in ("all", "copy"),

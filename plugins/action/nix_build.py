@@ -23,6 +23,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.deployment.toplevels impor
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import other_host
 from ansible_collections.nix.ops.plugins.plugin_utils.network import evaluation, private, settings, source
+from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluator import NixFailure
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Derivation, Expression, Network, Remembered
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 from ansible_collections.nix.ops.plugins.plugin_utils.store import build, copy
@@ -93,7 +94,7 @@ class ActionModule(OpsAction):
             names = list(
                 evaluation.evaluate(network, remembered=remembered, env=self.environment, on_line=say).definitions
             )
-        found = evaluation.instantiate(network, names, remembered=remembered, env=self.environment, on_line=say)
+        found, failures = self._instantiate(network, names, remembered, goes_on=options["unevaluated"] == "warn")
         self._derivations = list(found.values())
         if hint := fact_cache.hint(network.uuid, partial(evaluation.copies, network)):
             self.warn(hint)
@@ -119,7 +120,33 @@ class ActionModule(OpsAction):
             "built": [path for one in results for path in one["built"]],
             "fetched": [path for one in results for path in one["fetched"]],
             "machines": {name: _answer(derivation) for name, derivation in found.items()},
+            "unevaluated": {name: str(failure) for name, failure in failures.items()},
         }
+
+    def _instantiate(
+        self, network: Network, names: Sequence[str], remembered: Mapping[str, Remembered], *, goes_on: bool
+    ) -> tuple[dict[str, Derivation], dict[str, OpsError]]:
+        """Evaluate the systems; return the derivations and the errors.
+
+        :param goes_on: whether to go on without systems that do not evaluate.
+        """
+        say = self.live(network.name)
+        try:
+            if not goes_on:
+                ask = evaluation.instantiate
+                return ask(network, names, remembered=remembered, env=self.environment, on_line=say), {}
+        except NixFailure as failure:
+            if failure.failing and len(names) > 1:
+                failure.what = f"the evaluation of {failure.failing}'s system failed"
+                failure.next_step = f"{failure.next_step} Without it, deploy_unevaluated=warn deploys the others."
+            raise
+        found, failures = evaluation.instantiate_each(
+            network, names, remembered=remembered, env=self.environment, on_line=say
+        )
+        for error in failures.values():
+            error.state = "this machine is left as it is, and the others are built"
+            self.warn(str(error))
+        return found, failures
 
     def _build_elsewhere(
         self, uuid: str, away: Mapping[str, Derivation], wanted: Mapping[str, Any], options: Mapping[str, Any]

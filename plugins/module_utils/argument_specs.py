@@ -46,6 +46,7 @@ NIX_BUILD = {
         "dry_run": {"type": "bool", "default": False},
         "repair": {"type": "bool", "default": False},
         "on_controller": {"type": "bool", "default": False},
+        "unevaluated": {"type": "str", "choices": ["fail", "warn"], "default": "fail"},
         "reconnect_timeout": {"type": "int", "default": 300},
         "build_timeout": {"type": "int", "default": 86400},
         **_COPY,

@@ -35,7 +35,7 @@ options:
         C(deploy_unreachable) is V(fail).
       - V(decide), after the role P(nix.ops.build#role), makes the plan and shows it as a table. It fails if a machine
         failed before and C(deploy_any_errors_fatal) is true, or if the plan has a toplevel that is missing from
-        C(deploy_previewed). Machines that the preview could not reach are left out. If C(deploy_confirm) is true and
+        C(deploy_previewed). Machines that the preview left out are left out here, too. If C(deploy_confirm) is true and
         there is something to do, it asks on the terminal whether to go on.
       - V(begin), in a rollout with C(serial), says which batch begins.
       - V(batch), in the rollout, decides whether too many machines of the batch failed, and which machines go back then
@@ -119,6 +119,12 @@ hosts:
   type: list
   elements: str
   sample: [target]
+unevaluated:
+  description: The hosts that are left out and fail later, since their systems do not evaluate (C(deploy_unevaluated)).
+  returned: for the stage decide, empty in check mode
+  type: list
+  elements: str
+  sample: []
 checkouts:
   description: The Git commit of each network that is in a Git work tree, by the path of its source.
   returned: for the stage check

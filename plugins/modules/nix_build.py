@@ -108,6 +108,13 @@ options:
         for all hosts or by C(-e), they hold for a task that is delegated to localhost, too.
     type: bool
     default: false
+  unevaluated:
+    description:
+      - What to do if systems of O(network) do not evaluate. V(fail) builds nothing, V(warn) builds the others.
+      - An error in a machine's definition, such as in C(deployment.targetHost), always fails.
+    type: str
+    choices: [fail, warn]
+    default: fail
   build_timeout:
     description:
       - Seconds until a build on another host than the controller is ended.
@@ -157,6 +164,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+unevaluated:
+  description: For each machine whose system does not evaluate the reason.
+  returned: with O(network)
+  type: dict
+  sample: {}
 machines:
   description: For each machine its derivation and its toplevel.
   type: dict

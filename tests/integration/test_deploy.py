@@ -128,6 +128,21 @@ def test_nothing_to_do_is_one_evaluation_and_one_round_trip_a_machine(
     network.deployed()
     assert len(evaluations.runs()) == 1
 
+    # Reports evaluate what changed once, and a list, an inventory and keys no system: its evaluation would fail.
+    network.define(one="due", beta='environment.etc.wrong.source = throw "beta is wrong";')
+    for playbook in ("nix.ops.list", "nix.ops.send_keys"):
+        assert "beta is wrong" not in network.deployed(playbook=playbook).output
+    assert project.run("ansible-inventory", "-i", "example.network.yml", "--list").exit_code == 0
+    assert len(evaluations.runs()) == 1
+    network.define(one="due")
+    ssh.runs()
+    network.deployed(playbook="nix.ops.info")
+    assert len(evaluations.runs()) == 1
+    assert len([words for words in ssh.runs() if " -G " not in words]) == len(machines)
+    for playbook in ("nix.ops.info", "nix.ops.list"):
+        network.deployed(playbook=playbook)
+        assert evaluations.runs() == []
+
 
 def test_preview_touches_nothing_and_tells_what_differs(deployed: Deployed) -> None:
     network = deployed("target")

@@ -85,6 +85,19 @@ def test_limit(machines: dict[str, Machine], project: Project) -> None:
         assert "leaves us with no hosts to target" in nobody.output
         assert nobody.results == ()
 
+    # A system that does not evaluate stops the others, unless the user says so.
+    network.define(one="uno", gamma='environment.etc.wrong.source = throw "gamma is wrong";')
+    with untouched(*machines.values()):
+        strict = network.deploy()
+    assert (strict.exit_code, strict.statuses(COPY)) == (2, {})
+    assert "the evaluation of gamma's system failed" in strict.output
+    with untouched(machines["gamma"]):
+        partly = network.deploy("-e", "deploy_unevaluated=warn")
+    assert partly.exit_code == 2
+    assert partly.statuses(ACTIVATE) == {"target": "changed", "beta": "changed"}
+    assert "gamma> not deployed: its system does not evaluate" in partly.output
+    assert partly.output.count("gamma is wrong") == 1
+
 
 def test_an_unreachable_machine_stops_no_other_unless_the_user_says_so(
     machines: dict[str, Machine], project: Project
@@ -143,7 +156,7 @@ def test_an_unreachable_machine_stops_no_other_unless_the_user_says_so(
     # Nobody has seen what a deploy does there.
     approved = network.deployed("-e", "deploy_ssh_timeout=1", "-e", json.dumps(passed_on))
     assert approved.statuses(ACTIVATE) == {"target": "changed", "beta": "changed"}
-    assert "gamma> not deployed: the preview could not reach it" in approved.output
+    assert "gamma> not deployed: the preview left it out" in approved.output
     last = network.deployed("-e", "deploy_any_errors_fatal=true", "-e", "deploy_unreachable=fail")
     assert last.statuses(ACTIVATE) == {"gamma": "changed"}
 

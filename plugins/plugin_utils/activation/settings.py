@@ -172,6 +172,7 @@ SETTINGS: Mapping[str, Setting] = {
     "deploy_switch_timeout": _seconds(1800, 1),
     "deploy_sync": _flag(True),
     "deploy_take_over": _flag(False),
+    "deploy_unevaluated": _choice("fail", "warn"),
     "deploy_unreachable": _choice("warn", "fail"),
 }
 
@@ -188,6 +189,7 @@ OF_PLAYBOOK = {
     "deploy_revert",
     "deploy_serial",
     "deploy_strategy",
+    "deploy_unevaluated",
     "deploy_unreachable",
 }
 

@@ -61,7 +61,7 @@ def pass_on(hosts: Mapping[str, Deployed], left_out: Collection[str], extra: Map
     """Return what a preview passes on to the deploy, and shows to those who approve it.
 
     :param hosts: what a deploy does on each host of the plan.
-    :param left_out: the hosts that could not be reached.
+    :param left_out: the hosts that could not be reached, or whose system does not evaluate.
     :param extra: the extra variables of the run.
     """
     salt = secrets.token_hex(16)
@@ -126,7 +126,7 @@ def missing() -> OpsError:
 
 
 def left_out(previewed: Any) -> list[str]:
-    """Return the hosts that the preview could not reach. Nobody has seen what a deploy would do there."""
+    """Return the hosts that the preview left out. Nobody has seen what a deploy would do there."""
     return [] if previewed is None else list(_read(previewed)["left_out"])
 
 

@@ -305,11 +305,12 @@ def check_reached(run: Run) -> list[str]:
 def make_plan(run: Run) -> dict[str, Need]:
     """Decide what the deploy does on each host whose system was built.
 
-    :raises OpsError: if a host was lost and ``deploy_any_errors_fatal`` is true.
+    :raises OpsError: if a host was lost or left out and ``deploy_any_errors_fatal`` is true.
     """
-    if run.lost and any(run.setting("deploy_any_errors_fatal", host) for host in run.hosts):
+    failed = [*run.lost, *unevaluated(run)]
+    if failed and any(run.setting("deploy_any_errors_fatal", host) for host in run.hosts):
         raise OpsError(
-            f"{', '.join(run.lost)} failed (deploy_any_errors_fatal)",
+            f"{', '.join(failed)} failed (deploy_any_errors_fatal)",
             state=BUILT_ONLY,
             next_step="Correct that, or leave them out with --limit.",
         )
@@ -318,6 +319,12 @@ def make_plan(run: Run) -> dict[str, Need]:
     only = run.setting("deploy_only", run.host)
     steps = {"copies": run.does("copy"), "activates": run.does("activate") and only in ("all", "plan")}
     return {host: plan.leave_out(_need(run, host, toplevel), **steps) for host, toplevel in built.items()}
+
+
+def unevaluated(run: Run) -> dict[str, str]:
+    """Return the hosts whose system does not evaluate, with the reasons."""
+    found = {host: _built(run, host, "unevaluated") for host in run.alive}
+    return {host: str(why) for host, why in found.items() if why}
 
 
 def left_out(run: Run) -> list[str]:
@@ -342,7 +349,7 @@ def check_previewed(run: Run, needs: Mapping[str, Need]) -> None:
 
 def pass_on(run: Run, needs: Mapping[str, Need]) -> dict[str, Any]:
     """Return what a preview passes on to the deploy that follows it."""
-    return approval.pass_on(_deployed(run, needs), run.lost, run.extra_values)
+    return approval.pass_on(_deployed(run, needs), [*run.lost, *unevaluated(run)], run.extra_values)
 
 
 def _deployed(run: Run, needs: Mapping[str, Need]) -> dict[str, approval.Deployed]:
@@ -389,11 +396,11 @@ def outcomes(run: Run) -> dict[str, str]:
     needs, made = planned(run), time_of_plan(run)
     endings = [run.result(host, _ENDED) for host in run.hosts]
     ended = next((one for one in endings if one.get("ends") and one.get("made") == made), {})
-    told, unseen = {}, set(left_out(run))
+    told, unseen, wrong = {}, set(left_out(run)), unevaluated(run)
     for host in run.hosts:
         if host not in needs:
-            why = "the preview could not reach it" if host in unseen else _why(host, run.result(host, _PREPARED))
-            told[host] = f"not deployed: {why}"
+            why = "the preview left it out" if host in unseen else _why(host, run.result(host, _PREPARED))
+            told[host] = f"not deployed: {'its system does not evaluate' if host in wrong else why}"
             continue
         copied = run.result(host, _COPIED)
         result = copied if copied.get("failed") or copied.get("unreachable") else run.result(host, _ACTIVATED)
@@ -451,12 +458,16 @@ def _why(host: str, result: Mapping[str, Any]) -> str:
 
 
 def _toplevel(run: Run, host: str) -> str | None:
+    machine = _built(run, host, "machines")
+    return str(machine["out_path"]) if machine else None
+
+
+def _built(run: Run, host: str, key: str) -> Any:
+    """Return what the build says of a host's machine under a key of its result; None if it says nothing."""
     own = run.of(host)
-    for one in run.result(host, _BUILT).get("results", ()):
-        machine = one.get("machines", {}).get(own["nix_machine"])
-        if one.get("item") == own["nix_network"] and machine:
-            return str(machine["out_path"])
-    return None
+    results = run.result(host, _BUILT).get("results", ())
+    of_network = [one.get(key, {}) for one in results if one.get("item") == own.get("nix_network")]
+    return next((found[own["nix_machine"]] for found in of_network if found.get(own["nix_machine"])), None)
 
 
 def _need(run: Run, host: str, toplevel: str) -> Need:

@@ -80,6 +80,8 @@ def realise_here(
     :param roots: a GC root for the output of each derivation; or empty for none.
     :raises OpsError: if a build fails; the message has the last lines of Nix.
     """
+    if not derivations:
+        return Built((), ())
     progress = Progress()
 
     def read(line: str) -> None:

@@ -382,7 +382,22 @@ def test_a_machine_that_the_preview_could_not_reach_is_left_out() -> None:
     needs = rollout.make_plan(deploy)
     assert list(needs) == ["a"]
     rollout.check_previewed(deploy, needs)
-    assert rollout.outcomes(deploy)["b"] == "not deployed: the preview could not reach it"
+    assert rollout.outcomes(deploy)["b"] == "not deployed: the preview left it out"
+
+
+def test_a_machine_whose_system_does_not_evaluate_is_left_out() -> None:
+    built = {"results": [{"item": "/net", "machines": {"a": {"out_path": NEW}}, "unevaluated": {"b": "b: wrong"}}]}
+    hosts = {name: machine(name, build_result=built) for name in ("a", "b")}
+    preview = run(hosts, ansible_check_mode=True)
+    assert rollout.unevaluated(preview) == {"b": "b: wrong"}
+    assert list(rollout.make_plan(preview)) == ["a"]
+    assert rollout.outcomes(run(hosts))["b"] == "not deployed: its system does not evaluate"
+    with pytest.raises(OpsError, match=r"b failed \(deploy_any_errors_fatal\)"):
+        rollout.make_plan(run(hosts, play={"deploy_any_errors_fatal": True}))
+    # Nobody has seen what a deploy would do there.
+    back = {name: machine(name) for name in ("a", "b")}
+    deploy = run(back, deploy_previewed=rollout.pass_on(preview, rollout.make_plan(preview)))
+    assert list(rollout.make_plan(deploy)) == ["a"]
 
 
 ANSWERS: dict[str, Any] = {"deploy_machines": "nixos", "deploy_action": "switch"}
