@@ -207,7 +207,11 @@ if LIB:
                 pkgs = nixpkgs;
                 modules = [
                   {Path(evaluation.__file__).parent}/options.nix
-                  (import {Path(evaluation.__file__).parent}/physical.nix {{ nodes = {{ }}; remembered = {{ }}; }})
+                  (import {Path(evaluation.__file__).parent}/physical.nix {{
+                    nodes = {{ }};
+                    remembered = {{ }};
+                    addresses = null;
+                  }})
                   {{ deployment.healthChecks.commands = [ "true" "${{nixpkgs.hello}}/bin/hello" ]; }}
                   {{ deployment.keys = {{ a.text = "x"; b.destDir = "/var/keys"; }}; }}
                 ];

@@ -28,6 +28,10 @@ let
   # Without context: the machine's closure has what a command refers to, this answer must not.
   text = builtins.unsafeDiscardStringContext;
 
+  # A machine with another tool's options may lack this one.
+  public = config.networking.publicIPv4 or null;
+  address = if builtins.isString public then text public else null;
+
   # Options of NixOps 1.7, and their defaults.
   unsupported = {
     encryptedLinksTo = [ ];
@@ -90,6 +94,8 @@ let
   keys = if areKeys then builtins.mapAttrs (_: withoutContents) declared else null;
 in
 {
+  # For the host files of all machines.
+  inherit address;
   targetEnv = said "targetEnv" "none";
   targetHost = said "targetHost" config.networking.hostName;
   # The default of an option that the network leaves alone would hide the port of ssh's own configuration.

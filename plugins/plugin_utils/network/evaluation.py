@@ -77,7 +77,7 @@ def definitions(
     :raises OpsError: as :func:`evaluate`.
     """
     env, inputs = env or {}, last_inputs(network) or {}
-    known = _known_definitions(network, env) if remember else None
+    known = _known_definitions(_question(network, None, 0, {}, env)) if remember else None
     if known is None and remember:
         # An evaluation with the systems has the definitions as well.
         known = _recall(_question(network, None, EAGER, inputs, env))
@@ -339,6 +339,7 @@ class _Question:
     eager: int
     remembered: Mapping[str, Remembered]
     env: Mapping[str, str]
+    addresses: Mapping[str, str | None] | None = None
 
     def inputs(self, names: Sequence[str] | None = None) -> dict[str, Any]:
         """Return what Nix is given.
@@ -356,6 +357,7 @@ class _Question:
             "remembered": {name: inputs.as_json() for name, inputs in self.remembered.items() if inputs.as_json()},
             "names": None if names is None else list(names),
             "eager": self.eager,
+            "addresses": None if self.addresses is None else dict(self.addresses),
         }
 
     def settings(self) -> dict[str, str]:
@@ -379,7 +381,12 @@ def _question(
 ) -> _Question:
     """Return a question with the places of pinned sources, so that a change of a pin is another question."""
     entries = pins.resolve(network.nix_path, _with_options(network.options, env))
-    return _Question(replace(network, nix_path=entries), names, eager, remembered, env)
+    question = _Question(replace(network, nix_path=entries), names, eager, remembered, env)
+    known = None if names is None else _known_definitions(question)
+    if known is None:
+        return question
+    # A machine's host file has the addresses of all others, which need not be evaluated for that again.
+    return replace(question, addresses={name: one.address for name, one in known.definitions.items()})
 
 
 # Evaluations of this process and of the processes it was forked from, with what they read.
@@ -393,15 +400,15 @@ def _remember_here(question: _Question, evaluation: Evaluation, reads: Reads) ->
         _answers[_key_of_definitions(question)] = (evaluation, reads)
 
 
-def _known_definitions(network: Network, env: Mapping[str, str]) -> Evaluation | None:
-    question = _question(network, None, 0, {}, env)
+def _known_definitions(question: _Question) -> Evaluation | None:
+    """Return the last definitions of a network that were evaluated in this run; None if they no longer hold."""
     evaluation, reads = _answers.get(_key_of_definitions(question), (None, Reads(())))
     return evaluation if evaluation and reads.hold(question.environment()) else None
 
 
 def _key_of_definitions(question: _Question) -> str:
     """Return the key of a network's last definitions."""
-    return f"definitions {replace(question, eager=0, remembered={}).key()}"
+    return f"definitions {replace(question, names=None, eager=0, remembered={}).key()}"
 
 
 def _recall(question: _Question) -> Evaluation | None:

@@ -9,6 +9,7 @@ given@{
   uuid,
   arguments,
   remembered,
+  addresses,
   loader,
   ...
 }:
@@ -42,6 +43,7 @@ let
         modules = [
           ./options.nix
           (import ./physical.nix {
+            inherit addresses;
             nodes = machines;
             remembered = remembered.${machine} or { };
           })

@@ -133,6 +133,7 @@ class Definition:
     :param health_checks: deployment.healthChecks as JSON values, named as in the host variable
         ``nix_health_checks``; None if there are no checks.
     :param keys: deployment.keys without their contents.
+    :param address: networking.publicIPv4, if the network sets it.
     """
 
     name: str
@@ -152,6 +153,7 @@ class Definition:
     keys: tuple[Key, ...] = ()
     has_fast_connection: bool | None = None
     build_on_target: bool = False
+    address: str | None = None
 
 
 @dataclass(frozen=True)
@@ -248,6 +250,7 @@ def _definition(name: str, answer: Mapping[str, Any]) -> Definition:
         nixos_release=answer["nixosRelease"],
         health_checks=_health_checks(answer["healthChecks"]),
         keys=_keys(name, answer["keys"]),
+        address=answer["address"],
     )
     _check(definition, read.texts("unsupported"))
     return definition

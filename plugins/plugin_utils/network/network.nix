@@ -11,6 +11,7 @@
   name,
   uuid,
   remembered,
+  addresses,
   loader,
   ofFlake ? null,
   description ? "Unnamed NixOps network",
@@ -102,7 +103,7 @@ let
       ./options.nix
       (import ./shared-packages.nix { inherit packages; })
       (import ./physical.nix {
-        inherit nodes;
+        inherit nodes addresses;
         remembered = remembered.${machine} or { };
       })
     ];

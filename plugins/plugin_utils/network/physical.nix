@@ -4,15 +4,23 @@
 #
 # The configuration that NixOps' backend for existing machines adds to a machine, and that of our own options.
 # It does not depend on which machines are in a run.
-{ nodes, remembered }:
+# `addresses` are those of all machines if they are known, so that the others need not be evaluated.
+{
+  nodes,
+  remembered,
+  addresses,
+}:
 { lib, ... }:
 
 let
   # A machine with another tool's options may lack this one.
-  addressed = lib.filter (name: nodes.${name}.config.networking.publicIPv4 or null != null) (
-    lib.attrNames nodes
-  );
-  hostsLine = name: "${nodes.${name}.config.networking.publicIPv4} ${name} ${name}-unencrypted\n";
+  known =
+    if addresses != null then
+      addresses
+    else
+      lib.mapAttrs (_: node: node.config.networking.publicIPv4 or null) nodes;
+  addressed = lib.filter (name: known.${name} != null) (lib.attrNames known);
+  hostsLine = name: "${known.${name}} ${name} ${name}-unencrypted\n";
 in
 {
   # Names the place of these definitions, as in nix.ops.show_option.

@@ -110,10 +110,10 @@ def report(monkeypatch):
 
     def made(names, cached, found=None, hosts=None):
         answer = Evaluation("", {name: definition(name) for name in names}, {})
-        monkeypatch.setattr(evaluation, "evaluate", lambda *_one, **_more: answer)
+        monkeypatch.setattr(evaluation, "definitions", lambda *_one, **_more: answer)
         wanted = {name: Derivation("/nix/store/x.drv", NEW) for name in names}
         monkeypatch.setattr(
-            evaluation, "instantiate", lambda _one, some, **_more: {name: wanted[name] for name in some}
+            evaluation, "instantiate_each", lambda _one, some, **_more: ({name: wanted[name] for name in some}, {})
         )
         monkeypatch.setattr(
             fact_cache, "entry", lambda host: {UUID: states.as_json(cached[host])} if host in cached else {}

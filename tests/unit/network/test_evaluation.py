@@ -772,6 +772,29 @@ def test_physical_part(tmp_path: Path) -> None:
     assert answer.definitions["c"].owners == ("20.09",)
 
 
+def test_a_system_does_not_need_the_other_machines_for_their_addresses(tmp_path: Path) -> None:
+    text = """{
+      a = { };
+      b.networking.publicIPv4 = "198.51.100.2";
+      c = { lib, nodes, ... }: { networking.publicIPv4 = lib.trace "c is evaluated" "198.51.100.3"; };
+    }"""
+    files = write(tmp_path, n=text)
+    heard: list[str] = []
+    alone = instantiate(network(*files), ["a"], on_line=heard.append)
+    assert "trace: c is evaluated" in heard
+    assert [one.address for one in definitions(network(*files)).definitions.values()] == [
+        None,
+        "198.51.100.2",
+        "198.51.100.3",
+    ]
+    heard.clear()
+    # Another question, since the definitions are known now.
+    assert instantiate(network(*files), ["a"], on_line=heard.append) == alone
+    assert "trace: c is evaluated" not in heard
+    write(tmp_path, n=text.replace("198.51.100.2", "198.51.100.4"))
+    assert instantiate(network(*files), ["a"]) != alone
+
+
 def test_network_nixpkgs_is_a_path_or_a_package_set(tmp_path: Path) -> None:
     nixpkgs = NIX_PATH[0].removeprefix("nixpkgs=")
     for value in (nixpkgs, f"import {nixpkgs} {{ }}"):
