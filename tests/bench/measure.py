@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from bench import keys, switching
+from bench import evaluating, keys, switching
 from fleet import Fleet, Kind, Machine
 from fleet.fleet import fleets_directory
 from integration.project import BIN, Project
@@ -231,7 +231,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compares the deploy with the bare commands.")
     parser.add_argument("--machines", type=int, nargs="+", default=[1, 10], metavar="N")
     parser.add_argument("--repetitions", type=int, default=5, metavar="N")
+    parser.add_argument("--nixpkgs", metavar="PATH", help="a checkout of nixpkgs; measures only evaluations with it")
     arguments = parser.parse_args()
+    if arguments.nixpkgs:
+        lines = list(evaluating.measure(os.path.realpath(arguments.nixpkgs), arguments.repetitions))
+        print(f"Medians of {arguments.repetitions} runs: {_computer()}.\n")
+        print("\n".join(lines))
+        return
     fleet = Fleet(fleets_directory() / "bench")
     try:
         fleet.up_all({f"machine{index}": Kind() for index in range(max(arguments.machines))})
