@@ -245,7 +245,7 @@ def test_a_deploy_refuses_variables_of_its_stages_wherever_they_are_set(project:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_readme_and_the_defaults_say_what_the_specification_says(name: str) -> None:
     role = ROLES / name
-    options = specification(name)["main"]["options"]
+    options = {name: option for entry in specification(name).values() for name, option in entry["options"].items()}
     told = dict(re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", readme(name), re.MULTILINE))
     assert list(told) == list(options)
     for variable, option in options.items():

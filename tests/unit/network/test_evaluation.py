@@ -817,6 +817,15 @@ def test_package_set_of_its_own_is_kept(tmp_path: Path) -> None:
     assert owners == {"own": ("mine",), "shared": ("none",)}
 
 
+def test_shared_package_set_makes_the_same_systems(tmp_path: Path) -> None:
+    systems = []
+    # Defined as what it is by default, so the same system by a package set of its own.
+    for more in ("", "nixpkgs.overlays = [ ];"):
+        (file,) = write(tmp_path, n=f"{{ a = {{ pkgs, ... }}: {{ environment.etc.a.source = pkgs.hello; {more} }}; }}")
+        systems.append(instantiate(network(file), ["a"]))
+    assert systems[0] == systems[1]
+
+
 def test_flake_answers_with_the_same_record(calls: list[tuple[str, ...]]) -> None:
     flake = Network("example", "u", flake=str(NETWORKS / "flake"), nix_path=NIX_PATH)
     answer = evaluate(flake)
