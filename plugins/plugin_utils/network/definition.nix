@@ -3,9 +3,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # The definition of one machine, the same for networks and flakes.
-{ config, options, ... }:
+machine:
 
 let
+  inherit (machine) config;
+
+  # Many releases of nixpkgs evaluate all modules once more for the attribute options of a machine, since Nix evaluates
+  # the source of an `inherit (source)` for each name. So network.nix passes on the argument of a module.
+  options = config._nixOps.options or machine.options;
+
   deployment = config.deployment or { };
 
   # Another tool may declare an option without a default, or with null for what is not set.

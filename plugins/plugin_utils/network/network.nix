@@ -102,6 +102,16 @@ let
     imports = [
       ./options.nix
       (import ./shared-packages.nix { inherit packages; })
+      (
+        { options, ... }:
+        {
+          options._nixOps.options = lib.mkOption {
+            default = null;
+            apply = _: options;
+            internal = true;
+          };
+        }
+      )
       (import ./physical.nix {
         inherit nodes addresses;
         remembered = remembered.${machine} or { };
