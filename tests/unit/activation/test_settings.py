@@ -184,8 +184,8 @@ def test_the_role_sets_every_variable_of_its_stages() -> None:
     own = {"prepare_network", "prepare_checkout", "copy_toplevel", "activate_toplevel"}
     # A message shows the value of a variable that is not valid, and these are secret.
     own |= {"prepare_key_contents", "activate_key_contents", "keys_contents", "keys_names"}
-    # The playbook sets it.
-    own |= {"activate_keep_old_keys"}
+    # The playbook sets them.
+    own |= {"activate_keep_old_keys", "build_unevaluated"}
     assert of_stages.keys() - own == of_roles.keys()
     for name, of_deploy in settings.OF_ROLES.items():
         if name in ("build_dry_run", "build_elsewhere"):
