@@ -17,7 +17,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils import display
 from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
 from ansible_collections.nix.ops.plugins.plugin_utils.activation import plan, settings
 from ansible_collections.nix.ops.plugins.plugin_utils.activation.plan import Need
-from ansible_collections.nix.ops.plugins.plugin_utils.deployment import rollout, ssh_config
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import history, rollout, ssh_config
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.rollout import Run
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.table import Column, table
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
@@ -118,10 +118,18 @@ class ActionModule(OpsAction):
             for uuid in uuids:
                 self.live(host)(f"this machine belongs to the deployment {uuid} too")
         hosts = [host for host, one in needs.items() if one]
+        now = time.time()
+        deploy = history.new_id(now)
         return {
-            "made": time.time(),
+            "made": now,
             "machines": {
-                host: {**asdict(one), "does": one.summary(), "other_deployments": others[host]}
+                host: {
+                    **asdict(one),
+                    "does": one.summary(),
+                    "other_deployments": others[host],
+                    "deploy": deploy,
+                    "generation": None,
+                }
                 for host, one in needs.items()
             },
             "rollout": hosts,

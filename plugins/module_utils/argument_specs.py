@@ -157,6 +157,7 @@ NIXOS_ACTIVATE = {
                 "inputs": {"type": "dict", "default": {}},
                 "recorded": {"type": "bool", "default": False},
                 "checkout": _CHECKOUT,
+                "deploy": {"type": "str"},
                 "members": {"type": "list", "elements": "str", "default": []},
             },
         },

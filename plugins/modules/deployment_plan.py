@@ -73,8 +73,8 @@ EXAMPLES = r"""
 RETURN = r"""
 machines:
   description:
-    - For the stage V(decide), what the deploy does on each machine, by its host, and the UUIDs of the other deployments
-      that the machine belongs to.
+    - For the stage V(decide), what the deploy does on each machine, by its host, the UUIDs of the other deployments
+      that the machine belongs to, and the id of the deploy, which its machines share.
     - For the stage V(check), the hosts; for V(outcome), a line for each host.
   returned: for the stages check, decide and outcome
   type: raw
@@ -87,6 +87,8 @@ machines:
       reasons: []
       does: copy, switch, reboot (kernel)
       other_deployments: []
+      deploy: 20261122-165500-a1b2
+      generation: null
 made:
   description: When the plan was made, in seconds since 1970. It tells the plans of a playbook that deploys twice apart.
   returned: for the stages decide and batch

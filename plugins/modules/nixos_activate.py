@@ -297,6 +297,9 @@ options:
             description: Whether the network had changes that were not committed.
             type: bool
             default: false
+      deploy:
+        description: The id of the deploy, which its machines share, as M(nix.ops.deployment_plan) returned it.
+        type: str
       members:
         description: The hosts of all machines of the deployment, by which a machine is noticed that leaves the network.
         type: list
