@@ -216,6 +216,7 @@ DEPLOYMENT_PREPARE = {
         "timeout": {"type": "int", "default": 60},
         "accept_new_host_keys": {"type": "bool", "default": False},
         "keys": {"type": "dict", "no_log": False, "options": _KEYS},
+        "generations": {"type": "bool", "default": False},
         **_ANSWER,
     },
 }

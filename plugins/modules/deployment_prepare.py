@@ -132,6 +132,10 @@ options:
         description: Not used here.
         type: bool
         default: false
+  generations:
+    description: Whether to ask for the versions of the generations too, and which of them need a reboot.
+    type: bool
+    default: false
 notes:
   - Fails before anything is touched if the fact cache would forget the deployment state. With O(provision=false) or
     O(remember=false) and in check mode such a cache counts as empty.
@@ -292,7 +296,8 @@ has_nix:
   type: bool
   returned: success
 generations:
-  description: See RV(nix.ops.nixos_info#module:generations).
+  description:
+    - See RV(nix.ops.nixos_info#module:generations). Without O(generations), versions and C(reboot_parts) are V(null).
   type: list
   elements: dict
   returned: success

@@ -21,6 +21,7 @@ from typing import Any
 from ansible_collections.nix.ops.plugins.plugin_utils import nix
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import DEPLOY, Activated, State
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Generation, Standing
 
 _NUMBER = re.compile("[0-9]{1,9}")
@@ -135,9 +136,8 @@ def past_of(found: Mapping[str, Any], state: State | None, standing: Standing, k
     :param found: the result of ``deployment_prepare``.
     :param state: the state in it.
     """
-    listed = found.get("generations") or ()
-    generations = tuple(Generation(one["number"], one["toplevel"], one["created"]) for one in listed)
-    return Past(standing, state.activations if state else (), generations, kept)
+    generations = [one for one in description.generations_of(found) if nix.STORE_PATH.fullmatch(one.toplevel)]
+    return Past(standing, state.activations if state else (), tuple(generations), kept)
 
 
 def choose(to: str, pasts: Mapping[str, Past]) -> Choice:
