@@ -68,15 +68,20 @@ NIX_COPY_CLOSURE = {
     },
 }
 
-STAGES = ["check", "variables", "reached", "decide", "begin", "batch", "outcome", "fail"]
+STAGES = ["check", "variables", "reached", "choose", "decide", "begin", "batch", "outcome", "fail"]
 
 DEPLOYMENT_PLAN = {
     "argument_spec": {
         "stage": {"type": "str", "choices": STAGES, "required": True},
         "pattern": {"type": "raw"},
         "reason": {"type": "str"},
+        "rollback_to": {"type": "raw"},
     },
-    "required_if": [["stage", "check", ["pattern"]], ["stage", "fail", ["reason"]]],
+    "required_if": [
+        ["stage", "check", ["pattern"]],
+        ["stage", "choose", ["rollback_to"]],
+        ["stage", "fail", ["reason"]],
+    ],
 }
 
 _MACHINE_OF_A_DEPLOYMENT = {
@@ -318,6 +323,14 @@ _SHOWN = {
 DEPLOYMENT_LIST = {
     "argument_spec": {
         "directory": {"type": "path"},
+        **_SHOWN,
+    },
+}
+
+DEPLOYMENT_GENERATIONS = {
+    "argument_spec": {
+        "found": {"type": "dict", "required": True},
+        "pattern": {"type": "raw"},
         **_SHOWN,
     },
 }

@@ -140,6 +140,15 @@ def past_of(found: Mapping[str, Any], state: State | None, standing: Standing, k
     return Past(standing, state.activations if state else (), tuple(generations), kept)
 
 
+def check(to: str) -> None:
+    """Refuse what can't be gone back to, before any machine is asked.
+
+    :raises OpsError: if it is neither of these words nor a date.
+    """
+    if to != "previous" and not any(one.fullmatch(to) for one in (_NUMBER, nix.STORE_PATH, DEPLOY)):
+        _read_date(to)
+
+
 def choose(to: str, pasts: Mapping[str, Past]) -> Choice:
     """Choose what each machine goes back to.
 

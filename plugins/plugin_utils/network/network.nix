@@ -153,5 +153,6 @@ in
     in
     {
       description = merged.description or description;
+      enableRollback = merged.enableRollback or false;
     };
 }
