@@ -186,6 +186,17 @@ NIXOS_INFO = {
     },
 }
 
+NIXOS_GC = {
+    "argument_spec": {
+        "keep": {"type": "int"},
+        "older_than": {"type": "str"},
+        "profile": {"type": "path", "default": SYSTEM_PROFILE},
+        "deployment": {"type": "str"},
+        "timeout": {"type": "int", "default": 21600},
+        "reconnect_timeout": {"type": "int", "default": 300},
+        **_ANSWER,
+    },
+}
 
 NIXOS_COMMAND = {
     "argument_spec": {

@@ -72,3 +72,13 @@ def test_generations_are_listed_gone_back_to_and_deleted(network: Network) -> No
         refused = network.deploy("-e", "rollback_to=77", playbook="nix.ops.rollback")
     assert refused.exit_code == 2
     assert "target: it has no generation 77; it has" in refused.output
+
+    # The generation after the current one is the newest, and stays with the one that a rollback goes back to.
+    with untouched(target):
+        preview = network.deploy("--check", "-e", "gc_keep=1", playbook="nix.ops.gc")
+    assert [one["number"] for one in preview.of(COLLECT)["generations"]] == [installed["number"]]
+    outcome = network.deploy("-e", "gc_keep=1", playbook="nix.ops.gc")
+    assert outcome.exit_code == 0, outcome.output
+    assert outcome.of(COLLECT)["bytes"] > 0
+    assert [one["number"] for one in generations(network)] == [one["number"] for one in (due, uno, first)]
+    assert installed["toplevel"] not in target.run("cat /boot/loader/entries/*").stdout
