@@ -124,7 +124,7 @@ class ActionModule(OpsAction):
                 self.live(host)(f"this machine belongs to the deployment {uuid} too")
         hosts = [host for host, one in needs.items() if one]
         now = time.time()
-        deploy, rolls_back = history.new_id(now), rollout.rolls_back(run)
+        deploy, rolls_back = history.new_id(now), run.rolls_back
         return {
             "made": now,
             "machines": {
@@ -134,6 +134,7 @@ class ActionModule(OpsAction):
                     "other_deployments": others[host],
                     "deploy": rollout.aim(run, host).get("deploy") if rolls_back else deploy,
                     "generation": rollout.aim(run, host).get("generation"),
+                    "leaves_keys": rolls_back and not one.keys,
                 }
                 for host, one in needs.items()
             },
@@ -149,7 +150,7 @@ class ActionModule(OpsAction):
     def _show(self, run: Run, needs: Mapping[str, Need]) -> None:
         if self._task.no_log:
             return
-        if rollout.rolls_back(run):
+        if run.rolls_back:
             self._show_back(run, needs)
             return
         if not needs:

@@ -100,6 +100,7 @@ machines:
       other_deployments: []
       deploy: 20261122-165500-a1b2
       generation: null
+      leaves_keys: false
 results:
   description: What each machine goes back to, in the form of the result of P(nix.ops.build#role).
   returned: for the stage choose

@@ -125,6 +125,17 @@ class Run:
         found = self.untemplated(host).get(name)
         return found if isinstance(found, Mapping) else {}
 
+    @cached_property
+    def chosen(self) -> Mapping[str, Any]:
+        """What the machines go back to; empty in a deploy of what the network says."""
+        found = (self.result(host, _BUILT) for host in self.hosts)
+        return next((one for one in found if "goes_back" in one), {})
+
+    @property
+    def rolls_back(self) -> bool:
+        """Whether this run takes machines back to what they had."""
+        return bool(self.chosen)
+
     @property
     def is_preview(self) -> bool:
         """Whether this is a run in check mode."""
@@ -315,21 +326,15 @@ def _target_as_json(target: Target) -> dict[str, Any]:
     }
 
 
-def rolls_back(run: Run) -> bool:
-    """Return whether this run takes machines back to what they had."""
-    return any("goes_back" in run.result(host, _BUILT) for host in run.hosts)
-
-
 def aim(run: Run, host: str) -> Mapping[str, Any]:
     """Return what is known of what a host goes back to; empty in a deploy of what the network says."""
-    found: Mapping[str, Any] = run.result(host, _BUILT).get("goes_back", {}).get(host, {})
+    found: Mapping[str, Any] = run.chosen.get("goes_back", {}).get(host, {})
     return found
 
 
 def stays(run: Run) -> dict[str, str]:
     """Return the hosts that a rollback leaves as they are, each with the reason."""
-    found = [run.result(host, _BUILT).get("stays", {}) for host in run.hosts]
-    return dict(next((one for one in found if one), {}))
+    return dict(run.chosen.get("stays", {}))
 
 
 def to_keep(run: Run) -> dict[str, dict[str, str]]:
@@ -338,7 +343,7 @@ def to_keep(run: Run) -> dict[str, dict[str, str]]:
     A network says so by ``network.enableRollback``.
     """
     found: dict[str, dict[str, str]] = {}
-    for host, need in ({} if rolls_back(run) else planned(run)).items():
+    for host, need in ({} if run.rolls_back else planned(run)).items():
         own = run.of(host)
         if (
             own.get("nix_enable_rollback")
@@ -547,7 +552,7 @@ def _keys(run: Run, host: str) -> str:
     if "keys" in run.variables["ansible_skip_tags"]:
         return ""
     # The keys on the machine stay. Only a reboot takes them away.
-    if rolls_back(run) and run.setting("deploy_reboot", host) == "never":
+    if run.rolls_back and run.setting("deploy_reboot", host) == "never":
         return ""
     found = run.result(host, _PREPARED)
     compared, missing = found.get("compared_keys"), set(found.get("missing_keys") or ())

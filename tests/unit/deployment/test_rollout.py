@@ -557,7 +557,7 @@ def test_what_machines_go_back_to_takes_the_place_of_what_was_built(monkeypatch:
     assert chosen["stays"] == {"b": f"was no part of the deploy {DEPLOYED}"}
     hosts = {host: {**own, "build_result": chosen} for host, own in hosts.items()}
     one = run(hosts, lost=("c",))
-    assert rollout.rolls_back(one)
+    assert one.rolls_back
     assert {host: need.summary() for host, need in rollout.make_plan(one).items()} == {"a": "switch"}
     # Its toplevel is not on this controller.
     rebooting = run({**hosts, "a": {**hosts["a"], "deploy_reboot": "when_needed"}}, lost=("c",))
