@@ -62,8 +62,6 @@ class ActionModule(OpsAction):
         left = {one.number for one in description.describe(machine, profile=options["profile"]).generations}
         deleted = [one for one in chosen if one.number not in left]
         self._say("were deleted", deleted)
-        if freed.size is not None:
-            self.live()(f"freed {collection.size_in_words(freed.size)}, {freed.paths} store paths")
         return _answer(deleted, freed, changed=bool(deleted or freed.paths))
 
     def _needed(self, found: Description, uuid: str | None) -> set[str]:

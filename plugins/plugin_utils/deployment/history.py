@@ -105,7 +105,7 @@ class Target:
     deploy: str | None = None
 
     def __str__(self) -> str:
-        number = f"generation {self.generation.number}" if self.generation else "no generation"
+        number = f"generation {self.generation.number}" if self.generation else "the system that the controller keeps"
         made = f", {moment(self.generation.created)}" if self.generation else ""
         return f"{number}{made}" + (f", deploy {self.deploy}" if self.deploy else "")
 
@@ -229,7 +229,9 @@ def _before(past: Past) -> Target:
     if earlier := line[:at]:
         return _activated(earlier[-1])
     number = past.standing.generation or 0
-    older = [one for one in past.generations if one.number < number and one.toplevel != now]
+    # What is recorded has been undone, or it would be in the line.
+    known = {now, *(one.toplevel for one in past.stayed)}
+    older = [one for one in past.generations if one.number < number and one.toplevel not in known]
     if not older:
         raise _Missing("it has no earlier system")
     return _generation(past, max(older, key=lambda one: one.number))

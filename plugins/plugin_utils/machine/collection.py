@@ -152,11 +152,3 @@ def _failure(machine: str, ended: jobs.Ended) -> OpsError:
         exit_code=ended.exit_code,
         was_shown=True,
     )
-
-
-def size_in_words(size: int) -> str:
-    """Return a size as people read it."""
-    for unit, factor in reversed(_UNITS.items()):
-        if size >= factor and unit != "bytes":
-            return f"{size / factor:.1f} {unit}"
-    return f"{size} bytes"

@@ -97,6 +97,9 @@ def test_a_deploy_that_was_undone_does_not_come_back():
         *("a", 1),
         deploy(1),
     )
+    # To the first one under a new number, since its generation was deleted.
+    first = (activated("a", 1), activated("b", 2), activated("c", 3), activated("a", 4, of=1))
+    assert "it has no earlier system" in refused("previous", web=past("a", *first, generations="abca", gone=1))
     # The same system deployed anew is another deploy, and one that failed is none.
     failed = activated("d", 3, rolled_back=True)
     test = activated("d", 3, action="test")
