@@ -133,7 +133,9 @@ options:
         type: bool
         default: false
   generations:
-    description: Whether to ask for the versions of the generations too, and which of them need a reboot.
+    description:
+      - Whether to ask for the versions of the generations too, and which of them need a reboot. Otherwise these are
+        V(null).
     type: bool
     default: false
 notes:
@@ -244,6 +246,7 @@ ansible_facts:
               revision: 3f0c1c7d5f5f0b8b0c0f3a9d6a2c8f1e4b7d9a61
               modified: false
               origin: alice@controller
+              deploy: 20261122-165500-a1b2
           acknowledged: {address: target.example.org, port: 22, time: 1767225600}
           members: [target]
 running:
@@ -296,8 +299,7 @@ has_nix:
   type: bool
   returned: success
 generations:
-  description:
-    - See RV(nix.ops.nixos_info#module:generations). Without O(generations), versions and C(reboot_parts) are V(null).
+  description: See RV(nix.ops.nixos_info#module:generations).
   type: list
   elements: dict
   returned: success

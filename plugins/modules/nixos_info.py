@@ -125,7 +125,7 @@ generations:
       type: str
       sample: "24.05"
     kernel:
-      description: The version of the kernel, in the same way. A container has none.
+      description: The version of the kernel; V(null) in the same way, and in a container, which has none.
       type: str
       sample: 6.6.32
     reboot_parts:
