@@ -551,11 +551,11 @@ def _keys(run: Run, host: str) -> str:
     """Return ``keys`` if keys of a host are to be sent or removed, ``keys?`` if that is not known; else nothing."""
     if "keys" in run.variables["ansible_skip_tags"]:
         return ""
-    # The keys on the machine stay. Only a reboot takes them away.
-    if run.rolls_back and run.setting("deploy_reboot", host) == "never":
-        return ""
     found = run.result(host, _PREPARED)
     compared, missing = found.get("compared_keys"), set(found.get("missing_keys") or ())
+    # The keys on the machine stay. A reboot takes them away, and without them units of the earlier system do not start.
+    if run.rolls_back and not missing and run.setting("deploy_reboot", host) == "never":
+        return ""
     if not run.of(host).get("nix_deployment_keys"):
         return "keys" if found.get("sent_keys") or missing else ""
     if not isinstance(compared, Mapping):
