@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import configuration, discovery, fact_cache, places
@@ -59,6 +60,7 @@ def of_machine(uuid: str, deployment: str, machine: str, source: str) -> Removal
     links = [
         one / machine for one in (places.toplevels(uuid, deployment, source), places.old_toplevels(deployment, source))
     ]
+    links += sorted(places.deploys(uuid).glob(f"*/{escape(machine)}"))
     files = [one for one in (keys / machine, keys / f"{machine}.pub", *dict.fromkeys(links)) if os.path.lexists(one)]
     known = places.known_hosts(uuid)
     is_known = any(line.startswith(f"{machine} ") for line in _lines(known))
@@ -72,7 +74,7 @@ def of_deployment(deployment: Deployment, *, keeps_keys: bool) -> Removal:
     """
     uuid, path = deployment.uuid, deployment.path
     files = [Path(path), places.known_hosts(uuid), places.ssh_config(uuid), places.ssh_known_hosts(uuid)]
-    directories = [places.toplevels(uuid, deployment.name, path)]
+    directories = [places.toplevels(uuid, deployment.name, path), places.deploys(uuid)]
     if not keeps_keys:
         directories.append(places.keys(uuid))
     if cfg := _own_configuration(deployment):
