@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from glob import escape
 from pathlib import Path
 
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import configuration, discovery, fact_cache, places
@@ -60,7 +59,7 @@ def of_machine(uuid: str, deployment: str, machine: str, source: str) -> Removal
     links = [
         one / machine for one in (places.toplevels(uuid, deployment, source), places.old_toplevels(deployment, source))
     ]
-    links += sorted(places.deploys(uuid).glob(f"*/{escape(machine)}"))
+    links += [one / machine for one in sorted(places.deploys(uuid).glob("*"))]
     files = [one for one in (keys / machine, keys / f"{machine}.pub", *dict.fromkeys(links)) if os.path.lexists(one)]
     known = places.known_hosts(uuid)
     is_known = any(line.startswith(f"{machine} ") for line in _lines(known))

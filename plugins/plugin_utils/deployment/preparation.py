@@ -95,9 +95,7 @@ def reach(
     while True:
         heartbeat.beat()
         try:
-            found = description.describe(
-                machine, record=subject.uuid, check=check, keys=keys, generations=generations
-            )
+            found = description.describe(machine, record=subject.uuid, check=check, keys=keys, generations=generations)
         except ConnectionLost as lost:
             refusals[:] = [lost]
             if time.monotonic() > deadline or any(text in str(lost).lower() for text in _FINAL):
