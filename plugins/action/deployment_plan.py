@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,7 +19,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.activation import plan, se
 from ansible_collections.nix.ops.plugins.plugin_utils.activation.plan import Need
 from ansible_collections.nix.ops.plugins.plugin_utils.awx import job
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import history, rollout, ssh_config, toplevels
-from ansible_collections.nix.ops.plugins.plugin_utils.deployment.rollout import Run
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.rollout import Chosen, Run
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.table import Column, table
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 
@@ -55,7 +55,7 @@ class ActionModule(OpsAction):
             template=self._template,
         )
         if options["stage"] == "check":
-            return {"changed": False, **self._check(run, options["pattern"], _text(options["rollback_to"]))}
+            return {"changed": False, **self._check(run, options)}
         if options["stage"] == "choose":
             return {"changed": False, **rollout.as_build(run, rollout.choose(run, _text(options["rollback_to"]) or ""))}
         if options["stage"] == "fail":
@@ -77,7 +77,7 @@ class ActionModule(OpsAction):
         variables = {**self.variables, **self.variables["hostvars"].raw_get(host), **self._task.play.get_vars()}
         return self._templar.copy_with_new_env(available_variables=variables).template(value)
 
-    def _check(self, run: Run, given: Any, rollback_to: str | None) -> dict[str, Any]:
+    def _check(self, run: Run, options: Mapping[str, Any]) -> dict[str, Any]:
         lookup = self._shared_loader_obj.lookup_loader.get(
             "ansible.builtin.inventory_hostnames", loader=self._loader, templar=self._templar
         )
@@ -85,10 +85,12 @@ class ActionModule(OpsAction):
         def match(pattern: str) -> list[str]:
             return [str(host) for host in lookup.run([pattern], variables=self.variables)]
 
-        machines = rollout.check(run, given, match, rollback_to=rollback_to)
+        chosen = Chosen(options["pattern"], options["include"], options["exclude"], _text(options["rollback_to"]))
+        machines = rollout.check(run, chosen, match)
         found = rollout.checkouts(run, machines)
         return {
             "machines": machines,
+            "elsewhere": rollout.elsewhere(run, machines),
             "checkouts": {
                 network: {"revision": one.revision, "modified": one.modified} for network, one in found.items()
             },
@@ -123,6 +125,8 @@ class ActionModule(OpsAction):
             for uuid in uuids:
                 self.live(host)(f"this machine belongs to the deployment {uuid} too")
         hosts = [host for host, one in needs.items() if one]
+        if hosts and not self.check and run.setting("deploy_confirm", run.host):
+            self._confirm(hosts)
         now = time.time()
         deploy, rolls_back = history.new_id(now), run.rolls_back
         return {
@@ -142,10 +146,24 @@ class ActionModule(OpsAction):
             "unchecked": unchecked,
             # Even a play that ends at once needs a host.
             "hosts": hosts or list(needs)[:1],
-            "rolls_out": bool(hosts) and (self.wants_diff or not self.check),
+            "rolls_out": bool(hosts)
+            and (self.wants_diff or not self.check)
+            and run.setting("deploy_only", run.host) in ("all", "copy"),
             **({"previewed": rollout.pass_on(run, needs)} if self.check else {}),
             "goes_on_without": rollout.goes_on_without(run),
         }
+
+    def _confirm(self, hosts: Sequence[str]) -> None:
+        count = "1 machine" if len(hosts) == 1 else f"{len(hosts)} machines"
+        answer = display.ask(f"Deploy {count}? (y/N)")
+        if answer is None:
+            raise OpsError(
+                "there is no terminal to ask on (deploy_confirm)",
+                state=rollout.BUILT_ONLY,
+                next_step="Run it in a terminal, or leave out deploy_confirm. Only the plan: deploy_only=plan.",
+            )
+        if answer.lower() not in ("y", "yes"):
+            raise OpsError("the rollout was not confirmed", state=rollout.BUILT_ONLY)
 
     def _show(self, run: Run, needs: Mapping[str, Need]) -> None:
         if self._task.no_log:

@@ -32,7 +32,8 @@ class ActionModule(KeysAction):
 
     def perform(self, options: dict[str, Any]) -> dict[str, Any]:
         """Ask the machine once, join what is remembered, and decide the inputs that are still unknown."""
-        subject = Subject(options["uuid"], options["deployment"], options["machine"])
+        subject = Subject(options["uuid"], options["deployment"], options["machine"], options["profile"])
+        description.check_profile(subject.profile)
         say, addresses = self.live(), self.transport.addresses
         may_generate = options["provision"] and options["remember"] and not self.check
         # Without a new key pair there is nothing that a forgetful cache could lose.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from ansible_collections.nix.ops.plugins.plugin_utils.awx import job
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import fact_cache, places, toplevels
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.toplevels import Links
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Machine
-from ansible_collections.nix.ops.plugins.plugin_utils.network import evaluation, private, source
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import other_host
+from ansible_collections.nix.ops.plugins.plugin_utils.network import evaluation, private, settings, source
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Derivation, Expression, Network, Remembered
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 from ansible_collections.nix.ops.plugins.plugin_utils.store import build, copy
@@ -83,6 +83,8 @@ class ActionModule(OpsAction):
     def _network(self, options: dict[str, Any]) -> dict[str, Any]:
         files = [os.path.abspath(os.path.join(self._loader.get_basedir(), file)) for file in options["network"]]
         network = _network(files, options, self._loader)
+        build_settings = {**network.options, **options["options"]}
+        network = replace(network, options={**network.options, **settings.for_evaluation(options["options"])})
         say = self.live(network.name)
         say("building all machine configurations...")
         remembered = {name: Remembered(**inputs) for name, inputs in options["remembered"].items()}
@@ -101,13 +103,48 @@ class ActionModule(OpsAction):
         private.check_store(unbuilt, keys, env=self.environment)
         if len(found) == 1:
             say = self.live(next(iter(found)))
+        here = {name: one for name, one in found.items() if name not in options["elsewhere"]}
         links = None
         if options["out_link"]:
-            links = Links(Path(options["out_link"]), None, list(found))
+            links = Links(Path(options["out_link"]), None, list(here))
         elif self._builds_here(options):
-            links = toplevels.links(network, files[0], list(found))
-        result = self._realise(_Wanted(self._derivations, links, network.options, say), options)
-        return {**result, "machines": {name: _answer(derivation) for name, derivation in found.items()}}
+            links = toplevels.links(network, files[0], list(here))
+        results = [self._realise(_Wanted(list(here.values()), links, build_settings, say), options)] if here else []
+        away = {name: one for name, one in found.items() if name not in here}
+        results += self._build_elsewhere(network.uuid, away, build_settings, options)
+        return {
+            "changed": any(one["changed"] for one in results),
+            "derivations": [_answer(derivation) for derivation in found.values()],
+            "outputs": [derivation.out_path for derivation in found.values()],
+            "built": [path for one in results for path in one["built"]],
+            "fetched": [path for one in results for path in one["fetched"]],
+            "machines": {name: _answer(derivation) for name, derivation in found.items()},
+        }
+
+    def _build_elsewhere(
+        self, uuid: str, away: Mapping[str, Derivation], wanted: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """Build the systems of machines on their build hosts, one call of Nix for each host."""
+        hosts: dict[str, list[str]] = {}
+        for name in away:
+            if options["elsewhere"][name]:
+                hosts.setdefault(str(options["elsewhere"][name]), []).append(name)
+            else:
+                self.live(name)("its system is built on the machine itself, instead of a copy")
+        results = []
+        for host, names in hosts.items():
+            transport = self.other_host(host)
+            self.live(host)(f"building {', '.join(names)}...")
+            machine = transport.machine(nix.with_settings(wanted, transport.environment))
+            dry_run = options["dry_run"] or self.check
+            roots = [] if dry_run else [f"built/{uuid}/{name}" for name in names]
+            drv_paths = [away[name].drv_path for name in names]
+            how = BuildOptions(dry_run, options["repair"])
+            with other_host.named(f"the build host {host}", "no machine was touched"):
+                over = self.copy_transport(machine, options, transport)
+                built, relinked = self._realise_on_host(over, drv_paths, how, roots, self.live(host), options)
+            results.append(_result(built, relinked))
+        return results
 
     def _realise(self, wanted: _Wanted, options: dict[str, Any]) -> dict[str, Any]:
         # In check mode the controller builds, since a preview needs the result: that only adds to its store. Another
@@ -120,7 +157,8 @@ class ActionModule(OpsAction):
         if self._builds_here(options):
             before = links.targets() if links else []
             inherited = os.environ.get("NIX_CONFIG", "")
-            how = BuildOptions(dry_run, nix.with_settings(wanted.settings, self.environment, inherited))
+            repair = options["repair"] and not self.check
+            how = BuildOptions(dry_run, repair, nix.with_settings(wanted.settings, self.environment, inherited))
             if links:
                 links.make_directory()
             built = build.realise_here(drv_paths, outputs=outputs, options=how, roots=roots, on_line=wanted.say)
@@ -130,32 +168,29 @@ class ActionModule(OpsAction):
                 links.remove_old()
         else:
             machine = self.transport.machine(nix.with_settings(wanted.settings, self.environment))
-            built, relinked = self._realise_on_host(
-                machine, drv_paths, BuildOptions(dry_run), roots, wanted.say, options
-            )
+            how = BuildOptions(dry_run, options["repair"])
+            over = self.copy_transport(machine, options)
+            built, relinked = self._realise_on_host(over, drv_paths, how, roots, wanted.say, options)
         return {
-            "changed": bool(built.built or built.fetched or relinked),
+            **_result(built, relinked),
             "derivations": [_answer(derivation) for derivation in wanted.derivations],
             "outputs": outputs,
-            "built": list(built.built),
-            "fetched": list(built.fetched),
         }
 
     def _realise_on_host(
         self,
-        machine: Machine,
+        over: copy.Transport,
         drv_paths: Sequence[str],
         how: BuildOptions,
         roots: Sequence[str],
         say: LineSink,
         options: Mapping[str, Any],
     ) -> tuple[Built, bool]:
+        machine = over.machine
         if self.check and copy.missing(machine, drv_paths).paths:
             say("the derivations are not on this host yet; what it would fetch instead of building is not known")
             return Built(tuple(drv_paths), ()), False
-        copy.push(
-            self.copy_transport(machine, options), drv_paths, options=copy.CopyOptions(), gc_root=None, on_line=say
-        )
+        copy.push(over, drv_paths, options=copy.CopyOptions(), gc_root=None, on_line=say)
         built = build.realise_on(
             *(machine, drv_paths),
             options=how,
@@ -166,6 +201,14 @@ class ActionModule(OpsAction):
         return built, build.root_on(machine, drv_paths, roots)
 
 
+def _result(built: Built, relinked: bool) -> dict[str, Any]:
+    return {
+        "changed": bool(built.built or built.fetched or relinked),
+        "built": list(built.built),
+        "fetched": list(built.fetched),
+    }
+
+
 def _numbered(link: str, count: int) -> Links:
     """Return a link for each of several outputs: the first as it was given, and the others numbered."""
     path = Path(link)
@@ -173,9 +216,7 @@ def _numbered(link: str, count: int) -> Links:
 
 
 def _network(files: Sequence[str], options: Mapping[str, Any], loader: DataLoader) -> Network:
-    given = {name: options[name] for name in ("uuid", "arguments", "nix_path", "options")} | {
-        "name": options["deployment"]
-    }
+    given = {name: options[name] for name in ("uuid", "arguments", "nix_path")} | {"name": options["deployment"]}
     if len(files) == 1 and not any(given.values()):
         return source.read_source(files[0], loader.load_from_file)
     if any(not file.endswith(source.FILE_SUFFIX) for file in files):

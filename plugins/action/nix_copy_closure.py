@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIX_COPY_CLOSURE
 from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.store import copy
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import other_host
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import UNTOUCHED
+from ansible_collections.nix.ops.plugins.plugin_utils.store import build, copy
 
 
 class ActionModule(OpsAction):
@@ -21,10 +24,13 @@ class ActionModule(OpsAction):
     def perform(self, options: dict[str, Any]) -> dict[str, Any]:
         """Copy what the receiving store lacks."""
         paths = options["paths"]
-        if options["gc_root"] and options["direction"] == "from":
-            raise OpsError("'gc_root' is a link on the host, and nothing goes there", next_step="Leave it out.")
+        _check(options)
         self.transport.expect(options["expected"])
         transport = self.copy_transport(self.transport.machine(), options)
+        if options["derivations"]:
+            return _answer(self._build(transport, options))
+        if options["source"]:
+            return _answer(self._relay(transport, options))
         if self.check:
             would = copy.would_push if options["direction"] == "to" else copy.would_pull
             return _answer(would(transport, paths))
@@ -40,6 +46,48 @@ class ActionModule(OpsAction):
         if copied.paths:
             say("closures copied successfully")
         return _answer(copied)
+
+    def _relay(self, transport: copy.Transport, options: Mapping[str, Any]) -> copy.Copied:
+        """Copy from another host's store."""
+        paths, name = options["paths"], options["source"]
+        lacking = copy.missing(transport.machine, paths, gc_root=None if self.check else options["gc_root"]).paths
+        if self.check or not lacking:
+            return copy.Copied(lacking, 0)
+        host = self.other_host(name)
+        with other_host.named(f"{name}, which has the closure,", UNTOUCHED):
+            source = copy.find_source(self.copy_transport(host.machine(), options, host), paths)
+        how = copy.CopyOptions(options["substitutes"], options["compress"])
+        copied = copy.relay(source, transport, paths, options=how, on_line=self.live())
+        self.live()("closures copied successfully")
+        return copied
+
+    def _build(self, transport: copy.Transport, options: Mapping[str, Any]) -> copy.Copied:
+        """Build on the host what it lacks, from derivations of the controller."""
+        lacking = copy.missing(
+            transport.machine, options["paths"], gc_root=None if self.check else options["gc_root"]
+        ).paths
+        if self.check or not lacking:
+            return copy.Copied(lacking, 0)
+        say, derivations = self.live(), options["derivations"]
+        say("building its system...")
+        copy.push(transport, derivations, options=copy.CopyOptions(), gc_root=None, on_line=say)
+        limits = transport.limits
+        build.realise_on(
+            *(transport.machine, derivations),
+            options=build.BuildOptions(),
+            on_line=say,
+            patience=limits.stall,
+            within=limits.seconds,
+        )
+        return copy.Copied(lacking, 0)
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    if options["direction"] == "to":
+        return
+    for name, what in (("gc_root", "is a link on the host"), ("source", "has paths"), ("derivations", "are built")):
+        if options[name]:
+            raise OpsError(f"{name!r} {what}, and nothing goes to the host", next_step="Leave it out.")
 
 
 def _answer(copied: copy.Copied) -> dict[str, Any]:

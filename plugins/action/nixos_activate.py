@@ -22,6 +22,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.activation import (
     protocol,
     result,
     settings,
+    specialisation,
 )
 from ansible_collections.nix.ops.plugins.plugin_utils.activation.decision import Decision
 from ansible_collections.nix.ops.plugins.plugin_utils.activation.protocol import (
@@ -48,6 +49,9 @@ from ansible_collections.nix.ops.plugins.plugin_utils.signals import told_if_end
 # The name of an option in a message.
 _OPTION = re.compile(r"'([a-z_]+)'")
 
+# What the boot entry of a system is told of, not its specialisation.
+_OF_BOOT = ("generation", "boots", "ansible_facts", "reboot_needed", "reboot_parts")
+
 _END = {
     "test": "test activation finished; the machine still boots what it booted before",
     "dry-activate": "dry activation finished; nothing was activated",
@@ -61,6 +65,35 @@ class ActionModule(KeysAction):
 
     def perform(self, options: dict[str, Any]) -> dict[str, Any]:
         """Activate unless the machine is at the goal already, and remember the outcome."""
+        return self._specialise(options) if options["specialisation"] else self._perform(options)
+
+    def _specialise(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Run a specialisation of a system, and boot the system."""
+        name, action = options["specialisation"], options["action"]
+        if action == "boot" or options["reboot"] != "never":
+            raise OpsError(
+                "a system boots without its specialisation",
+                state="nothing was touched",
+                next_step="Leave out 'specialisation', or set 'action' to switch and 'reboot' to never.",
+            )
+        self.transport.expect(options["expected"] or options["found"])
+        runs = specialisation.find(self.transport.machine(), options["toplevel"], name)
+        first = "test" if action == "switch" else action
+        done = self._perform({**options, "toplevel": runs, "action": first}, is_last=action != "switch")
+        if action == "switch":
+            # The keys were sent. If it was activated, what an earlier task has found is no longer so.
+            found = {} if "exit_code" in done else options["found"]
+            booted = self._perform({**options, "action": "boot", "keys": None, "force": False, "found": found})
+            done = {**booted, **done, **{one: booted[one] for one in booted if one in _OF_BOOT}} | {
+                "changed": done["changed"] or booted["changed"]
+            }
+        return {**done, "toplevel": options["toplevel"], "action": action, "specialisation": name}
+
+    def _perform(self, options: dict[str, Any], *, is_last: bool = True) -> dict[str, Any]:
+        """Activate a toplevel.
+
+        :param is_last: whether nothing else is activated after it.
+        """
         goal = Goal(options["toplevel"], options["action"], options["profile"], options["generation"])
         goal.check()
         health.read(options["health_checks"] or {})
@@ -93,7 +126,7 @@ class ActionModule(KeysAction):
         if sends:
             self._send_after(sends, goal, done.after if done else standing, is_activated=done is not None)
             answer |= {"changed": answer["changed"] or bool(sends.sent), "key_changes": delivery.as_json(sends.sent)}
-        if options["remember"] and not self.check:
+        if options["remember"] and not self.check and is_last:
             self.live()(_END.get(goal.action, "deployment finished successfully"))
         return answer
 
@@ -208,7 +241,9 @@ class ActionModule(KeysAction):
             options["boot_timeout"],
             keeps_keys=bool(options["keys"] and options["keys"]["keep_old"]),
         )
-        machine = self.transport.machine()
+        machine = self.transport.machine(
+            None if options["sync"] else {**self.environment, "NIXOS_NO_SYNC": "1"},
+        )
         self.transport.forbid_retries()
         done = protocol.activate(
             machine,

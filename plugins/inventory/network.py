@@ -103,6 +103,10 @@ notes:
     default, which is true as in NixOps, does not count. A machine with nothing to do is left alone.
   - C(nix_enable_rollback) is true if the network sets C(network.enableRollback). Then the controller keeps the systems
     of the last 20 deploys, in C($XDG_STATE_HOME/nix.ops/deploys/UUID).
+  - C(nix_has_fast_connection) is C(deployment.hasFastConnection), if the network itself sets it. With V(false) a copy
+    is compressed, and the machine may fetch from its own substituters. The option's own default does not count.
+  - C(nix_build_on_target) is true if the network sets C(deployment.buildOnTarget) to true.
+  - C(nix_owners) is C(deployment.owners), if it is not empty. Nothing is sent to them; a play of yours can.
   - C(nix_health_checks) is C(deployment.healthChecks) of the network, if it has any check. It has C(units), with their
     suffixes, C(commands), C(tcp), C(http), C(stable), C(successes), C(interval) and C(deadline). Each entry of C(http)
     has C(url), C(status), C(contains), C(headers) and C(validate_certs). Store paths that a command refers to are in
@@ -538,18 +542,19 @@ def _variables(definition: Definition, network: Network, source: str, ssh_user: 
         "nix_network": source,
         "nix_tags": list(definition.tags),
     }
-    if definition.target_port is not None:
-        variables["ansible_port"] = definition.target_port
-    if definition.ssh_options:
-        variables["ansible_ssh_common_args"] = shlex.join(definition.ssh_options)
-    if definition.ssh_host_keys:
-        variables["nix_ssh_host_keys"] = list(definition.ssh_host_keys)
-    if definition.always_activate:
-        variables["nix_always_activate"] = True
-    if definition.health_checks is not None:
-        variables["nix_health_checks"] = dict(definition.health_checks)
-    if definition.keys:
-        variables["nix_deployment_keys"] = {key.name: key.as_json() for key in definition.keys}
+    keys = {key.name: key.as_json() for key in definition.keys}
+    optional = {
+        "ansible_port": definition.target_port,
+        "ansible_ssh_common_args": shlex.join(definition.ssh_options) or None,
+        "nix_ssh_host_keys": list(definition.ssh_host_keys) or None,
+        "nix_always_activate": definition.always_activate or None,
+        "nix_has_fast_connection": definition.has_fast_connection,
+        "nix_build_on_target": definition.build_on_target or None,
+        "nix_owners": list(definition.owners) or None,
+        "nix_health_checks": None if definition.health_checks is None else dict(definition.health_checks),
+        "nix_deployment_keys": keys or None,
+    }
+    variables |= {name: value for name, value in optional.items() if value is not None}
     if definition.target_user is not None:
         variables["ansible_user"] = definition.target_user
     elif ssh_user is not None:

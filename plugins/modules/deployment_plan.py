@@ -38,7 +38,8 @@ options:
         as C(build_result). It fails if a machine has nothing of it any more, and names what there is.
       - V(decide), after the role P(nix.ops.build#role) or V(choose), makes the plan and shows it as a table. It fails
         if a machine failed before and C(deploy_any_errors_fatal) is true, or if the plan has a toplevel that is missing
-        from C(deploy_previewed). Machines that the preview could not reach are left out.
+        from C(deploy_previewed). Machines that the preview could not reach are left out. If C(deploy_confirm) is true
+        and there is something to do, it asks on the terminal whether to go on.
       - V(begin), in a rollout with C(serial), says which batch begins.
       - V(batch), in the rollout, decides whether too many machines of the batch failed, and which machines go back then
         (C(deploy_revert)).
@@ -62,6 +63,14 @@ options:
     type: raw
   pattern:
     description: The pattern of hosts to deploy, for the stage V(check). A text or a list.
+    type: raw
+  include:
+    description:
+      - Names of the only machines to deploy, for the stage V(check). A list, or a text with spaces or commas between
+        them. Wildcards are allowed. A name that matches no machine of O(pattern) is an error.
+    type: raw
+  exclude:
+    description: Names of machines to leave out, for the stage V(check), in the same form.
     type: raw
 seealso:
   - module: nix.ops.nixos_activate
@@ -154,6 +163,11 @@ checkouts:
   type: dict
   sample:
     /home/alice/target.network.yml: {revision: 3f0c1c7d5f5f0b8b0c0f3a9d6a2c8f1e4b7d9a61, modified: false}
+elsewhere:
+  description: The hosts whose systems are not built on the controller, with the hosts that build; empty for itself.
+  returned: for the stage check
+  type: dict
+  sample: {web: builder}
 rolls_out:
   description: Whether the rollout continues after the plan. In check mode without C(--diff) it ends there.
   returned: for the stage decide

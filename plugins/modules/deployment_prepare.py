@@ -43,6 +43,10 @@ options:
       - It is not made in check mode, nor if the private key would be lost with the run, as in a job of AWX.
     type: bool
     default: true
+  profile:
+    description: The profile whose generations count.
+    type: path
+    default: /nix/var/nix/profiles/system
   remember:
     description:
       - Whether inputs that are decided here are remembered. V(false) is for a report, which returns them and says

@@ -38,6 +38,14 @@ options:
     description: The machines to build. By default all of the network.
     type: list
     elements: str
+  elsewhere:
+    description:
+      - Machines whose systems are not built on the task's host, with the name of the host of the inventory that builds
+        each of them. If the name is empty, the machine's system is only evaluated.
+      - The variables of a build host say how it is reached, and whether commands become root there. What it builds
+        stays in its store, with a GC root C(~/.local/state/nix.ops/built/UUID/MACHINE).
+    type: dict
+    default: {}
   remembered:
     description:
       - The remembered inputs of each machine's system.
@@ -70,7 +78,7 @@ options:
     elements: str
     default: []
   options:
-    description: Settings of Nix, as in C(nix.conf).
+    description: Settings of Nix, as in C(nix.conf). They override those of a C(*.network.yml).
     type: dict
     default: {}
   out_link:
@@ -85,6 +93,12 @@ options:
     type: path
   dry_run:
     description: Only return what would be built and fetched.
+    type: bool
+    default: false
+  repair:
+    description:
+      - Whether to check what was built before, and to build or fetch it again if it is damaged.
+      - Nix does that only for root, or for a user that it trusts. Check mode and O(dry_run) repair nothing.
     type: bool
     default: false
   on_controller:

@@ -51,6 +51,23 @@ options:
         on.
       - Only with O(direction=to).
     type: path
+  source:
+    description:
+      - Another host of the inventory, such as a build host, whose store has O(paths). They go from there to the task's
+        host, through the controller but not into its store.
+      - Its own variables say how it is reached, and whether commands become root there.
+      - If become needs a password on one of the hosts, or its connection is not ssh, they go through the controller's
+        store.
+      - Only with O(direction=to).
+    type: str
+  derivations:
+    description:
+      - Derivations of O(paths) in the controller's store. They are copied instead, and the host builds what it lacks of
+        O(paths).
+      - Only with O(direction=to).
+    type: list
+    elements: path
+    default: []
   require_signatures:
     description:
       - Whether the controller accepts only paths with a signature of one of its C(trusted-public-keys), and paths whose
@@ -78,6 +95,11 @@ EXAMPLES = r"""
     substitutes: true
     compress: true
 
+- name: Copy what the build host has built to the machine
+  nix.ops.nix_copy_closure:
+    paths: ["{{ toplevel }}"]
+    source: builder
+
 - name: Copy a result of the build host to the controller
   nix.ops.nix_copy_closure:
     paths: ["{{ toplevel }}"]
@@ -96,7 +118,7 @@ paths:
 bytes:
   description:
     - Their size in bytes, unpacked.
-    - V(0) in check mode with O(direction=from), since the size is not known.
+    - V(0) if the size is not known, as in check mode with O(direction=from), and with O(source) or O(derivations).
   type: int
   returned: success
   sample: 48213

@@ -44,6 +44,12 @@ options:
     type: str
     choices: [switch, boot, test, dry-activate]
     default: switch
+  specialisation:
+    description:
+      - The specialisation of the system to run. The boot entry is that of the system itself, so the machine runs the
+        system without it after a reboot.
+      - Not with O(action=boot), and only with O(reboot=never).
+    type: str
   profile:
     description: The profile that becomes the toplevel, with O(action=switch) and O(action=boot).
     type: path
@@ -73,6 +79,11 @@ options:
     type: str
     choices: [auto, never]
     default: auto
+  sync:
+    description:
+      - Whether the switch writes the machine's file systems to the disk. With V(false) it gets C(NIXOS_NO_SYNC=1).
+    type: bool
+    default: true
   switch_timeout:
     description:
       - Seconds until C(switch-to-configuration) is ended, and the machine goes back.
@@ -360,6 +371,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+specialisation:
+  description: The specialisation that runs, or would.
+  type: str
+  returned: with O(specialisation)
+  sample: small
 ansible_facts:
   description: The fact in which the deployment state is kept. With O(remember), and not in check mode.
   type: dict

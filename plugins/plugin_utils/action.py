@@ -19,9 +19,9 @@ from ansible_collections.nix.ops.plugins.plugin_utils import display, waiting
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import fact_cache, host_keys, vaulted_keys
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, indent
-from ansible_collections.nix.ops.plugins.plugin_utils.machine import unreachable
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import other_host, unreachable
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import SSH_PORT, Endpoint
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost, Machine, Wait
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import UNTOUCHED, ConnectionLost, Machine, Wait
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.ssh_configuration import DEFAULT_USER
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.transport import HostTransport
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
@@ -129,6 +129,22 @@ class OpsAction(ActionBase):  # type: ignore[misc]
         """
         return display.live(name or self.host, silent=bool(self._task.no_log))
 
+    def other_host(self, name: str) -> HostTransport:
+        """Return the way to another host of the inventory.
+
+        :raises OpsError: if the inventory lacks the host.
+        """
+        if name not in self.variables["hostvars"]:
+            raise OpsError(
+                f"{name} is not a host of the inventory",
+                state=UNTOUCHED,
+                next_step="Name a host that this lists, or add it to an inventory: ansible-inventory --graph",
+            )
+        variables = self.variables["hostvars"][name]
+        action = other_host.connected(self, name, variables)
+        keys, user = host_keys.of_variables(variables), _default_user(variables)
+        return HostTransport(action, name, say=self.live(name), host_keys=keys, user=user)
+
     @property
     def environment(self) -> dict[str, str]:
         """The variables of the task's keyword ``environment``."""
@@ -144,21 +160,25 @@ class OpsAction(ActionBase):  # type: ignore[misc]
             user = str(os.getuid())
         return f"{user}@{socket.gethostname()} (process {os.getppid()})"
 
-    def copy_transport(self, machine: Machine, options: Mapping[str, Any]) -> copy.Transport:
-        """Return the way of store paths to and from the host.
+    def copy_transport(
+        self, machine: Machine, options: Mapping[str, Any], host: HostTransport | None = None
+    ) -> copy.Transport:
+        """Return the way of store paths to and from a host.
 
         :param machine: the host, with the variables for Nix there.
         :param options: the options of the task, which limit the copy.
+        :param host: the way to the host; None for the task's own.
         """
+        host = host or self.transport
         limits = copy.Limits(options["stall_timeout"], options["copy_timeout"])
         wait = Wait("the copy of the closure", limits.seconds)
         return copy.Transport(
             machine,
-            self.transport.machine(sudoable=False),
-            route.of_connection(self.transport.connection, self.transport.becomes),
+            host.machine(sudoable=False),
+            route.of_connection(host.connection, host.becomes),
             copy.Files(
-                partial(self.transport.put_file, wait=wait, stall=limits.stall),
-                partial(self.transport.fetch_file, wait=wait, stall=limits.stall),
+                partial(host.put_file, wait=wait, stall=limits.stall),
+                partial(host.fetch_file, wait=wait, stall=limits.stall),
             ),
             limits,
             self.environment,

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
+import multiprocessing.connection
 import os
 import re
 import signal
 import sys
+import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from io import TextIOWrapper
@@ -29,6 +33,9 @@ from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 # bytes that were not UTF-8 (surrogates).
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
+
+# Seconds for a worker to end.
+_MOMENT = 2.0
 
 # What the default callback of Ansible prints of a task that failed: its message as an error, and its result as JSON, or
 # as YAML below that line.
@@ -96,7 +103,8 @@ def ask(question: str) -> str | None:
     """
     try:
         answer: bytes = Display().prompt_until(f"{plain(question)}: ", complete_input=(b"\n", b"\r"))
-    except AnsiblePromptNoninteractive:
+    except (AnsiblePromptNoninteractive, OSError):
+        # A terminal that is not the run's own can't be asked either.
         return None
     except AnsiblePromptInterrupt:
         raise OpsError("interrupted", state="nothing was changed") from None
@@ -217,4 +225,18 @@ class _Output:
         os.close(nowhere)
         if error.errno != errno.EPIPE and self._stream is not sys.__stderr__:
             print(f"The output can't be written, so this run ends: {error}", file=sys.stderr)
+        _await_workers()
         os.kill(os.getpid(), signal.SIGINT)
+
+
+def _await_workers() -> None:
+    """Wait a moment for workers that have told their result and are about to end.
+
+    A worker that is killed before it has released the lock of Ansible's queue would make the run wait for ever
+    (ansible-core, plugins/strategy/__init__.py: cleanup). Only in the main thread: the other one empties the queue.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    deadline = time.monotonic() + _MOMENT
+    while (left := deadline - time.monotonic()) > 0 and (workers := multiprocessing.active_children()):
+        multiprocessing.connection.wait([worker.sentinel for worker in workers], left)

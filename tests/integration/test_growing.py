@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ def built_there(machine: Machine, path: str) -> bool:
     return bool(info.get("ultimate"))
 
 
+@pytest.mark.both_pairs
 def test_a_remote_builder_builds(machine: MachineFactory, project: Project, fleet: Fleet) -> None:
     target, builder = machine("target"), machine("builder")
     system = nix("nix", *EXPERIMENTAL, "eval", "--impure", "--raw", "--expr", "builtins.currentSystem")
@@ -49,6 +51,25 @@ def test_a_remote_builder_builds(machine: MachineFactory, project: Project, flee
     assert f"-{name}.drv' on 'ssh://builder'..." in outcome.output
     assert built_there(builder, toplevel)
     assert not built_there(target, toplevel)
+    assert standing(target)[0] == toplevel
+    assert not network.deployed().changed
+
+    # A host of the inventory builds, and its store has what goes to the machine.
+    del project.environment["NIX_CONFIG"], project.environment["NIX_SSHOPTS"]
+    project.write("builders.ini", f"builder ansible_host={builder.address} ansible_user=root\n")
+    there = ("-i", "builders.ini", "-e", "deploy_build_host=builder")
+    network.define(BY_ITSELF, one=new_salt())
+    outcome = network.deployed(*there)
+    toplevel = toplevels(outcome)["target"]
+    assert f"target> copying path '{toplevel}' from 'ssh://builder' to 'ssh://target'..." in outcome.output
+    assert built_there(builder, toplevel) and not built_there(target, toplevel) and not os.path.exists(toplevel)
+    assert standing(target)[0] == toplevel
+    assert not network.deployed(*there).changed
+
+    # The machine itself builds.
+    network.define(f"{BY_ITSELF} deployment.buildOnTarget = true;", one=new_salt())
+    toplevel = toplevels(network.deployed())["target"]
+    assert built_there(target, toplevel) and not os.path.exists(toplevel)
     assert standing(target)[0] == toplevel
     assert not network.deployed().changed
 

@@ -43,6 +43,18 @@ def copy(project, path, *words, hosts="target", options="", keywords=""):
     )
 
 
+# The ssh of a user who has a store at a host "builder". This one is the controller's.
+BUILDER = """#!/bin/sh
+case "$*" in
+    *nix-daemon*)
+        echo "$*" >>"${0%/*}/asked"
+        case "$*" in *'echo started'*) echo started ;; esac
+        exec nix-daemon --stdio --store local
+        ;;
+esac
+exec /usr/bin/ssh "$@"
+"""
+
 # A copy from a machine that is trusted.
 FROM = "direction: from\n    require_signatures: false"
 
@@ -76,6 +88,18 @@ def test_only_what_is_missing_is_copied(machine, project, tool):
     assert again.statuses("Copy") == {"target": "ok"}
     assert (again.of("Copy")["paths"], again.of("Copy")["bytes"]) == ([], 0)
     assert len(ssh.runs()) == 1
+
+    # The user's own store is behind another ssh than the machine.
+    builder = project.directory / ".builder"
+    builder.mkdir()
+    (builder / "ssh").write_text(BUILDER)
+    (builder / "ssh").chmod(0o755)
+    project.environment |= {"PATH": f"{builder}:{project.variables()['PATH']}", "NIX_REMOTE": "ssh-ng://builder"}
+    other = build_package(project, "tool", new_salt())
+    elsewhere = copy(project, other)
+    assert elsewhere.of("Copy")["changed"], elsewhere.output
+    assert has_path(target, other)
+    assert "nix-daemon" in (builder / "asked").read_text()
 
 
 @pytest.mark.both_pairs

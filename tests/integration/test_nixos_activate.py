@@ -95,6 +95,23 @@ def test_each_action(target, project):
     assert traces_of_jobs(target) == []
 
 
+def test_a_specialisation_runs_and_its_system_boots(target, project):
+    small = build_system(project, "{ " + service("one", "small") + " }")
+    link = f'mkdir $out/specialisation; ln -s ${{builtins.storePath "{small}"}} $out/specialisation/small\\n'
+    system = build_system(project, f'{{ system.extraSystemBuilderCmds = "{link}"; }}')
+    put(target, system)
+    for action, stands in (("test", (small, target.toplevel, target.toplevel)), ("switch", (small, system, system))):
+        done = activate(project, system, f"specialisation: small\naction: {action}")
+        assert standing(target) == stands, done.output
+    result = done.of("Activate")
+    assert (result["toplevel"], result["specialisation"], result["running"]) == (system, "small", small)
+    assert result["boots"] == system and result["changed"]
+    assert not activate(project, system, "specialisation: small").changed
+    assert "it has small" in activate(project, system, "specialisation: smal").of("Activate")["msg"]
+    # Without it, the system itself runs again.
+    assert activate(project, system).of("Activate")["units"]["stopped"] == ["one.service"]
+
+
 def test_settled_machine_is_left_alone(target, project):
     before = target.inspect()
     settled = activate(project, target.toplevel)

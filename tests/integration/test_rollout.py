@@ -11,9 +11,10 @@ import pytest
 
 from fleet import Machine
 from integration.conftest import MachineFactory
-from integration.networks import ACTIVATE, BUILD, COPY, INFO, OUTCOME, Network, import_deploy, standing, toplevels
+from integration.networks import ACTIVATE, BUILD, COPY, INFO, OUTCOME, PLAN, Network, import_deploy, standing, toplevels
 from integration.outside import untouched
 from integration.project import Project
+from integration.tasks import has_path
 
 NAMES = ("target", "beta", "gamma")
 NAMED = "Name the machines that can't be reached"
@@ -55,6 +56,28 @@ def test_limit(machines: dict[str, Machine], project: Project) -> None:
     assert not everyone.changed
     assert set(toplevels(network.deployed("--limit", "tag_web", "--tags", "build"))) == {"gamma"}
     assert set(toplevels(network.deployed("-e", "deploy_machines=beta", "--tags", "build"))) == {"beta"}
+
+    # The flags of NixOps, several at once. What is only planned, built or copied runs nowhere.
+    network.define(one="uno", everywhere='system.activationScripts.sync = "echo sync=$NIXOS_NO_SYNC";')
+    chosen = ("-e", "deploy_include='target b*' deploy_exclude=target", "-e", "deploy_nix_options=max-jobs=1,cores=1")
+    here = standings(machines)
+    planned = network.deployed(*chosen, "-e", "deploy_only=plan deploy_repair=true")
+    new = toplevels(planned)
+    assert (set(new), planned.of(PLAN)["machines"]["beta"]["does"]) == ({"beta"}, "copy, switch")
+    assert planned.statuses(COPY) == {}
+    copied = network.deployed(*chosen, "-e", "deploy_only=copy")
+    assert (copied.statuses(COPY), copied.statuses(ACTIVATE)) == ({"beta": "changed"}, {"beta": "skipped"})
+    assert standings(machines) == here
+    assert has_path(machines["beta"], new["beta"])
+    unasked = network.deploy(*chosen, "-e", "deploy_confirm=true")
+    assert unasked.exit_code == 2 and "there is no terminal to ask on (deploy_confirm)" in unasked.output
+    profile = "/nix/var/nix/profiles/system-profiles/try"
+    at_once = (
+        f"deploy_max_concurrent_copy=1 deploy_max_concurrent_activate=1 deploy_sync=false deploy_profile={profile}"
+    )
+    assert "beta> sync=1" in network.deployed(*chosen, "-e", at_once).output
+    assert left_alone(machines, here) == {"target", "gamma"}
+    assert machines["beta"].run(["readlink", "-f", profile]).stdout.strip() == new["beta"]
 
     for pattern in ("nobody", "beta:!beta"):
         nobody = network.deploy("--limit", pattern)

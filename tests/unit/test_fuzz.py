@@ -181,6 +181,8 @@ DEFINITION = {
     "privilegeEscalationCommand": ["sudo"],
     "provisionSSHKey": True,
     "alwaysActivate": False,
+    "hasFastConnection": None,
+    "buildOnTarget": False,
     "owners": [],
     "tags": [],
     "keys": {},

@@ -129,6 +129,7 @@ def test_source_lists_groups_and_variables(project: Project) -> None:
     uuid = listing["_meta"]["hostvars"]["db"]["nix_deployment_uuid"]
     own = {
         **CHECKING,
+        "nix_owners": ["ops@example.org"],
         "nix_deployment": "example",
         "nix_deployment_uuid": uuid,
         "nix_network": str(project.directory / "example.network.yml"),

@@ -23,12 +23,16 @@ class Wish:
     :param action: ``switch``, ``boot``, ``test`` or ``dry-activate``.
     :param reboot: ``never``, ``when_needed`` or ``always``.
     :param force: whether to activate the toplevel even if the machine is up to date.
+    :param specialisation: the name of the specialisation that runs instead of the toplevel; empty for none.
+    :param runs: the specialisation's own toplevel, if it is known.
     """
 
     toplevel: str
     action: str = "switch"
     reboot: str = "never"
     force: bool = False
+    specialisation: str = ""
+    runs: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,8 @@ def need(wish: Wish, found: Found) -> Need:
     copies = wish.toplevel not in (standing.running, standing.profile, *found.generations)
     if wish.action == "dry-activate":
         return Need(wish.toplevel, copies, wish.action)
+    if wish.specialisation:
+        return _specialised(wish, found, copies)
     goal = Goal(wish.toplevel, wish.action, SYSTEM_PROFILE)
     decided = decide(standing, goal, force=wish.force, is_activating=found.activating, reboot=wish.reboot)
     activates = decided.goal is not None and not decided.only_reboots
@@ -107,6 +113,18 @@ def need(wish: Wish, found: Found) -> Need:
         reasons=tuple(_reasons(wish, found, activates)),
         keys=found.keys,
     )
+
+
+def _specialised(wish: Wish, found: Found, copies: bool) -> Need:
+    """Decide what a machine needs to run a specialisation, and to boot its system."""
+    standing = found.standing
+    runs = wish.runs is not None and standing.stands_at(wish.runs, "test")
+    settled = runs and (wish.action == "test" or standing.stands_at(wish.toplevel, "boot"))
+    activates = wish.force or found.activating or not settled
+    reasons = [f"specialisation {wish.specialisation}"] if activates else []
+    if not activates and (not found.recorded or (wish.action == "switch" and wish.toplevel not in found.known)):
+        reasons = ["write the record"]
+    return Need(wish.toplevel, copies, wish.action if activates else None, (), tuple(reasons), found.keys)
 
 
 def leave_out(need: Need, *, copies: bool, activates: bool) -> Need:
@@ -242,6 +260,8 @@ def outcome(
         return f"{'runs' if action == 'test' else 'would run'} {toplevel}{rebooted}"
     generation = f", generation {result['generation']}" if result.get("generation") is not None else ""
     does = "runs and boots" if action == "switch" else "boots next"
+    if result.get("specialisation"):
+        does = f"runs the specialisation {result['specialisation']} of, and boots,"
     return f"{does} {toplevel}{generation}{rebooted}{_reboot_wanted(result.get('reboot_parts') or ())}"
 
 

@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ansible.module_utils.common.validation import check_type_dict
 from ansible.module_utils.parsing.convert_bool import boolean
 
+from ansible_collections.nix.ops.plugins.module_utils.argument_specs import SYSTEM_PROFILE
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import PROFILE
 
 PREFIX = "deploy_"
 
@@ -68,6 +71,24 @@ def _seconds(default: int, least: int) -> Setting:
     return Setting(f"a number of seconds, at least {least}", read, default)
 
 
+def _number(default: int) -> Setting:
+    def read(value: Any) -> int:
+        if isinstance(value, bool | float) or int(value) < 0:
+            raise ValueError(value)
+        return int(value)
+
+    return Setting("a number of machines; 0 is as many as forks allows", read, default)
+
+
+def names(value: Any) -> list[str]:
+    """Return the names in a list, or in a text with spaces or commas between them.
+
+    :raises TypeError: if the value is neither.
+    """
+    values = value if isinstance(value, list | tuple) else [value]
+    return [name for one in values for name in re.split(r"[\s,]+", _text(one)) if name]
+
+
 def _matching(wanted: str, pattern: re.Pattern[str], default: Any = None) -> Setting:
     def read(value: Any) -> Any:
         if isinstance(value, bool) or not pattern.fullmatch(str(value)):
@@ -109,34 +130,47 @@ SETTINGS: Mapping[str, Setting] = {
     "deploy_answer_timeout": _seconds(60, 1),
     "deploy_any_errors_fatal": _flag(None),
     "deploy_boot_timeout": _seconds(600, 1),
+    "deploy_build_host": Setting("the name of a host, or empty", _text, ""),
+    "deploy_build_on_target": _flag(None),
     "deploy_check_health": _flag(True),
-    "deploy_compress": _flag(False),
+    "deploy_compress": _flag(None),
+    "deploy_confirm": _flag(False),
     "deploy_confirm_timeout": _seconds(60, 1),
     "deploy_copy_timeout": _seconds(86400, 1),
+    "deploy_exclude": Setting("names of machines", names),
     "deploy_failed_units": _choice("rollback", "fail", "warn"),
     "deploy_force": _flag(None),
     "deploy_health_checks": Setting("a mapping, as 'health_checks' of nix.ops.nixos_activate takes it", _mapping),
+    "deploy_include": Setting("names of machines", names),
     "deploy_key_commands": _flag(True),
     "deploy_key_files": _choice("anywhere", "project"),
     "deploy_known_hosts": Setting("a text, as of a file of known hosts", _text, ""),
     "deploy_machines": _listed(_TEXT, "a pattern of hosts, or a list of them"),
+    "deploy_max_concurrent_activate": _number(0),
+    "deploy_max_concurrent_copy": _number(0),
     "deploy_max_fail_percentage": _matching("a percentage from 0 to 100", _PERCENT, 100),
     "deploy_needs_preview": _flag(False),
+    "deploy_nix_options": Setting("settings of Nix, as a mapping or NAME=VALUE,NAME=VALUE", check_type_dict, {}),
     "deploy_older": _flag(False),
+    "deploy_only": _choice("all", "create", "dry-build", "build", "plan", "copy"),
     "deploy_previewed": Setting("what a preview passes on", _mapping),
+    "deploy_profile": _matching("a path below /nix/var/nix/profiles", PROFILE, SYSTEM_PROFILE),
     "deploy_provision": _flag(True),
     "deploy_reboot": _choice("never", "when_needed", "always"),
     "deploy_reboot_timeout": _seconds(600, 1),
     "deploy_reconnect_timeout": _seconds(300, 1),
+    "deploy_repair": _flag(False),
     "deploy_replace_unknown": _flag(True),
     "deploy_revert": _choice("never", "batch", "run"),
     "deploy_rollback": _choice("auto", "never"),
     "deploy_serial": _listed(_matching("", _BATCH), "a number of machines, a percentage, or a list of them"),
+    "deploy_specialisation": Setting("the name of a specialisation, or empty", _text, ""),
     "deploy_ssh_timeout": _seconds(60, 0),
     "deploy_stall_timeout": _seconds(600, 1),
     "deploy_strategy": _TEXT,
-    "deploy_substitutes": _flag(False),
+    "deploy_substitutes": _flag(None),
     "deploy_switch_timeout": _seconds(1800, 1),
+    "deploy_sync": _flag(True),
     "deploy_take_over": _flag(False),
     "deploy_unreachable": _choice("warn", "fail"),
 }
@@ -144,6 +178,9 @@ SETTINGS: Mapping[str, Setting] = {
 # Those that only the playbook has; a play that uses the role has keywords for most of them.
 OF_PLAYBOOK = {
     "deploy_any_errors_fatal",
+    "deploy_confirm",
+    "deploy_exclude",
+    "deploy_include",
     "deploy_machines",
     "deploy_max_fail_percentage",
     "deploy_needs_preview",
@@ -154,21 +191,28 @@ OF_PLAYBOOK = {
     "deploy_unreachable",
 }
 
+# Those that have one value for all machines, since one task reads them.
+OF_RUN = ("deploy_confirm", "deploy_nix_options", "deploy_only", "deploy_repair")
+
 # The variables of the roles prepare, copy, activate and keys that a deploy sets, each with the deploy's own variable.
 OF_ROLES: Mapping[str, str] = {
     "prepare_timeout": "deploy_ssh_timeout",
     "copy_timeout": "deploy_copy_timeout",
+    "build_options": "deploy_nix_options",
+    "build_dry_run": "deploy_only",
+    "build_elsewhere": "deploy_build_host",
     "keys_commands": "deploy_key_commands",
     "keys_files": "deploy_key_files",
     "keys_answer_timeout": "deploy_answer_timeout",
     **{
         f"{role}_{name}": f"{PREFIX}{name}"
         for role, names in {
-            "prepare": "provision older take_over answer_timeout accept_new_host_keys key_commands key_files",
-            "copy": "substitutes compress stall_timeout answer_timeout",
-            "activate": "action force rollback confirm_timeout failed_units health_checks key_commands key_files"
-            " reboot reboot_timeout"
-            " boot_timeout switch_timeout replace_unknown reconnect_timeout answer_timeout",
+            "prepare": "provision profile older take_over answer_timeout accept_new_host_keys key_commands key_files",
+            "build": "repair",
+            "copy": "build_host build_on_target substitutes compress stall_timeout answer_timeout",
+            "activate": "action specialisation profile force rollback confirm_timeout failed_units health_checks"
+            " key_commands key_files reboot reboot_timeout"
+            " sync boot_timeout switch_timeout replace_unknown reconnect_timeout answer_timeout",
         }.items()
         for name in names.split()
     },
@@ -187,6 +231,11 @@ def check(variables: Mapping[str, Mapping[str, Any]]) -> None:
     :raises OpsError: naming all of them, each once.
     """
     _refuse(problem for found in variables.values() for one in sorted(found.items()) if (problem := _problem(*one)))
+    _refuse(filter(None, map(_contradiction, variables.values())))
+    for name in OF_RUN:
+        values = [read(name, found) for found in variables.values()]
+        if any(value != values[0] for value in values):
+            _refuse([f"{name} differs between the machines, and is for the whole run."])
 
 
 def check_role(names: Iterable[str], of_play: Iterable[str]) -> None:
@@ -226,6 +275,17 @@ def _problem(name: str, value: Any) -> str | None:
     except (TypeError, ValueError):
         return f"{name} is {_shown(value)}, and has to be {SETTINGS[name].wanted}."
     return None
+
+
+def _contradiction(variables: Mapping[str, Any]) -> str | None:
+    """Return the complaint about variables of a host that exclude each other."""
+    if read("deploy_revert", variables) != "never" and read("deploy_profile", variables) != SYSTEM_PROFILE:
+        return "deploy_revert excludes another deploy_profile: what booted before may be in the system profile."
+    if not read("deploy_specialisation", variables):
+        return None
+    if read("deploy_action", variables) != "boot" and read("deploy_reboot", variables) == "never":
+        return None
+    return "deploy_specialisation excludes deploy_action=boot and deploy_reboot: a system boots without it."
 
 
 def _misnamed(name: str) -> str | None:

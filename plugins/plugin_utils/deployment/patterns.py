@@ -15,6 +15,7 @@ from typing import Any
 
 from ansible.inventory.manager import split_host_pattern
 
+from ansible_collections.nix.ops.plugins.plugin_utils.activation import settings
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 
 _LOCALHOST = ("localhost", "127.0.0.1", "::1")
@@ -49,6 +50,34 @@ def unmatched(pattern: Iterable[str], hosts: Iterable[str], groups: Iterable[str
     # Ansible reads the parts that begin with "@" from a file.
     parts = [part.lstrip("&!") for part in pattern if not part.startswith("@")]
     return [part for part in parts if part and part not in known and not _matches(part, known)]
+
+
+def choose(hosts: Sequence[str], include: Any, exclude: Any) -> list[str]:
+    """Return the hosts that the user includes and does not exclude.
+
+    :param include: names or wildcards, as ``deploy_include`` has them; None for all hosts.
+    :param exclude: the same, as ``deploy_exclude`` has them; None for no host.
+    :raises OpsError: naming what matches none of the hosts.
+    """
+    found = {}
+    for variable, given in (("deploy_include", include), ("deploy_exclude", exclude)):
+        try:
+            names = [] if given is None else settings.names(given)
+        except TypeError:
+            raise OpsError(
+                f"{variable} is {given!r}, and has to be names of machines",
+                state="nothing was touched",
+                next_step=f"Correct {variable}.",
+            ) from None
+        if missing := [name for name in names if not fnmatch.filter(hosts, name)]:
+            raise OpsError(
+                f"{', '.join(missing)}: not a machine that would be deployed ({variable})",
+                state="nothing was touched",
+                next_step=f"Name some of: {', '.join(hosts)}.",
+            )
+        found[variable] = {host for name in names for host in fnmatch.filter(hosts, name)}
+    included = set(hosts) if include is None else found["deploy_include"]
+    return [host for host in hosts if host in included - found["deploy_exclude"]]
 
 
 def _matches(part: str, known: Iterable[str]) -> bool:

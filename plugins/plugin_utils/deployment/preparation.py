@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from ansible_collections.nix.ops.plugins.module_utils.argument_specs import SYSTEM_PROFILE
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import record as records
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import ssh_keys
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
@@ -37,11 +38,13 @@ class Subject:
     :param uuid: the deployment's UUID.
     :param deployment: the deployment's name.
     :param name: the machine's name in the network.
+    :param profile: the profile of its generations.
     """
 
     uuid: str
     deployment: str
     name: str
+    profile: str = SYSTEM_PROFILE
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,14 @@ def reach(
     while True:
         heartbeat.beat()
         try:
-            found = description.describe(machine, record=subject.uuid, check=check, keys=keys, generations=generations)
+            found = description.describe(
+                machine,
+                profile=subject.profile,
+                record=subject.uuid,
+                check=check,
+                keys=keys,
+                generations=generations,
+            )
         except ConnectionLost as lost:
             refusals[:] = [lost]
             if time.monotonic() > deadline or any(text in str(lost).lower() for text in _FINAL):

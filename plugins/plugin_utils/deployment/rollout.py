@@ -12,7 +12,7 @@ from functools import cached_property
 from shlex import quote
 from typing import Any
 
-from ansible_collections.nix.ops.plugins.plugin_utils.activation import difference, plan, settings
+from ansible_collections.nix.ops.plugins.plugin_utils.activation import difference, plan, settings, specialisation
 from ansible_collections.nix.ops.plugins.plugin_utils.activation.plan import Ending, Found, Need, Wish
 from ansible_collections.nix.ops.plugins.plugin_utils.awx import job
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import (
@@ -44,7 +44,7 @@ _BOUND = {
 }
 
 _UNTOUCHED = "nothing was touched"
-_BUILT_ONLY = "the controller has built the systems, and no machine was touched"
+BUILT_ONLY = "the controller has built the systems, and no machine was touched"
 
 
 @dataclass(frozen=True)
@@ -158,41 +158,64 @@ class Run:
         names = [name for name in self.variables if settings.concerns(name) and name not in self.extra]
         return {name: self.variables[name] for name in names if name in self.of_play or name not in own}
 
+    @cached_property
+    def _settings(self) -> dict[str, dict[str, Any]]:
+        """The variables of the deploy of the hosts so far."""
+        return {}
+
     def settings(self, host: str, only: str | None = None) -> dict[str, Any]:
         """Return the variables of the deploy that count for a host.
 
         :param only: the name of the only one to return, so that no other template is evaluated.
         """
+        if host in self._settings:
+            return self._settings[host]
         own = self.of(host)
         of_host = {name: own[name] for name in own if settings.concerns(name) and only in (None, name)}
         given = self._settings_of_play.items()
         of_play = {name: self.template(value, host) for name, value in given if only in (None, name)}
-        return {**self.defaults, **of_host, **of_play}
+        found = {**self.defaults, **of_host, **of_play}
+        if only is None:
+            self._settings[host] = found
+        return found
 
     def setting(self, name: str, host: str) -> Any:
         """Return the value of a setting for a host."""
         return settings.read(name, self.settings(host, only=name))
 
 
-def check(
-    run: Run, pattern: Any, match: Callable[[str], Sequence[str]], *, rollback_to: str | None = None
-) -> list[str]:
-    """Refuse a deploy with invalid variables or hosts, before anything is touched.
+@dataclass(frozen=True)
+class Chosen:
+    """Which hosts the user wants to deploy.
 
     :param pattern: the pattern of hosts, or a list of patterns.
-    :param match: returns the hosts that a pattern matches.
+    :param include: the names of the only ones of them; None for all.
+    :param exclude: the names of those that are left out.
     :param rollback_to: what the machines shall go back to; None for a deploy of what the network says.
+    """
+
+    pattern: Any
+    include: Any = None
+    exclude: Any = None
+    rollback_to: str | None = None
+
+
+def check(run: Run, chosen: Chosen, match: Callable[[str], Sequence[str]]) -> list[str]:
+    """Refuse a deploy with invalid variables or hosts, before anything is touched.
+
+    :param match: returns the hosts that a pattern matches.
     :returns: the hosts to deploy.
     :raises OpsError: naming what is not valid.
     """
     check_approval(run)
-    if rollback_to is not None:
-        history.check(rollback_to)
-    pattern_of = "deploy_machines" if rollback_to is None else "rollback_machines"
+    if chosen.rollback_to is not None:
+        history.check(chosen.rollback_to)
+    pattern_of = "deploy_machines" if chosen.rollback_to is None else "rollback_machines"
     is_slice = job.may_be_slice(run.variables) and not run.is_preview
     if not is_slice and not any("nix_network" in run.of(host) for host in run.variables["groups"]["all"]):
         raise _no_network()
-    matching = match(",".join(patterns.check(pattern_of, pattern, run.variables)))
+    matching = match(",".join(patterns.check(pattern_of, chosen.pattern, run.variables)))
+    matching = patterns.choose(matching, chosen.include, chosen.exclude)
     hosts = set(run.hosts)
     machines = [host for host in matching if host in hosts]
     _check_machines(machines, run, pattern_of, may_be_none=is_slice)
@@ -200,7 +223,13 @@ def check(
     settings.check(found)
     if any(settings.read("deploy_revert", one) != "never" for one in found.values()):
         settings.check_revert(next(str(one["deploy_strategy"]) for one in found.values()))
-    if rollback_to is None:
+    if job.job_directory() is not None and any(settings.read("deploy_confirm", one) for one in found.values()):
+        raise OpsError(
+            "nobody can answer deploy_confirm in a job of AWX",
+            state=_UNTOUCHED,
+            next_step="Launch the workflow, which asks for an approval between the preview and the deploy.",
+        )
+    if chosen.rollback_to is None:
         _check_build(run, machines)
     return machines
 
@@ -231,6 +260,26 @@ def _check_build(run: Run, machines: Sequence[str]) -> None:
         raise OpsError(
             "what was not built can't be deployed", state=_UNTOUCHED, next_step="Leave build out of --skip-tags."
         )
+
+
+def elsewhere(run: Run, hosts: Iterable[str]) -> dict[str, str]:
+    """Return the hosts whose systems are not built on the controller, each with the host that builds; empty for itself.
+
+    :raises OpsError: if the inventory lacks a build host.
+    """
+    found = {}
+    for host in hosts:
+        own = {"deploy_build_on_target": run.of(host).get("nix_build_on_target", False), **run.settings(host)}
+        builder = settings.read("deploy_build_host", own)
+        if builder or settings.read("deploy_build_on_target", own):
+            found[host] = builder
+    if missing := sorted({*filter(None, found.values())} - {*run.variables["groups"]["all"], "localhost"}):
+        raise OpsError(
+            f"{', '.join(missing)}: not a host of the inventory (deploy_build_host)",
+            state=_UNTOUCHED,
+            next_step="Name a host that this lists, or add it to an inventory: ansible-inventory --graph",
+        )
+    return found
 
 
 def check_approval(run: Run) -> None:
@@ -368,12 +417,13 @@ def make_plan(run: Run) -> dict[str, Need]:
     if run.lost and any(run.setting("deploy_any_errors_fatal", host) for host in run.hosts):
         raise OpsError(
             f"{', '.join(run.lost)} failed (deploy_any_errors_fatal)",
-            state=_BUILT_ONLY,
+            state=BUILT_ONLY,
             next_step="Correct that, or leave them out with --limit.",
         )
     leaves_out = set(left_out(run))
     built = {host: one for host in run.alive if host not in leaves_out and (one := _toplevel(run, host))}
-    steps = {"copies": run.does("copy"), "activates": run.does("activate")}
+    only = run.setting("deploy_only", run.host)
+    steps = {"copies": run.does("copy"), "activates": run.does("activate") and only in ("all", "plan")}
     return {host: plan.leave_out(_need(run, host, toplevel), **steps) for host, toplevel in built.items()}
 
 
@@ -394,7 +444,7 @@ def check_previewed(run: Run, needs: Mapping[str, Need]) -> None:
     hosts = set(run.hosts)
     missing = [] if job.may_be_slice(run.variables) else approval.previewed_hosts(run.previewed)
     missing = [host for host in missing if host not in hosts]
-    approval.check_hosts(run.previewed, _deployed(run, needs), missing, _BUILT_ONLY)
+    approval.check_hosts(run.previewed, _deployed(run, needs), missing, BUILT_ONLY)
 
 
 def pass_on(run: Run, needs: Mapping[str, Need]) -> dict[str, Any]:
@@ -525,7 +575,9 @@ def _need(run: Run, host: str, toplevel: str) -> Need:
     chosen = run.settings(host)
     action, reboot = (settings.read(name, chosen) for name in ("deploy_action", "deploy_reboot"))
     force = settings.read("deploy_force", {"deploy_force": own.get("nix_always_activate", False), **chosen})
-    wish = Wish(toplevel, action, reboot, force)
+    special = settings.read("deploy_specialisation", chosen)
+    runs = specialisation.find_here(toplevel, special, host) if special else None
+    wish = Wish(toplevel, action, reboot, force, special, runs)
     if standing is None:
         # The machine was not asked: the rollout asks.
         return Need(toplevel, True, wish.action)
@@ -535,6 +587,9 @@ def _need(run: Run, host: str, toplevel: str) -> Need:
     parts = aim(run, host).get("reboot_parts")
     if parts is None:
         parts = difference.reboot_parts(found.get("booted_parts") or {}, toplevel)
+        if not os.path.exists(toplevel) and standing.running != toplevel:
+            # It was built elsewhere, and only the machine can tell.
+            parts = ("if it needs one",)
     machine = Found(
         standing,
         bool(found.get("activating")),

@@ -18,7 +18,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine.checkup import Che
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Machine
 from ansible_collections.nix.ops.plugins.plugin_utils.nix import STORE_PATH
 
-_PROFILE = re.compile(r"/nix/var/nix/profiles/(?:[A-Za-z0-9_][A-Za-z0-9+._-]*/)*[A-Za-z0-9_][A-Za-z0-9+._-]*")
+PROFILE = re.compile(r"/nix/var/nix/profiles/(?:[A-Za-z0-9_][A-Za-z0-9+._-]*/)*[A-Za-z0-9_][A-Za-z0-9+._-]*")
 
 # What modules do not return of a standing.
 _NOT_RETURNED = {"last_activation"}
@@ -90,7 +90,7 @@ def check_profile(profile: str) -> None:
 
     :raises OpsError: if it is not valid.
     """
-    if not _PROFILE.fullmatch(profile):
+    if not PROFILE.fullmatch(profile):
         raise OpsError(
             f"{profile!r} is not a valid profile", next_step="Give a path below /nix/var/nix/profiles, or leave it out."
         )

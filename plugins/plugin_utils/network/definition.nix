@@ -110,6 +110,13 @@ in
   provisionSSHKey = said "provisionSSHKey" true;
   alwaysActivate =
     if isSet (options.deployment.alwaysActivate or { }) then said "alwaysActivate" false else false;
+  # Like those of alwaysActivate, its own default does not count.
+  hasFastConnection =
+    if isSet (options.deployment.hasFastConnection or { }) then
+      said "hasFastConnection" null
+    else
+      null;
+  buildOnTarget = said "buildOnTarget" false;
   owners = said "owners" [ ];
   tags = said "tags" [ ];
   inherit keys;

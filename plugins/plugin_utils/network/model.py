@@ -128,6 +128,8 @@ class Definition:
     :param target_user: None if the network does not set it.
     :param ssh_host_keys: public keys of the machine's SSH server, in one line each.
     :param always_activate: whether the network sets deployment.alwaysActivate; its default does not count.
+    :param has_fast_connection: None if the network does not set deployment.hasFastConnection.
+    :param build_on_target: whether the machine builds its own system.
     :param health_checks: deployment.healthChecks as JSON values, named as in the host variable
         ``nix_health_checks``; None if there are no checks.
     :param keys: deployment.keys without their contents.
@@ -148,6 +150,8 @@ class Definition:
     nixos_release: str
     health_checks: Mapping[str, Any] | None = None
     keys: tuple[Key, ...] = ()
+    has_fast_connection: bool | None = None
+    build_on_target: bool = False
 
 
 @dataclass(frozen=True)
@@ -241,6 +245,8 @@ def _definition(name: str, answer: Mapping[str, Any]) -> Definition:
         privilege_escalation_command=read.texts("privilegeEscalationCommand"),
         provision_ssh_key=read.truth("provisionSSHKey"),
         always_activate=read.truth("alwaysActivate"),
+        has_fast_connection=None if answer["hasFastConnection"] is None else read.truth("hasFastConnection"),
+        build_on_target=read.truth("buildOnTarget"),
         owners=read.texts("owners"),
         tags=read.texts("tags"),
         nixos_release=answer["nixosRelease"],

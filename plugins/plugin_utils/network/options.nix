@@ -197,7 +197,12 @@ in
     hasFastConnection = mkOption {
       type = types.bool;
       default = false;
-      description = "Whether to copy everything instead of letting the machine substitute.";
+      description = "Whether to copy everything as it is, instead of letting the machine substitute and compressing.";
+    };
+    buildOnTarget = mkOption {
+      type = types.bool;
+      default = false;
+      description = "Whether the machine builds its own system.";
     };
     tags = mkOption {
       type = types.listOf types.str;

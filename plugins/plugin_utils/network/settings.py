@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 
@@ -58,6 +59,31 @@ HARMLESS = frozenset(
         "warn-dirty",
     )
 )
+
+# Settings that change nothing about the result of an evaluation. Others would make an earlier evaluation useless.
+_BUILD_ONLY = frozenset(
+    (
+        "builders",
+        "builders-use-substitutes",
+        "cores",
+        "fallback",
+        "keep-build-log",
+        "keep-failed",
+        "keep-going",
+        "log-lines",
+        "max-build-log-size",
+        "max-jobs",
+        "max-silent-time",
+        "sandbox",
+        "substitute",
+        "timeout",
+    )
+)
+
+
+def for_evaluation(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of Nix that count for an evaluation."""
+    return {name: value for name, value in options.items() if name not in _BUILD_ONLY}
 
 
 def check_harmless(where: str, names: Iterable[str]) -> None:

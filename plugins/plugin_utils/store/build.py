@@ -47,10 +47,12 @@ class BuildOptions:
     """How to build.
 
     :param dry_run: only return what would be built and fetched.
+    :param repair: check what was built before, and build it again if it is damaged.
     :param environment: variables for Nix on the controller.
     """
 
     dry_run: bool = False
+    repair: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def words(self, derivations: Sequence[str]) -> list[str]:
@@ -59,6 +61,7 @@ class BuildOptions:
             "--realise",
             "--no-gc-warning",
             *(["--dry-run"] if self.dry_run else []),
+            *(["--repair"] if self.repair and not self.dry_run else []),
             *nix.store_paths(derivations),
         ]
 
@@ -213,7 +216,7 @@ def _failure(machine: str | None, log: str, exit_code: int | None) -> OpsError:
         "the build failed" if exit_code is not None else "the build was killed",
         machine=machine,
         output="\n".join(lines),
-        state="no machine was touched",
+        state="no machine was touched" if machine is None else "what runs on the machines is untouched",
         next_step=next_step,
         exit_code=exit_code,
         was_shown=True,

@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from ansible_collections.nix.ops.plugins.plugin_utils import children, nix
@@ -21,15 +20,13 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Connec
 from ansible_collections.nix.ops.plugins.plugin_utils.nix import Progress
 from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed, LineSink, Watch
 from ansible_collections.nix.ops.plugins.plugin_utils.store import exported
+from ansible_collections.nix.ops.plugins.plugin_utils.store import route as routes
 from ansible_collections.nix.ops.plugins.plugin_utils.store.route import SshRoute
 from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Heartbeat, Overdue, Stall
 
 _GC_ROOT = re.compile(r"/nix/var/nix/gcroots(?:/(?!\.\.?(?:/|$))[^/\n]+)+")
 
 _PLAIN_DIRECTORY = re.compile(r"(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._-]+)+/?")
-
-# Names that every version of Nix accepts as the host in the address of a store.
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
 
 _UNSIGNED = re.compile("lacks a (?:valid )?signature")
 _UNSIGNED_NEXT = (
@@ -152,12 +149,26 @@ class CopyOptions:
         :param direction: ``to`` or ``from``.
         """
         if not self.signatures:
-            return ["nix-copy-closure", f"--{direction}", name, *self.words(), *nix.store_paths(paths)]
+            host = routes.destination(name)
+            return ["nix-copy-closure", f"--{direction}", host, *self.words(), *nix.store_paths(paths)]
         # nix-copy-closure accepts paths without a signature.
+        return [*self._nix_copy(), f"--{direction}", self._store(name), *nix.store_paths(paths)]
+
+    def relay(self, source: str, name: str, paths: Sequence[str]) -> list[str]:
+        """Return the command that copies closures from one host to another, past the controller's store.
+
+        :param source: the name of the host that has them.
+        :param name: the name of the host that gets them.
+        """
+        ways = ["--from", self._store(source), "--to", self._store(name)]
+        return [*self._nix_copy(), "--no-check-sigs", *ways, *nix.store_paths(paths)]
+
+    def _nix_copy(self) -> list[str]:
         command = ["nix", "--extra-experimental-features", "nix-command", "copy", "--verbose"]
-        command += ["--substitute-on-destination"] if self.substitutes else []
-        compress = "?compress=true" if self.compress else ""
-        return [*command, f"--{direction}", f"ssh://{name}{compress}", *nix.store_paths(paths)]
+        return [*command, *(["--substitute-on-destination"] if self.substitutes else [])]
+
+    def _store(self, name: str) -> str:
+        return f"{routes.address(name)}{'?compress=true' if self.compress else ''}"
 
 
 def sign(paths: Sequence[str], key_file: str, *, environment: Mapping[str, str] | None = None) -> None:
@@ -224,9 +235,13 @@ def _prove_machine(transport: Transport, route: SshRoute, boot_id: str) -> None:
     try:
         done = nix.run([*route.command, _TELL_BOOT], watch=_watch(_TO_PROVE, lambda _line: None))
     except Overdue as late:
-        raise ConnectionLost(f"the ssh of Nix does not reach the machine: {late}", next_step=_PROVE_NEXT) from late
+        raise ConnectionLost(
+            f"the ssh of Nix does not reach {transport.machine.name}: {late}", next_step=_PROVE_NEXT
+        ) from late
     if done.exit_code != 0:
-        raise ConnectionLost(f"the ssh of Nix does not reach the machine: {done.stderr.strip()}", next_step=_PROVE_NEXT)
+        raise ConnectionLost(
+            f"the ssh of Nix does not reach {transport.machine.name}: {done.stderr.strip()}", next_step=_PROVE_NEXT
+        )
     told = [word for word in done.stdout.split() if _BOOT_ID.fullmatch(word)]
     if boot_id not in told:
         raise OpsError(
@@ -263,8 +278,8 @@ def push(
         _refuse_absent(transport, paths)
         return _push_file(transport, paths, on_line)
     progress = Progress()
-    command = partial(options.command, direction="to", paths=paths)
-    done = _copy_closure(transport, transport.route, lacking.boot_id, command, progress, on_line)
+    command = options.command(transport.machine.name, "to", paths)
+    done = _copy_closure([_End(transport, transport.route, lacking.boot_id)], command, progress, on_line)
     if done.exit_code != 0:
         _refuse_absent(transport, paths)
         raise _failure(done, transport.machine.name, "the closure could not be copied to the machine", was_shown=True)
@@ -284,9 +299,9 @@ def pull(transport: Transport, paths: Sequence[str], *, options: CopyOptions, on
             raise _without_signatures(transport.machine.name)
         return _pull_file(transport, paths, on_line)
     progress = Progress()
-    command = partial(options.command, direction="from", paths=paths)
+    command = options.command(transport.machine.name, "from", paths)
     boot_id = transport.machine.ask("machine/boot", schema=_BOOT, awaits="the id of its boot").all("boot_id")[0]
-    done = _copy_closure(transport, transport.route, boot_id, command, progress, on_line)
+    done = _copy_closure([_End(transport, transport.route, boot_id)], command, progress, on_line)
     if done.exit_code != 0:
         what = "the closure could not be copied from the machine"
         failure = _failure(done, transport.machine.name, what, was_shown=True)
@@ -294,6 +309,59 @@ def pull(transport: Transport, paths: Sequence[str], *, options: CopyOptions, on
             failure.next_step = _UNTRUSTED_NEXT
         raise failure
     return _copied(transport, paths, progress)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Another host, such as a build host, whose store has paths.
+
+    :param closures: the closures of the paths.
+    """
+
+    transport: Transport
+    boot_id: str
+    closures: frozenset[str]
+
+
+def find_source(transport: Transport, paths: Sequence[str]) -> Source:
+    """Ask another host for the closures of paths.
+
+    :raises OpsError: if its store lacks one of the paths.
+    """
+    there = missing(transport.machine, paths)
+    if there.paths:
+        raise OpsError(
+            f"{' '.join(there.paths)} is not in its store",
+            machine=transport.machine.name,
+            state="nothing was copied",
+            next_step="Build it there again.",
+        )
+    return Source(transport, there.boot_id, frozenset(_requisites_there(transport, paths)))
+
+
+def relay(
+    source: Source, transport: Transport, paths: Sequence[str], *, options: CopyOptions, on_line: LineSink
+) -> Copied:
+    """Copy closures from another host to the host's store, which lacks them.
+
+    They pass through a process of the controller, but not through its store, unless Nix can't use one of the
+    connections.
+
+    :raises OpsError: if the copy fails.
+    """
+    lacking, route = missing(transport.machine, paths), source.transport.route
+    if route is None or transport.route is None:
+        pull(source.transport, paths, options=CopyOptions(), on_line=on_line)
+        return push(transport, paths, options=options, gc_root=None, on_line=on_line)
+    ends = [_End(source.transport, route, source.boot_id), _End(transport, transport.route, lacking.boot_id)]
+    progress = Progress()
+    there = source.transport.machine.name
+    command = options.relay(there, transport.machine.name, paths)
+    done = _copy_closure(ends, command, progress, on_line)
+    if done.exit_code != 0:
+        what = f"the closure could not be copied from {there} to the machine"
+        raise _failure(done, transport.machine.name, what, was_shown=True)
+    return Copied(tuple(path for path in dict.fromkeys(progress.copied) if path in source.closures), 0)
 
 
 def would_push(transport: Transport, paths: Sequence[str]) -> Copied:
@@ -333,30 +401,32 @@ def _refuse_absent(transport: Transport, paths: Sequence[str]) -> None:
         )
 
 
-def _copy_closure(
-    transport: Transport,
-    route: SshRoute,
-    boot_id: str,
-    command: Callable[[str], list[str]],
-    progress: Progress,
-    on_line: LineSink,
-) -> Completed:
+@dataclass(frozen=True)
+class _End:
+    """A host that Nix's ssh connects to in a copy.
+
+    :param boot_id: the id of the boot that Ansible's connection reaches.
+    """
+
+    transport: Transport
+    route: SshRoute
+    boot_id: str
+
+
+def _copy_closure(ends: Sequence[_End], command: list[str], progress: Progress, on_line: LineSink) -> Completed:
     def read(line: str) -> None:
         progress.read(line)
-        on_line(line)
+        on_line(routes.shown(line))
 
-    with route.environment() as variables:
-        _prove_machine(transport, route, boot_id)
-        # The route has the destination. Nix only shows this name.
-        name = transport.machine.name if _PLAIN_NAME.fullmatch(transport.machine.name) else "machine"
-        if name == "localhost":
-            # For this name Nix would not start ssh.
-            name = "machine"
+    transport = ends[-1].transport
+    with routes.environment({end.transport.machine.name: end.route for end in ends}) as variables:
+        for end in ends:
+            _prove_machine(end.transport, end.route, end.boot_id)
         env = {**transport.environment, **variables}
         known = children.children()
         try:
             watch = _watch(transport.limits, on_line)
-            return nix.run(command(name), env=env, on_stdout=read, on_stderr=read, watch=watch)
+            return nix.run(command, env=env, on_stdout=read, on_stderr=read, watch=watch)
         except Overdue as late:
             # Nix may leave its ssh.
             children.end(known)

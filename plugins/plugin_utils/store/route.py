@@ -9,11 +9,13 @@ only for a connection of its own, and ssh.sh prints it.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import secrets
 import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,12 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import script
 # ssh itself refuses it as an unknown option.
 _PROVE = "--which-ssh-is-this"
 
+# Names that every version of Nix accepts as the host in the address of a store.
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
+
+# Tells the names of routes from those of the user's own stores, such as NIX_REMOTE=ssh-ng://builder.
+_SUFFIX = ".nix-ops"
+
 
 @dataclass(frozen=True)
 class SshRoute:
@@ -39,37 +47,65 @@ class SshRoute:
     command: tuple[str, ...]
     escalation: tuple[str, ...]
 
-    @contextmanager
-    def environment(self) -> Iterator[dict[str, str]]:
-        """Yield variables with which Nix's commands take this route, whatever destination they name.
 
-        Nix takes the first ssh on its PATH that it can execute. On a file system that forbids that, it would be the
-        user's own, which may know the destination as another host.
+def address(name: str) -> str:
+    """Return the address of a host's store for Nix's commands, within :func:`environment`.
 
-        :raises OpsError: if Nix would run another ssh.
-        """
-        for parent in _parents():
-            with tempfile.TemporaryDirectory(prefix="nix-ops-ssh-", dir=parent) as directory:
-                proof = self._write(Path(directory))
-                variables = {"PATH": f"{directory}:{os.environ.get('PATH', os.defpath)}", "NIX_SSHOPTS": ""}
-                if _is_first(proof, variables):
-                    yield variables
-                    return
-        raise OpsError(
-            f"no program can be executed in {' or '.join(_parents())}, so Nix would run another ssh than it should",
-            state="nothing was copied",
-            next_step="Set TMPDIR to a directory without ':' in its path, on a file system that is not mounted noexec.",
-        )
+    :param name: the host's name. Nix only shows it, and only the route says where it leads.
+    """
+    return f"ssh://{destination(name)}"
 
-    def _write(self, directory: Path) -> str:
-        """Write the ssh for Nix, and return what it answers when it is asked which one it is."""
-        proof = secrets.token_hex(16)
-        for name, words in (("command", self.command), ("escalation", self.escalation), ("proof", (proof,))):
-            (directory / name).write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
-        ssh = directory / "ssh"
-        ssh.write_text(script("store/ssh"), encoding="utf-8")
-        ssh.chmod(0o700)
-        return proof
+
+def destination(name: str) -> str:
+    """Return the host in :func:`address`."""
+    plain = name if _PLAIN_NAME.fullmatch(name) else f"machine-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{plain}{_SUFFIX}"
+
+
+def shown(line: str) -> str:
+    """Return a line of Nix's output with the names of hosts as the user knows them."""
+    return re.sub(rf"(ssh://[A-Za-z0-9.-]+){re.escape(_SUFFIX)}\b", r"\1", line)
+
+
+@contextmanager
+def environment(routes: Mapping[str, SshRoute]) -> Iterator[dict[str, str]]:
+    """Yield variables with which Nix's commands take these routes, and ssh's own for other destinations.
+
+    Nix takes the first ssh on its PATH that it can execute. On a file system that forbids that, it would be the
+    user's own, which may know the destination as another host.
+
+    :param routes: the route to each host, by its name.
+    :raises OpsError: if Nix would run another ssh.
+    """
+    for parent in _parents():
+        with tempfile.TemporaryDirectory(prefix="nix-ops-ssh-", dir=parent) as directory:
+            proof = _write(Path(directory), routes)
+            # Options of the user's are not for the routes: ssh.sh gives them to other destinations.
+            variables = {"PATH": f"{directory}:{os.environ.get('PATH', os.defpath)}", "NIX_SSHOPTS": ""}
+            if _is_first(proof, variables):
+                yield variables
+                return
+    raise OpsError(
+        f"no program can be executed in {' or '.join(_parents())}, so Nix would run another ssh than it should",
+        state="nothing was copied",
+        next_step="Set TMPDIR to a directory without ':' in its path, on a file system that is not mounted noexec.",
+    )
+
+
+def _write(directory: Path, routes: Mapping[str, SshRoute]) -> str:
+    """Write the ssh for Nix, and return what it answers when it is asked which one it is."""
+    proof = secrets.token_hex(16)
+    (directory / "proof").write_text(f"{proof}\n", encoding="utf-8")
+    (directory / "options").write_text(os.environ.get("NIX_SSHOPTS", ""), encoding="utf-8")
+    for name, route in routes.items():
+        place = directory / destination(name)
+        place.mkdir()
+        for file, words in (("command", route.command), ("escalation", route.escalation)):
+            (place / file).write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
+    ssh = directory / "ssh"
+    ssh.write_text(script("store/ssh"), encoding="utf-8")
+    ssh.chmod(0o700)
+    return proof
 
 
 def _parents() -> list[str]:

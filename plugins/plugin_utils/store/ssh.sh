@@ -1,8 +1,10 @@
 #!/bin/sh
-# Nix runs this as its "ssh". It connects to a machine with exactly the options of its Ansible connection, whatever
-# characters they have.
-# The files beside it have one word a line. command: the real ssh with its options and the destination. escalation: the
-# words before the command that Nix runs on the machine. proof: what only this ssh answers.
+# Nix runs this as its "ssh". It connects to a host with exactly the options of its Ansible connection, whatever
+# characters they have. All other destinations are the user's own, such as NIX_REMOTE or a remote builder: the next ssh on
+# the PATH connects to them.
+# The files beside it: proof, what only this ssh answers; options, the user's NIX_SSHOPTS; and a directory for each host
+# with one word a line. command: the real ssh with its options and the destination. escalation: the words before the
+# command that Nix runs there.
 
 here=${0%/*}
 
@@ -10,13 +12,31 @@ if [ "$*" = --which-ssh-is-this ]; then
     exec cat -- "$here/proof"
 fi
 
-# Nix passes the destination, options and the command. The file "command" has the destination already.
+# Run the user's own ssh. Nix passes the destination first, or asks a shared connection of its own about it (-O).
+own() {
+    PATH=${PATH#"$here:"}
+    # Nix splits its options at spaces, too.
+    set -f
+    # shellcheck disable=SC2046
+    exec ssh $(cat "$here/options") "$@"
+}
+
 case $1 in
     -*)
-        echo "nix.ops: unknown ssh arguments from Nix: $*" >&2
-        exit 255
+        for word in "$@"; do
+            case $word in
+                *.nix-ops)
+                    echo "nix.ops: unknown ssh arguments from Nix: $*" >&2
+                    exit 255
+                    ;;
+            esac
+        done
+        own "$@"
         ;;
+    *.nix-ops) ;;
+    *) own "$@" ;;
 esac
+route=$here/$1
 shift
 
 # Go through the words once: take each from the front, and append those to keep.
@@ -55,7 +75,7 @@ while [ "$count" -gt 0 ]; do
                 escalated=yes
                 while IFS= read -r before; do
                     set -- "$@" "$before"
-                done <"$here/escalation"
+                done <"$route/escalation"
             fi
             ;;
     esac
@@ -65,7 +85,7 @@ done
 count=$#
 while IFS= read -r word; do
     set -- "$@" "$word"
-done <"$here/command"
+done <"$route/command"
 while [ "$count" -gt 0 ]; do
     set -- "$@" "$1"
     shift

@@ -14,6 +14,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.activation.plan import End
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Standing
 
 OLD = "/nix/store/00000000000000000000000000000000-old"
+SMALL = "/nix/store/22222222222222222222222222222222-small"
 NEW = "/nix/store/11111111111111111111111111111111-new"
 
 
@@ -54,6 +55,13 @@ def found(
         (Wish(NEW, reboot="always"), found(NEW), "reboot (all)"),
         (Wish(NEW, "test", "always"), found(NEW), "nothing"),
         (Wish(NEW, "boot", "when_needed"), found(OLD, NEW), "reboot (all)"),
+        (Wish(NEW, specialisation="small", runs=SMALL), found(OLD), "copy, switch, specialisation small"),
+        (Wish(NEW, specialisation="small", runs=SMALL), found(NEW), "switch, specialisation small"),
+        (Wish(NEW, specialisation="small", runs=SMALL), found(SMALL, NEW), "nothing"),
+        (Wish(NEW, specialisation="small", runs=SMALL), found(SMALL, OLD), "copy, switch, specialisation small"),
+        (Wish(NEW, "test", specialisation="small", runs=SMALL), found(SMALL, NEW), "nothing"),
+        (Wish(NEW, specialisation="small"), found(SMALL, NEW), "switch, specialisation small"),
+        (Wish(NEW), found(SMALL, NEW), "switch"),
     ],
 )
 def test_what_a_deploy_does(wish: Wish, machine: Found, does: str) -> None:

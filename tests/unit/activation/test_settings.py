@@ -33,6 +33,11 @@ COLLECTION = Path(settings.__file__).parents[3]
         ("deploy_machines", ["web", "!db"]),
         ("deploy_health_checks", {}),
         ("deploy_previewed", {}),
+        ("deploy_include", "web db,mail"),
+        ("deploy_exclude", ["web"]),
+        ("deploy_max_concurrent_copy", "0"),
+        ("deploy_nix_options", "max-jobs=4, keep-going=true"),
+        ("deploy_nix_options", {"cores": 2}),
     ],
 )
 def test_a_value_that_a_deploy_takes(name: str, value: Any) -> None:
@@ -59,6 +64,10 @@ def test_a_value_that_a_deploy_takes(name: str, value: Any) -> None:
         ("deploy_max_fail_percentage", 101, "a percentage from 0 to 100"),
         ("deploy_max_fail_percentage", -1, "a percentage"),
         ("deploy_health_checks", "nginx", "a mapping"),
+        ("deploy_include", {"web": 1}, "names of machines"),
+        ("deploy_max_concurrent_activate", -1, "a number of machines"),
+        ("deploy_nix_options", "--option", "settings of Nix"),
+        ("deploy_only", "switch", "one of all, create, dry-build, build, plan, copy"),
         ("deploy_previewed", 7, "what a preview passes on"),
         ("deploy_machines", [], "a pattern of hosts"),
         ("deploy_acton", "boot", "deploy_acton is not a variable of a deploy; did you mean deploy_action?"),
@@ -85,6 +94,28 @@ def test_all_problems_are_told_at_once() -> None:
         "deploy_action is nope",
         "deploy_reboot is no",
     ]
+
+
+@pytest.mark.parametrize("other", [{"deploy_action": "boot"}, {"deploy_reboot": "always"}])
+def test_a_system_boots_without_its_specialisation(other: dict[str, str]) -> None:
+    settings.check({"target": {"deploy_specialisation": "small", "deploy_action": "test"}})
+    with pytest.raises(OpsError, match="deploy_specialisation excludes"):
+        settings.check({"target": {"deploy_specialisation": "small", **other}})
+
+
+def test_another_profile_can_not_be_reverted() -> None:
+    given = {"deploy_profile": "/nix/var/nix/profiles/system-profiles/try"}
+    settings.check({"target": given})
+    with pytest.raises(OpsError, match="deploy_revert excludes another deploy_profile"):
+        settings.check({"target": {**given, "deploy_revert": "run"}})
+    with pytest.raises(OpsError, match="has to be a path below /nix/var/nix/profiles"):
+        settings.check({"target": {"deploy_profile": "try"}})
+
+
+def test_a_variable_of_the_run_is_the_same_for_all_machines() -> None:
+    settings.check({"target": {"deploy_only": "plan"}, "beta": {"deploy_only": "plan"}})
+    with pytest.raises(OpsError, match="deploy_only differs between the machines"):
+        settings.check({"target": {"deploy_only": "plan"}, "beta": {}})
 
 
 def test_a_variable_that_only_begins_alike_is_left_alone() -> None:
@@ -124,11 +155,11 @@ def test_the_specifications_have_the_variables_that_are_checked() -> None:
     assert {**role, **playbook}.keys() == settings.SETTINGS.keys()
     for name, option in {**role, **playbook}.items():
         setting = settings.SETTINGS[name]
-        if name != "deploy_machines":
+        if name not in ("deploy_machines", "deploy_exclude", "deploy_include"):
             assert option.get("default") == setting.default, name
         for value in option.get("choices", ()):
             setting.read(value)
-        words = {"bool": "true or false", "int": "a number of seconds"}.get(option["type"], "")
+        words = {"bool": "true or false", "int": "a number of "}.get(option["type"], "")
         assert setting.wanted.startswith("one of " if "choices" in option else words), name
         assert len(option.get("choices", ())) == len(setting.wanted.split(", ")) or "choices" not in option, name
 
@@ -139,6 +170,8 @@ def test_the_role_sets_every_variable_of_its_stages() -> None:
         for file in (COLLECTION / "roles/deploy/tasks").glob("*.yml")
         if file.stem != "main"
     }
+    # The playbook builds all machines at once.
+    assert given.pop("together").keys() == given["build"].keys()
     back = given.pop("back")
     of_roles = {name: value for one in given.values() for name, value in one.items()}
     assert {name: re.findall(r"deploy_\w+", value)[0] for name, value in of_roles.items()} == settings.OF_ROLES
@@ -155,6 +188,9 @@ def test_the_role_sets_every_variable_of_its_stages() -> None:
     own |= {"activate_keep_old_keys"}
     assert of_stages.keys() - own == of_roles.keys()
     for name, of_deploy in settings.OF_ROLES.items():
+        if name in ("build_dry_run", "build_elsewhere"):
+            # They are made of these.
+            continue
         assert of_stages[name] == defaults[of_deploy], name
 
     entries = specification("roles/deploy")

@@ -80,7 +80,7 @@ def reach(monkeypatch, said):
     def run(*answers, addresses=None, timeout=0.0):
         left = list(answers)
 
-        def describe(machine, *, record, check, keys, generations):
+        def describe(machine, *, profile: str, record, check, keys, generations):
             assert record == UUID and not check and keys is None and not generations
             answer = left.pop(0)
             if isinstance(answer, Exception):

@@ -16,7 +16,7 @@ import yaml
 
 from ansible_collections.nix.ops.plugins.plugin_utils.activation import settings
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import approval, rollout
-from ansible_collections.nix.ops.plugins.plugin_utils.deployment.rollout import Run
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.rollout import Chosen, Run
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 
 OLD = "/nix/store/00000000000000000000000000000000-old"
@@ -202,7 +202,7 @@ def test_what_can_not_be_meant_is_refused() -> None:
     both = {"a": machine("a"), "stray": {}}
 
     def check(one: Run, pattern: Any, *matching: str) -> list[str]:
-        return rollout.check(one, pattern, lambda _pattern: matching)
+        return rollout.check(one, Chosen(pattern), lambda _pattern: matching)
 
     assert check(run(both), ["a"], "a") == ["a"]
     for wrong, pattern, matching, told in (
@@ -232,7 +232,7 @@ SLICE: dict[str, Any] = {"awx_job_template_name": "deploy", "awx_workflow_job_na
 
 def test_only_a_slice_of_a_job_may_have_no_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     def check(**more: Any) -> list[str]:
-        return rollout.check(run({"a": machine("a")}, **more), "nixos", lambda _pattern: [])
+        return rollout.check(run({"a": machine("a")}, **more), Chosen("nixos"), lambda _pattern: [])
 
     with pytest.raises(OpsError, match="no machine is left"):
         check(**SLICE)
@@ -242,6 +242,20 @@ def test_only_a_slice_of_a_job_may_have_no_machine(monkeypatch: pytest.MonkeyPat
         check()
     with pytest.raises(OpsError, match="no machine is left"):
         check(**SLICE, ansible_check_mode=True)
+
+
+def test_a_job_of_awx_can_not_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = run({"a": machine("a", deploy_confirm=True)})
+    assert rollout.check(one, Chosen("a"), lambda _pattern: ["a"]) == ["a"]
+    monkeypatch.setenv("AWX_PRIVATE_DATA_DIR", "/runner")
+    with pytest.raises(OpsError, match="deploy_confirm in a job of AWX"):
+        rollout.check(one, Chosen("a"), lambda _pattern: ["a"])
+
+
+@pytest.mark.parametrize(("only", "copies", "action"), [("plan", True, "switch"), ("copy", True, None)])
+def test_the_plan_has_what_the_deploy_goes_up_to(only: str, copies: bool, action: str | None) -> None:
+    need = rollout.make_plan(run({"a": machine("a", deploy_only=only)}))["a"]
+    assert (need.copy, need.action) == (copies, action)
 
 
 def test_machines_that_are_lost_are_named_or_end_the_deploy() -> None:
@@ -382,7 +396,7 @@ def test_extra_variables_can_not_change_what_was_previewed(name: str) -> None:
     preview = previewed(hosts, **ANSWERS)
 
     def check(**extra: Any) -> list[str]:
-        return rollout.check(run(hosts, extra=tuple(extra), **extra), "a", lambda _pattern: ["a"])
+        return rollout.check(run(hosts, extra=tuple(extra), **extra), Chosen("a"), lambda _pattern: ["a"])
 
     assert check(**ANSWERS, **{name: "x"}) == ["a"]
     assert check(**ANSWERS, deploy_previewed=preview, awx_job_id=2) == ["a"]
@@ -404,7 +418,7 @@ def test_a_deploy_has_the_extra_variables_of_its_preview(name: str) -> None:
     one = run(hosts, extra=tuple(extra), **given)
     told = "not what a preview" if name == "deploy_previewed" else f"not as they were in the preview: {name}"
     with pytest.raises(OpsError, match=told):
-        rollout.check(one, "a", lambda _pattern: ["a"])
+        rollout.check(one, Chosen("a"), lambda _pattern: ["a"])
 
 
 def test_a_preview_is_not_told_what_was_previewed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -412,21 +426,21 @@ def test_a_preview_is_not_told_what_was_previewed(monkeypatch: pytest.MonkeyPatc
     hosts = {"a": machine("a")}
     one = run(hosts, extra=("deploy_previewed",), deploy_previewed=previewed(hosts), ansible_check_mode=True)
     with pytest.raises(OpsError, match="deploy_previewed is for the deploy after a preview"):
-        rollout.check(one, "a", lambda _pattern: ["a"])
+        rollout.check(one, Chosen("a"), lambda _pattern: ["a"])
     given: dict[str, Any] = {name: {"rolls_out": True} for name in ("deploy_needs_preview", "rollout_plan")}
     for name, told in (
         ("deploy_needs_preview", "deploy_needs_preview is for the deploy after a preview"),
         ("rollout_plan", "these variables would change what is previewed: rollout_plan"),
     ):
         with pytest.raises(OpsError, match=told):
-            rollout.check(run(hosts, extra=(name,), ansible_check_mode=True, **given), "a", lambda _: ["a"])
+            rollout.check(run(hosts, extra=(name,), ansible_check_mode=True, **given), Chosen("a"), lambda _: ["a"])
 
 
 def test_a_deploy_that_needs_a_preview_fails_without_one() -> None:
     hosts = {"a": machine("a", deploy_needs_preview=True)}
 
     def check(**more: Any) -> list[str]:
-        return rollout.check(run(hosts, **more), "a", lambda _pattern: ["a"])
+        return rollout.check(run(hosts, **more), Chosen("a"), lambda _pattern: ["a"])
 
     with pytest.raises(OpsError, match="deploy_previewed is missing"):
         check()
@@ -434,7 +448,7 @@ def test_a_deploy_that_needs_a_preview_fails_without_one() -> None:
     assert check(extra=("deploy_previewed", "deploy_needs_preview"), deploy_previewed=preview) == ["a"]
     wrong = run({"a": machine("a", deploy_needs_preview="perhaps")})
     with pytest.raises(OpsError, match="deploy_needs_preview"):
-        rollout.check(wrong, "a", lambda _pattern: ["a"])
+        rollout.check(wrong, Chosen("a"), lambda _pattern: ["a"])
 
 
 def variables_of(document: object) -> Iterator[str]:
@@ -601,11 +615,11 @@ def test_the_controller_keeps_what_was_deployed_if_the_network_says_so() -> None
 def test_a_rollback_needs_nothing_that_only_a_build_needs() -> None:
     hosts = {"a": deployed("a", nix_deployment_keys={"key": {"source": None}})}
     one = run(hosts, ansible_skip_tags=["build"])
-    assert rollout.check(one, "nixos", lambda _pattern: ["a"], rollback_to="previous") == ["a"]
+    assert rollout.check(one, Chosen("nixos", rollback_to="previous"), lambda _pattern: ["a"]) == ["a"]
     with pytest.raises(OpsError, match="no content"):
-        rollout.check(one, "nixos", lambda _pattern: ["a"])
+        rollout.check(one, Chosen("nixos"), lambda _pattern: ["a"])
     for wrong in ("", "next"):
         with pytest.raises(OpsError, match=f"rollback_to is '{wrong}'"):
-            rollout.check(one, "nixos", lambda _pattern: ["a"], rollback_to=wrong)
+            rollout.check(one, Chosen("nixos", rollback_to=wrong), lambda _pattern: ["a"])
     with pytest.raises(OpsError, match=r"wbe: .*rollback_machines"):
-        rollout.check(one, "wbe", lambda _pattern: ["a"], rollback_to="previous")
+        rollout.check(one, Chosen("wbe", rollback_to="previous"), lambda _pattern: ["a"])

@@ -67,6 +67,23 @@ def test_always_activate_is_what_the_network_itself_says(tmp_path: Path) -> None
     assert {name for name, one in found.items() if one.always_activate} == {"yes", "perhaps"}
 
 
+def test_the_connection_is_fast_or_slow_where_the_network_itself_says_so(tmp_path: Path) -> None:
+    (file,) = write(
+        tmp_path,
+        n="""{
+          silent = { };
+          fast.deployment.hasFastConnection = true;
+          slow = { deployment.hasFastConnection = false; deployment.buildOnTarget = true; };
+        }""",
+    )
+    found = evaluate(network(file)).definitions
+    assert {name: (one.has_fast_connection, one.build_on_target) for name, one in found.items()} == {
+        "silent": (None, False),
+        "fast": (True, False),
+        "slow": (False, True),
+    }
+
+
 def test_target_user_is_what_the_network_itself_says(tmp_path: Path) -> None:
     (file,) = write(
         tmp_path,
