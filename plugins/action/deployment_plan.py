@@ -17,12 +17,15 @@ from ansible_collections.nix.ops.plugins.plugin_utils import display
 from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
 from ansible_collections.nix.ops.plugins.plugin_utils.activation import plan, settings
 from ansible_collections.nix.ops.plugins.plugin_utils.activation.plan import Need
-from ansible_collections.nix.ops.plugins.plugin_utils.deployment import rollout, ssh_config
+from ansible_collections.nix.ops.plugins.plugin_utils.awx import job
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import history, rollout, ssh_config, toplevels
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.rollout import Chosen, Run
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.table import Column, table
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 
 _COLUMNS = (Column("Machine"), Column("Runs"), Column("Deployed from"), Column("Deploy does"))
+
+_COLUMNS_BACK = (Column("Machine"), Column("Runs"), Column("Goes back to"), Column("Rollback does"))
 
 _UNCHECKED = (
     "Another host could answer in a machine's place, and get its system and the sudo password. The variable"
@@ -53,6 +56,8 @@ class ActionModule(OpsAction):
         )
         if options["stage"] == "check":
             return {"changed": False, **self._check(run, options)}
+        if options["stage"] == "choose":
+            return {"changed": False, **rollout.as_build(run, rollout.choose(run, _text(options["rollback_to"]) or ""))}
         if options["stage"] == "fail":
             raise OpsError(options["reason"], machine=self.host)
         stages = {
@@ -80,7 +85,7 @@ class ActionModule(OpsAction):
         def match(pattern: str) -> list[str]:
             return [str(host) for host in lookup.run([pattern], variables=self.variables)]
 
-        chosen = Chosen(options["pattern"], options["include"], options["exclude"])
+        chosen = Chosen(options["pattern"], options["include"], options["exclude"], _text(options["rollback_to"]))
         machines = rollout.check(run, chosen, match)
         found = rollout.checkouts(run, machines)
         return {
@@ -125,10 +130,19 @@ class ActionModule(OpsAction):
         hosts = [host for host, one in needs.items() if one]
         if hosts and not self.check and run.setting("deploy_confirm", run.host):
             self._confirm(hosts)
+        now = time.time()
+        deploy, rolls_back = history.new_id(now), run.rolls_back
         return {
-            "made": time.time(),
+            "made": now,
             "machines": {
-                host: {**asdict(one), "does": one.summary(), "other_deployments": others[host]}
+                host: {
+                    **asdict(one),
+                    "does": one.summary(),
+                    "other_deployments": others[host],
+                    "deploy": rollout.aim(run, host).get("deploy") if rolls_back else deploy,
+                    "generation": rollout.aim(run, host).get("generation"),
+                    "leaves_keys": rolls_back and not one.keys,
+                }
                 for host, one in needs.items()
             },
             "rollout": hosts,
@@ -157,7 +171,12 @@ class ActionModule(OpsAction):
             raise OpsError("the rollout was not confirmed", state=rollout.BUILT_ONLY)
 
     def _show(self, run: Run, needs: Mapping[str, Need]) -> None:
-        if not needs or self._task.no_log:
+        if self._task.no_log:
+            return
+        if run.rolls_back:
+            self._show_back(run, needs)
+            return
+        if not needs:
             return
         rows = [
             [host, rollout.release(run, host), rollout.deployed_from(run, host), need.summary()]
@@ -167,6 +186,14 @@ class ActionModule(OpsAction):
         for network, one in rollout.planned_checkouts(run, needs).items():
             changes = ", with changes that are not committed" if one.modified else ""
             display.show(f"{network}: revision {one.short}{changes}")
+
+    def _show_back(self, run: Run, needs: Mapping[str, Need]) -> None:
+        rows = [
+            [host, rollout.release(run, host), rollout.aim(run, host)["said"], need.summary()]
+            for host, need in needs.items()
+        ]
+        rows += [[host, rollout.release(run, host), "", f"nothing: {why}"] for host, why in rollout.stays(run).items()]
+        display.show(table(_COLUMNS_BACK, rows))
 
     def _begin(self, run: Run) -> dict[str, Any]:
         batch = [str(host) for host in run.variables["ansible_play_batch"]]
@@ -197,7 +224,19 @@ class ActionModule(OpsAction):
         for host, line in told.items():
             self.live(host)(line)
         ssh_config.refresh(self.variables["hostvars"], self.warn)
+        self._keep(run)
         return {"machines": told}
+
+    def _keep(self, run: Run) -> None:
+        """Keep the systems of this deploy on the controller, if the network says so."""
+        # The files of a job of AWX are gone at its end.
+        if job.job_directory() is not None:
+            return
+        for uuid, machines in rollout.to_keep(run).items():
+            try:
+                toplevels.keep(uuid, rollout.id_of_plan(run), machines, self.environment)
+            except OpsError as error:
+                self.warn(f"the controller does not keep the systems of this deploy (network.enableRollback): {error}")
 
     def _preview(self, run: Run) -> dict[str, Any]:
         needs = rollout.planned(run)
@@ -207,3 +246,8 @@ class ActionModule(OpsAction):
         if lost := [host for host in run.hosts if host not in needs]:
             self.warn(f"A deploy of what this preview shows leaves out: {', '.join(lost)}")
         return {"machines": {host: one.summary() for host, one in needs.items()}, "lost": lost}
+
+
+def _text(value: Any) -> str | None:
+    """Return a value that YAML may have read as a number or a date as the user wrote it."""
+    return None if value is None else str(value).strip()

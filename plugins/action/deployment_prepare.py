@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import DEPLOYMENT_PREPARE
@@ -42,7 +43,7 @@ class ActionModule(KeysAction):
         timeout = options["timeout"] if cached is None else 0
         keys = self.delivery(options["keys"]) if options["keys"] else None
         question = keys.question() if keys else None
-        found, record = self._reach(subject, timeout, question, accept=options["accept_new_host_keys"])
+        found, record = self._reach(subject, timeout, question, options)
         if options["remember"] and not options["take_over"]:
             preparation.check_owner(found, self.transport.machine(), addresses, subject)
         known = preparation.join(cached, found, record, subject, on_line=say)
@@ -74,20 +75,26 @@ class ActionModule(KeysAction):
         return answer if self.check else {**answer, **fact_cache.facts(self.host, state, self.warn)}
 
     def _reach(
-        self, subject: Subject, timeout: int, keys: str | None, *, accept: bool
+        self, subject: Subject, timeout: int, keys: str | None, options: dict[str, Any]
     ) -> tuple[Description, Record | None]:
-        """Describe the machine.
+        """Describe the machine; accept its host key if none is known and the user says so.
 
         :param keys: the keys to compare.
-        :param accept: whether to accept its host key if none is known.
         """
         machine, addresses = self.transport.machine(), self.transport.addresses
+        reach = partial(
+            preparation.reach,
+            *(machine, addresses, subject),
+            on_line=self.live(),
+            keys=keys,
+            generations=options["generations"],
+        )
         try:
-            return preparation.reach(machine, addresses, subject, timeout=timeout, keys=keys, on_line=self.live())
+            return reach(timeout=timeout)
         except ConnectionLost as lost:
-            if not accept or not self._accept(str(lost), subject):
+            if not options["accept_new_host_keys"] or not self._accept(str(lost), subject):
                 raise
-        return preparation.reach(machine, addresses, subject, timeout=0, keys=keys, on_line=self.live())
+        return reach(timeout=0)
 
     def _checkout(self, options: dict[str, Any]) -> Checkout | None:
         directory = os.path.dirname(options["network"]) if options["network"] else None

@@ -101,6 +101,7 @@ class ActionModule(KeysAction):
         self.transport.expect(options["expected"] or options["found"])
         self.transport.set_destination(options["address"], options["port"])
         if options["remember"] and not self.check:
+            outcome.check_deploy(options["remember"]["deploy"])
             fact_cache.check(options["remember"]["uuid"])
         standing, described = self._found(goal, options["found"])
         is_activating = bool((described and described.activating) or options["found"].get("activating"))

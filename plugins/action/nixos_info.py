@@ -20,5 +20,5 @@ class ActionModule(OpsAction):
     def perform(self, options: dict[str, Any]) -> dict[str, Any]:
         """Ask the machine once."""
         description.check_profile(options["profile"])
-        found = description.describe(self.transport.machine(), profile=options["profile"])
+        found = description.describe(self.transport.machine(), profile=options["profile"], generations=True)
         return {"changed": False, **description.as_json(found)}

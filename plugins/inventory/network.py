@@ -21,8 +21,8 @@ description:
   - The connection comes from C(deployment.targetHost), C(deployment.targetPort), C(deployment.targetUser),
     C(deployment.sshOptions) and C(deployment.privilegeEscalationCommand), the host keys from C(deployment.sshHostKeys).
   - A network that does not evaluate ends the run with Nix's own message. It is never an empty inventory. Only
-    C(nix.ops.list), C(nix.ops.info), C(nix.ops.send_keys) and C(ansible HOST -m MODULE) go on, with the definitions
-    that were good last, and say so.
+    C(nix.ops.list), C(nix.ops.info), C(nix.ops.send_keys), C(nix.ops.generations), C(nix.ops.rollback), C(nix.ops.gc)
+    and C(ansible HOST -m MODULE) go on, with the definitions that were good last, and say so.
 author:
   - nix.ops contributors (@nix-ops)
 version_added: 0.1.0
@@ -101,6 +101,8 @@ options:
 notes:
   - C(nix_always_activate) is true if the network itself sets C(deployment.alwaysActivate) to true. The option's own
     default, which is true as in NixOps, does not count. A machine with nothing to do is left alone.
+  - C(nix_enable_rollback) is true if the network sets C(network.enableRollback). Then the controller keeps the systems
+    of the last 20 deploys, in C($XDG_STATE_HOME/nix.ops/deploys/UUID).
   - C(nix_has_fast_connection) is C(deployment.hasFastConnection), if the network itself sets it. With V(false) a copy
     is compressed, and the machine may fetch from its own substituters. The option's own default does not count.
   - C(nix_build_on_target) is true if the network sets C(deployment.buildOnTarget) to true.
@@ -234,14 +236,17 @@ _SOURCES = (
     "nix.ops.show_physical",
 )
 
-# Playbooks that deploy no system.
+# Playbooks that build no system.
 _REPORTS = (
     *_SOURCES,
     "nix.ops.check",
     "nix.ops.destroy",
+    "nix.ops.gc",
+    "nix.ops.generations",
     "nix.ops.info",
     "nix.ops.list",
     "nix.ops.reboot",
+    "nix.ops.rollback",
     "nix.ops.send_keys",
     "nix.ops.ssh_config",
     "nix.ops.ssh_for_each",
@@ -372,6 +377,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         for definition in evaluation.definitions.values():
             variables = _variables(definition, network, source, users.get(definition.name))
             variables.update(self._key_variables(definition, network, source))
+            if evaluation.enable_rollback:
+                variables["nix_enable_rollback"] = True
             found |= variables.keys()
             host = self._host_name(definition, variables)
             self._claim(host, definition)

@@ -74,7 +74,7 @@ NIX_COPY_CLOSURE = {
     "mutually_exclusive": [["source", "derivations"]],
 }
 
-STAGES = ["check", "variables", "reached", "decide", "begin", "batch", "outcome", "fail"]
+STAGES = ["check", "variables", "reached", "choose", "decide", "begin", "batch", "outcome", "fail"]
 
 DEPLOYMENT_PLAN = {
     "argument_spec": {
@@ -83,8 +83,13 @@ DEPLOYMENT_PLAN = {
         "include": {"type": "raw"},
         "exclude": {"type": "raw"},
         "reason": {"type": "str"},
+        "rollback_to": {"type": "raw"},
     },
-    "required_if": [["stage", "check", ["pattern"]], ["stage", "fail", ["reason"]]],
+    "required_if": [
+        ["stage", "check", ["pattern"]],
+        ["stage", "choose", ["rollback_to"]],
+        ["stage", "fail", ["reason"]],
+    ],
 }
 
 _MACHINE_OF_A_DEPLOYMENT = {
@@ -167,6 +172,7 @@ NIXOS_ACTIVATE = {
                 "inputs": {"type": "dict", "default": {}},
                 "recorded": {"type": "bool", "default": False},
                 "checkout": _CHECKOUT,
+                "deploy": {"type": "str"},
                 "members": {"type": "list", "elements": "str", "default": []},
             },
         },
@@ -190,6 +196,17 @@ NIXOS_INFO = {
     },
 }
 
+NIXOS_GC = {
+    "argument_spec": {
+        "keep": {"type": "int"},
+        "older_than": {"type": "str"},
+        "profile": {"type": "path", "default": SYSTEM_PROFILE},
+        "deployment": {"type": "str"},
+        "timeout": {"type": "int", "default": 21600},
+        "reconnect_timeout": {"type": "int", "default": 300},
+        **_ANSWER,
+    },
+}
 
 NIXOS_COMMAND = {
     "argument_spec": {
@@ -226,6 +243,7 @@ DEPLOYMENT_PREPARE = {
         "timeout": {"type": "int", "default": 60},
         "accept_new_host_keys": {"type": "bool", "default": False},
         "keys": {"type": "dict", "no_log": False, "options": _KEYS},
+        "generations": {"type": "bool", "default": False},
         **_ANSWER,
     },
 }
@@ -327,6 +345,14 @@ _SHOWN = {
 DEPLOYMENT_LIST = {
     "argument_spec": {
         "directory": {"type": "path"},
+        **_SHOWN,
+    },
+}
+
+DEPLOYMENT_GENERATIONS = {
+    "argument_spec": {
+        "found": {"type": "dict", "required": True},
+        "pattern": {"type": "raw"},
         **_SHOWN,
     },
 }

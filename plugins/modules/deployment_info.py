@@ -221,6 +221,10 @@ deployments:
               description: Who deployed it, and where; V(null) if it is not known.
               type: str
               sample: alice@controller
+            deploy:
+              description: The id of the deploy, which its machines share; V(null) if it is not known.
+              type: str
+              sample: 20261122-165500-a1b2
         failed_units:
           description: Units in the state C(failed).
           type: list

@@ -33,10 +33,13 @@ options:
       - V(variables), in the role P(nix.ops.deploy#role), refuses such names for the task's own host.
       - V(reached), after the role P(nix.ops.prepare#role), names the machines that can't be reached, and fails if
         C(deploy_unreachable) is V(fail).
-      - V(decide), after the role P(nix.ops.build#role), makes the plan and shows it as a table. It fails if a machine
-        failed before and C(deploy_any_errors_fatal) is true, or if the plan has a toplevel that is missing from
-        C(deploy_previewed). Machines that the preview left out are left out here, too. If C(deploy_confirm) is true and
-        there is something to do, it asks on the terminal whether to go on.
+      - V(choose), after M(nix.ops.deployment_prepare) with its option O(nix.ops.deployment_prepare#module:generations),
+        chooses what each machine goes back to (O(rollback_to)), without an evaluation or a build. Register its result
+        as C(build_result). It fails if a machine has nothing of it any more, and names what there is.
+      - V(decide), after the role P(nix.ops.build#role) or V(choose), makes the plan and shows it as a table. It fails
+        if a machine failed before and C(deploy_any_errors_fatal) is true, or if the plan has a toplevel that is missing
+        from C(deploy_previewed). Machines that the preview left out are left out here, too. If C(deploy_confirm) is true
+        and there is something to do, it asks on the terminal whether to go on.
       - V(begin), in a rollout with C(serial), says which batch begins.
       - V(batch), in the rollout, decides whether too many machines of the batch failed, and which machines go back then
         (C(deploy_revert)).
@@ -45,11 +48,19 @@ options:
         differences of the machines were shown after it.
       - V(fail) fails for a host with a reason.
     type: str
-    choices: [check, variables, reached, decide, begin, batch, outcome, fail]
+    choices: [check, variables, reached, choose, decide, begin, batch, outcome, fail]
     required: true
   reason:
     description: Why the host fails, for the stage V(fail).
     type: str
+  rollback_to:
+    description:
+      - What the machines go back to, for the stage V(choose). The stage V(check) refuses an invalid value.
+      - V(previous) undoes the latest deploy of these machines. Machines that were no part of it stay.
+      - The id of a deploy is what each machine booted after it. A date is what each machine booted then, and without a
+        time the end of that day.
+      - The number of a generation, or a toplevel, is for one machine.
+    type: raw
   pattern:
     description: The pattern of hosts to deploy, for the stage V(check). A text or a list.
     type: raw
@@ -82,8 +93,8 @@ EXAMPLES = r"""
 RETURN = r"""
 machines:
   description:
-    - For the stage V(decide), what the deploy does on each machine, by its host, and the UUIDs of the other deployments
-      that the machine belongs to.
+    - For the stage V(decide), what the deploy does on each machine, by its host, the UUIDs of the other deployments
+      that the machine belongs to, and the id of the deploy, which its machines share.
     - For the stage V(check), the hosts; for V(outcome), a line for each host.
   returned: for the stages check, decide and outcome
   type: raw
@@ -96,6 +107,33 @@ machines:
       reasons: []
       does: copy, switch, reboot (kernel)
       other_deployments: []
+      deploy: 20261122-165500-a1b2
+      generation: null
+      leaves_keys: false
+results:
+  description: What each machine goes back to, in the form of the result of P(nix.ops.build#role).
+  returned: for the stage choose
+  type: list
+  elements: dict
+  sample:
+    - item: /home/alice/target.network.yml
+      machines:
+        target: {out_path: /nix/store/hwdn5rjckz13a5zafjia3bk14f1rgacs-nixos-system-target-24.05}
+goes_back:
+  description: What is known of it, by host. C(reboot_parts) need a reboot; V(null) if that is not known.
+  returned: for the stage choose
+  type: dict
+  sample:
+    target:
+      generation: 3
+      deploy: 20261122-165500-a1b2
+      reboot_parts: []
+      said: generation 3, 2026-11-22 16:55, deploy 20261122-165500-a1b2
+stays:
+  description: The hosts that stay as they are, each with the reason.
+  returned: for the stage choose
+  type: dict
+  sample: {}
 made:
   description: When the plan was made, in seconds since 1970. It tells the plans of a playbook that deploys twice apart.
   returned: for the stages decide and batch

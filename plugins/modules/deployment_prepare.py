@@ -136,6 +136,12 @@ options:
         description: Not used here.
         type: bool
         default: false
+  generations:
+    description:
+      - Whether to ask for the versions of the generations too, and which of them need a reboot. Otherwise these are
+        V(null).
+    type: bool
+    default: false
 notes:
   - Fails before anything is touched if the fact cache would forget the deployment state. With O(provision=false) or
     O(remember=false) and in check mode such a cache counts as empty.
@@ -244,6 +250,7 @@ ansible_facts:
               revision: 3f0c1c7d5f5f0b8b0c0f3a9d6a2c8f1e4b7d9a61
               modified: false
               origin: alice@controller
+              deploy: 20261122-165500-a1b2
           acknowledged: {address: target.example.org, port: 22, time: 1767225600}
           members: [target]
 running:

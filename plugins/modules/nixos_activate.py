@@ -308,6 +308,9 @@ options:
             description: Whether the network had changes that were not committed.
             type: bool
             default: false
+      deploy:
+        description: The id of the deploy, which its machines share, as M(nix.ops.deployment_plan) returned it.
+        type: str
       members:
         description: The hosts of all machines of the deployment, by which a machine is noticed that leaves the network.
         type: list
@@ -403,6 +406,7 @@ ansible_facts:
               revision: 3f0c1c7d5f5f0b8b0c0f3a9d6a2c8f1e4b7d9a61
               modified: false
               origin: alice@controller
+              deploy: 20261122-165500-a1b2
           acknowledged: {address: target.example.org, port: 22, time: 1767225600}
           members: [target]
 toplevel:

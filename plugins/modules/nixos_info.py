@@ -120,6 +120,19 @@ generations:
       description: When it was made, in seconds since 1970.
       type: int
       sample: 1767225600
+    nixos_version:
+      description: The version of NixOS; V(null) if it is missing, and for all but the newest 200.
+      type: str
+      sample: "24.05"
+    kernel:
+      description: The version of the kernel; V(null) in the same way, and in a container, which has none.
+      type: str
+      sample: 6.6.32
+    reboot_parts:
+      description: The parts that differ from the booted ones and need a reboot; V(null) if that is not known.
+      type: list
+      elements: str
+      sample: [kernel, initrd]
 activating:
   description: Whether an activation of this collection is at work.
   type: bool

@@ -80,7 +80,10 @@ class Awx:
     """
 
     def __init__(self) -> None:
-        self.playbooks = ["check.yml", "deploy.yml", "info.yml", "list.yml", "reboot.yml", "unlock.yml"]
+        self.playbooks = [
+            *("check.yml", "deploy.yml", "gc.yml", "generations.yml", "info.yml", "list.yml", "reboot.yml"),
+            *("rollback.yml", "unlock.yml"),
+        ]
         self.hosts = ["target"]
         self.writes: list[tuple[str, str]] = []
         self.failing: str | None = None

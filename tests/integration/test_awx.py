@@ -133,7 +133,7 @@ def test_surveys_ask_what_playbooks_read(definitions):
 def _variables_of(playbook: str) -> set[str]:
     """Return the variables of a playbook, with those of the role of its name."""
     own = specification("playbooks")[playbook]["options"]
-    role = specification("roles/deploy")["main"]["options"] if playbook == "deploy" else {}
+    role = specification("roles/deploy")["main"]["options"] if playbook in ("deploy", "rollback") else {}
     return {*own, *role}
 
 

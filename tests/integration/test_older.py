@@ -146,9 +146,9 @@ def _without_log(tree: str) -> str:
 
 def kept(state: Mapping[str, Any]) -> dict[str, Any]:
     """Of a state what must not be lost."""
-    # Version 0.1.0 knew nothing of Git.
+    # Version 0.1.0 knew nothing of Git, and its deploys had no ids.
     activations = [
-        {name: one[name] for name in one if name not in ("revision", "modified", "origin")}
+        {name: one[name] for name in one if name not in ("revision", "modified", "origin", "deploy")}
         for one in state["activations"]
     ]
     return {name: state[name] for name in ("inputs", "acknowledged", "members")} | {"activations": activations}

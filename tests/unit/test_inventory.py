@@ -133,6 +133,7 @@ def test_source_lists_groups_and_variables(project: Project) -> None:
         "nix_deployment": "example",
         "nix_deployment_uuid": uuid,
         "nix_network": str(project.directory / "example.network.yml"),
+        "nix_enable_rollback": True,
     }
     keys = project.directory / "state" / "nix.ops" / "keys" / uuid
     assert listing["_meta"]["hostvars"] == {

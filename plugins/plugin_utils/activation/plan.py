@@ -44,6 +44,7 @@ class Found:
     :param known: the toplevels in the recorded activations of the machine.
     :param recorded: whether the machine's record is complete.
     :param keys: ``keys`` if its keys differ, ``keys?`` if that is not known, otherwise empty.
+    :param generations: the toplevels of its generations.
     """
 
     standing: Standing
@@ -52,6 +53,7 @@ class Found:
     known: Collection[str] = ()
     recorded: bool = True
     keys: str = ""
+    generations: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Need:
 def need(wish: Wish, found: Found) -> Need:
     """Decide what a deploy does on a machine."""
     standing = found.standing
-    copies = wish.toplevel not in (standing.running, standing.profile)
+    copies = wish.toplevel not in (standing.running, standing.profile, *found.generations)
     if wish.action == "dry-activate":
         return Need(wish.toplevel, copies, wish.action)
     if wish.specialisation:

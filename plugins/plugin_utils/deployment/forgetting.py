@@ -59,6 +59,7 @@ def of_machine(uuid: str, deployment: str, machine: str, source: str) -> Removal
     links = [
         one / machine for one in (places.toplevels(uuid, deployment, source), places.old_toplevels(deployment, source))
     ]
+    links += [one / machine for one in sorted(places.deploys(uuid).glob("*"))]
     files = [one for one in (keys / machine, keys / f"{machine}.pub", *dict.fromkeys(links)) if os.path.lexists(one)]
     known = places.known_hosts(uuid)
     is_known = any(line.startswith(f"{machine} ") for line in _lines(known))
@@ -72,7 +73,7 @@ def of_deployment(deployment: Deployment, *, keeps_keys: bool) -> Removal:
     """
     uuid, path = deployment.uuid, deployment.path
     files = [Path(path), places.known_hosts(uuid), places.ssh_config(uuid), places.ssh_known_hosts(uuid)]
-    directories = [places.toplevels(uuid, deployment.name, path)]
+    directories = [places.toplevels(uuid, deployment.name, path), places.deploys(uuid)]
     if not keeps_keys:
         directories.append(places.keys(uuid))
     if cfg := _own_configuration(deployment):

@@ -67,11 +67,11 @@ def update(
         state = replace(state, inputs=Remembered(**remember["inputs"]))
     known, state = state, states.found(state, outcome.previous)
     is_found = known != state
-    latest = outcome.latest and _stamp(outcome.latest, remember["checkout"], state.activations, origin)
+    latest = outcome.latest and _stamp(outcome.latest, remember, state.activations, origin)
     # Without the cache nobody knows who activated the toplevel that the machine is at.
     is_adopted = latest is None and is_cached and states.is_news(state, outcome.toplevel, outcome.action)
     if is_adopted:
-        latest = Activated(outcome.toplevel, outcome.action, outcome.generation, 0, now)
+        latest = Activated(outcome.toplevel, outcome.action, outcome.generation, 0, now, deploy=remember["deploy"])
     if latest is not None:
         state = states.activated(state, latest, remember["members"])
     if outcome.acknowledged is not None:
@@ -82,10 +82,12 @@ def update(
     return Update(state, is_new, is_new or latest is not None)
 
 
-def _stamp(
-    latest: Activated, checkout: Mapping[str, Any] | None, earlier: Sequence[Activated], origin: str
-) -> Activated:
-    """Add the revision of the network, and who deployed it, to an activation."""
+def _stamp(latest: Activated, remember: Mapping[str, Any], earlier: Sequence[Activated], origin: str) -> Activated:
+    """Add the deploy, the revision of the network, and who deployed it, to an activation."""
+    checkout = remember["checkout"]
+    # A machine that goes back is part of the deploy that it goes back to.
+    of_deploy = next((one.deploy for one in earlier if one.toplevel == latest.toplevel and one.deploy), None)
+    latest = replace(latest, deploy=remember["deploy"] or of_deploy)
     if checkout:
         return replace(latest, revision=checkout["revision"], modified=checkout["modified"], origin=origin)
     # A machine that goes back runs what it was deployed from before.
@@ -115,6 +117,19 @@ def of_activation(done: Activation, action: str, uuid: str, *, now: int) -> Acti
 def before(standing: Standing, uuid: str) -> Activated | None:
     """Return the activation before this one, as the machine told it."""
     return records.read_last(standing.last_activation, uuid)
+
+
+def check_deploy(deploy: str | None) -> None:
+    """Refuse what is not the id of a deploy: nobody could read the record.
+
+    :raises OpsError: if it is not valid.
+    """
+    if deploy is not None and not states.DEPLOY.fullmatch(deploy):
+        raise OpsError(
+            f"{deploy!r} is not the id of a deploy",
+            state="nothing was activated",
+            next_step="Give the id that nix.ops.deployment_plan returned, or leave 'deploy' out.",
+        )
 
 
 def check_known(state: State | None, running: str | None, machine: str) -> None:

@@ -12,6 +12,7 @@ can read:
 - ``STATE/ssh_known_hosts/UUID``: the host keys for it, by the addresses of the machines
 - ``STATE/facts/UUID``: the fact cache of a project, named by the ``ansible.cfg`` that ``nix.ops.create`` writes
 - ``STATE/toplevels/UUID/MACHINE``: links to the toplevels that were built, which are GC roots
+- ``STATE/deploys/UUID/DEPLOY/MACHINE``: links to the toplevels of earlier deploys, in the same way
 
 STATE is ``$XDG_STATE_HOME/nix.ops``, by default ``~/.local/state/nix.ops``. Version 0.1.0 kept facts and links in
 ``.nix-ops`` beside the source.
@@ -83,6 +84,14 @@ def toplevels(uuid: str, name: str, source: str) -> Path:
         # Nothing persists in a job. The project's directory is certain to be writable there.
         return old_toplevels(name, source)
     return _expand(f"{_state()}/toplevels/{uuid}")
+
+
+def deploys(uuid: str) -> Path:
+    """Return the directory of the links to the toplevels of a deployment's earlier deploys.
+
+    :raises OpsError: if the user has no home directory.
+    """
+    return _expand(f"{_state()}/deploys/{uuid}")
 
 
 def old_toplevels(name: str, source: str) -> Path:

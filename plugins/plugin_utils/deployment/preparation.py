@@ -78,12 +78,14 @@ def reach(
     on_line: LineSink,
     check: bool = False,
     keys: str | None = None,
+    generations: bool = False,
 ) -> tuple[Description, Record | None]:
     """Describe a machine, at the first of its addresses that answers and is not another machine's.
 
     :param timeout: seconds to wait for the machine's SSH server.
     :param check: ask for its load, disks and so on too.
     :param keys: the keys to compare, as :func:`description.describe` takes them.
+    :param generations: ask for the versions of its generations too.
     :returns: the description and the machine's own record of the deployment, if it has one.
     :raises ConnectionLost: if the machine can't be reached in time.
     :raises OpsError: if another machine of the deployment answers.
@@ -96,7 +98,14 @@ def reach(
     while True:
         heartbeat.beat()
         try:
-            found = description.describe(machine, profile=subject.profile, record=subject.uuid, check=check, keys=keys)
+            found = description.describe(
+                machine,
+                profile=subject.profile,
+                record=subject.uuid,
+                check=check,
+                keys=keys,
+                generations=generations,
+            )
         except ConnectionLost as lost:
             refusals[:] = [lost]
             if time.monotonic() > deadline or any(text in str(lost).lower() for text in _FINAL):

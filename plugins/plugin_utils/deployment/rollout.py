@@ -15,8 +15,16 @@ from typing import Any
 from ansible_collections.nix.ops.plugins.plugin_utils.activation import difference, plan, settings, specialisation
 from ansible_collections.nix.ops.plugins.plugin_utils.activation.plan import Ending, Found, Need, Wish
 from ansible_collections.nix.ops.plugins.plugin_utils.awx import job
-from ansible_collections.nix.ops.plugins.plugin_utils.deployment import approval, checkout, patterns
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment import (
+    approval,
+    checkout,
+    generations,
+    history,
+    patterns,
+    toplevels,
+)
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.checkout import Checkout
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.history import Choice, Target
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, first_line
 from ansible_collections.nix.ops.plugins.plugin_utils.keys import contents
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
@@ -117,6 +125,17 @@ class Run:
         found = self.untemplated(host).get(name)
         return found if isinstance(found, Mapping) else {}
 
+    @cached_property
+    def chosen(self) -> Mapping[str, Any]:
+        """What the machines go back to; empty in a deploy of what the network says."""
+        found = (self.result(host, _BUILT) for host in self.hosts)
+        return next((one for one in found if "goes_back" in one), {})
+
+    @property
+    def rolls_back(self) -> bool:
+        """Whether this run takes machines back to what they had."""
+        return bool(self.chosen)
+
     @property
     def is_preview(self) -> bool:
         """Whether this is a run in check mode."""
@@ -172,11 +191,13 @@ class Chosen:
     :param pattern: the pattern of hosts, or a list of patterns.
     :param include: the names of the only ones of them; None for all.
     :param exclude: the names of those that are left out.
+    :param rollback_to: what the machines shall go back to; None for a deploy of what the network says.
     """
 
     pattern: Any
     include: Any = None
     exclude: Any = None
+    rollback_to: str | None = None
 
 
 def check(run: Run, chosen: Chosen, match: Callable[[str], Sequence[str]]) -> list[str]:
@@ -187,28 +208,17 @@ def check(run: Run, chosen: Chosen, match: Callable[[str], Sequence[str]]) -> li
     :raises OpsError: naming what is not valid.
     """
     check_approval(run)
+    if chosen.rollback_to is not None:
+        history.check(chosen.rollback_to)
+    pattern_of = "deploy_machines" if chosen.rollback_to is None else "rollback_machines"
     is_slice = job.may_be_slice(run.variables) and not run.is_preview
     if not is_slice and not any("nix_network" in run.of(host) for host in run.variables["groups"]["all"]):
         raise _no_network()
-    matching = match(",".join(patterns.check("deploy_machines", chosen.pattern, run.variables)))
+    matching = match(",".join(patterns.check(pattern_of, chosen.pattern, run.variables)))
     matching = patterns.choose(matching, chosen.include, chosen.exclude)
     hosts = set(run.hosts)
     machines = [host for host in matching if host in hosts]
-    strangers = [host for host in machines if "nix_network" not in run.of(host)]
-    if strangers and strangers == machines:
-        raise _no_network()
-    if strangers:
-        raise OpsError(
-            f"not machines of a network: {', '.join(strangers)}",
-            state=_UNTOUCHED,
-            next_step=f"Leave them out with --limit or deploy_machines, for example {_without(strangers)}.",
-        )
-    if not machines and not is_slice:
-        raise OpsError(
-            "no machine is left to deploy: the pattern, or the limit, leaves out all of them",
-            state=_UNTOUCHED,
-            next_step="Correct deploy_machines or --limit. This lists the machines: ansible nixos --list-hosts",
-        )
+    _check_machines(machines, run, pattern_of, may_be_none=is_slice)
     found = {host: run.settings(host) for host in machines}
     settings.check(found)
     if any(settings.read("deploy_revert", one) != "never" for one in found.values()):
@@ -219,6 +229,30 @@ def check(run: Run, chosen: Chosen, match: Callable[[str], Sequence[str]]) -> li
             state=_UNTOUCHED,
             next_step="Launch the workflow, which asks for an approval between the preview and the deploy.",
         )
+    if chosen.rollback_to is None:
+        _check_build(run, machines)
+    return machines
+
+
+def _check_machines(machines: Sequence[str], run: Run, pattern_of: str, *, may_be_none: bool) -> None:
+    strangers = [host for host in machines if "nix_network" not in run.of(host)]
+    if strangers and strangers == machines:
+        raise _no_network()
+    if strangers:
+        raise OpsError(
+            f"not machines of a network: {', '.join(strangers)}",
+            state=_UNTOUCHED,
+            next_step=f"Leave them out with --limit or {pattern_of}, for example {_without(strangers)}.",
+        )
+    if not machines and not may_be_none:
+        raise OpsError(
+            "no machine is left to deploy: the pattern, or the limit, leaves out all of them",
+            state=_UNTOUCHED,
+            next_step=f"Correct {pattern_of} or --limit. This lists the machines: ansible nixos --list-hosts",
+        )
+
+
+def _check_build(run: Run, machines: Sequence[str]) -> None:
     if "keys" not in run.variables["ansible_skip_tags"]:
         for host in machines:
             _check_keys(run, host)
@@ -226,7 +260,6 @@ def check(run: Run, chosen: Chosen, match: Callable[[str], Sequence[str]]) -> li
         raise OpsError(
             "what was not built can't be deployed", state=_UNTOUCHED, next_step="Leave build out of --skip-tags."
         )
-    return machines
 
 
 def elsewhere(run: Run, hosts: Iterable[str]) -> dict[str, str]:
@@ -300,6 +333,80 @@ def check_reached(run: Run) -> list[str]:
             next_step=f"Correct that, or leave them out: {_without(run.lost)}, or deploy_unreachable=warn.",
         )
     return reasons
+
+
+def choose(run: Run, to: str) -> Choice:
+    """Choose what each host goes back to, without an evaluation or a build.
+
+    :param to: as :func:`history.choose` takes it.
+    :raises OpsError: if it is not valid, or a machine has nothing of it any more.
+    """
+    pasts = {}
+    for host in run.alive:
+        own = run.of(host)
+        kept = toplevels.kept(str(own["nix_deployment_uuid"]), str(own["nix_machine"]))
+        past = generations.past_of(run.result(host, _PREPARED), kept)
+        if past is not None:
+            pasts[host] = past
+    return history.choose(to, pasts)
+
+
+def as_build(run: Run, choice: Choice) -> dict[str, Any]:
+    """Return a choice in the form of what the role ``build`` registers, with what is known of each target."""
+    networks: dict[str, dict[str, dict[str, str]]] = {}
+    for host, target in choice.targets.items():
+        own = run.of(host)
+        networks.setdefault(str(own["nix_network"]), {})[str(own["nix_machine"])] = {"out_path": target.toplevel}
+    return {
+        "results": [{"item": network, "machines": machines} for network, machines in networks.items()],
+        "goes_back": {host: _target_as_json(target) for host, target in choice.targets.items()},
+        "stays": dict(choice.stays),
+    }
+
+
+def _target_as_json(target: Target) -> dict[str, Any]:
+    made = target.generation
+    parts = None if made is None or made.reboot_parts is None else list(made.reboot_parts)
+    return {
+        "generation": made.number if made else None,
+        "deploy": target.deploy,
+        "reboot_parts": parts,
+        "said": str(target),
+    }
+
+
+def aim(run: Run, host: str) -> Mapping[str, Any]:
+    """Return what is known of what a host goes back to; empty in a deploy of what the network says."""
+    found: Mapping[str, Any] = run.chosen.get("goes_back", {}).get(host, {})
+    return found
+
+
+def stays(run: Run) -> dict[str, str]:
+    """Return the hosts that a rollback leaves as they are, each with the reason."""
+    return dict(run.chosen.get("stays", {}))
+
+
+def to_keep(run: Run) -> dict[str, dict[str, str]]:
+    """Return the toplevels that this deploy has activated and that the controller keeps, by deployment and machine.
+
+    A network says so by ``network.enableRollback``.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for host, need in ({} if run.rolls_back else planned(run)).items():
+        own = run.of(host)
+        if (
+            own.get("nix_enable_rollback")
+            and run.result(host, _ACTIVATED).get("changed")
+            and not _has_failed(run, host)
+        ):
+            found.setdefault(str(own["nix_deployment_uuid"]), {})[str(own["nix_machine"])] = need.toplevel
+    return found
+
+
+def id_of_plan(run: Run) -> str:
+    """Return the id of the deploy that was planned; empty if nothing was."""
+    machines = _newest_plan(run).get("machines", {})
+    return next((str(one["deploy"]) for one in machines.values()), "")
 
 
 def make_plan(run: Run) -> dict[str, Need]:
@@ -396,8 +503,11 @@ def outcomes(run: Run) -> dict[str, str]:
     needs, made = planned(run), time_of_plan(run)
     endings = [run.result(host, _ENDED) for host in run.hosts]
     ended = next((one for one in endings if one.get("ends") and one.get("made") == made), {})
-    told, unseen, wrong = {}, set(left_out(run)), unevaluated(run)
+    told, unseen, wrong, left_alone = {}, set(left_out(run)), unevaluated(run), stays(run)
     for host in run.hosts:
+        if host in left_alone:
+            told[host] = f"stays as it is: {left_alone[host]}"
+            continue
         if host not in needs:
             why = "the preview left it out" if host in unseen else _why(host, run.result(host, _PREPARED))
             told[host] = f"not deployed: {'its system does not evaluate' if host in wrong else why}"
@@ -484,12 +594,21 @@ def _need(run: Run, host: str, toplevel: str) -> Need:
         return Need(toplevel, True, wish.action)
     activations = (found.get("state") or {}).get("activations") or ()
     known = [one["toplevel"] for one in activations if not one["rolled_back"]]
-    parts = difference.reboot_parts(found.get("booted_parts") or {}, toplevel)
-    if not os.path.exists(toplevel) and standing.running != toplevel:
-        # It was built elsewhere, and only the machine can tell.
-        parts = ("if it needs one",)
+    # What a machine goes back to may never have been on this controller.
+    parts = aim(run, host).get("reboot_parts")
+    if parts is None:
+        parts = difference.reboot_parts(found.get("booted_parts") or {}, toplevel)
+        if not os.path.exists(toplevel) and standing.running != toplevel:
+            # It was built elsewhere, and only the machine can tell.
+            parts = ("if it needs one",)
     machine = Found(
-        standing, bool(found.get("activating")), parts, known, bool(found.get("recorded")), _keys(run, host)
+        standing,
+        bool(found.get("activating")),
+        tuple(parts),
+        known,
+        bool(found.get("recorded")),
+        _keys(run, host),
+        [one["toplevel"] for one in found.get("generations") or ()],
     )
     return plan.need(wish, machine)
 
@@ -500,6 +619,9 @@ def _keys(run: Run, host: str) -> str:
         return ""
     found = run.result(host, _PREPARED)
     compared, missing = found.get("compared_keys"), set(found.get("missing_keys") or ())
+    # The keys on the machine stay. A reboot takes them away, and without them units of the earlier system do not start.
+    if run.rolls_back and not missing and run.setting("deploy_reboot", host) == "never":
+        return ""
     if not run.of(host).get("nix_deployment_keys"):
         return "keys" if found.get("sent_keys") or missing else ""
     if not isinstance(compared, Mapping):

@@ -41,6 +41,9 @@ REVISION = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 LONGEST_ORIGIN = 100
 _ORIGIN = re.compile(f"[ -~]{{1,{LONGEST_ORIGIN}}}")
 
+# The id of a deploy: when it began, by the controller's clock in UTC, and a random part.
+DEPLOY = re.compile("[0-9]{8}-[0-9]{6}-[0-9a-f]{4}")
+
 # The latest valid time, in seconds since 1970 (the year 4147). Python has no dates after the year 9999.
 LATEST = 2**36
 
@@ -71,6 +74,7 @@ class Activated:
     :param revision: the Git commit of its network; None if it is not known.
     :param modified: whether the network had changes that were not committed.
     :param origin: who deployed it, and where; None if it is not known.
+    :param deploy: the id of the deploy that it is part of, which its machines share; None if it is not known.
     """
 
     toplevel: str
@@ -82,6 +86,7 @@ class Activated:
     revision: str | None = None
     modified: bool = False
     origin: str | None = None
+    deploy: str | None = None
 
 
 @dataclass(frozen=True)
@@ -310,6 +315,7 @@ def _activated(value: Mapping[str, Any]) -> Activated:
         revision=_optional_text(value, "revision", REVISION),
         modified="modified" in value and _flag(value, "modified"),
         origin=_optional_text(value, "origin", _ORIGIN),
+        deploy=_optional_text(value, "deploy", DEPLOY),
     )
 
 

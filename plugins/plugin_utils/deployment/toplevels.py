@@ -10,16 +10,22 @@ a root.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
+from ansible_collections.nix.ops.plugins.plugin_utils import nix
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import places
+from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import DEPLOY
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Network
 
 _STORE = "/nix/store/"
+
+# How many deploys the controller keeps.
+_KEPT = 20
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,40 @@ def links(network: Network, source: str, machines: Sequence[str]) -> Links:
     """
     directory, old = places.toplevels(network.uuid, network.name, source), places.old_toplevels(network.name, source)
     return Links(directory, None if directory == old else old, machines)
+
+
+def keep(uuid: str, deploy: str, machines: Mapping[str, str], env: Mapping[str, str]) -> None:
+    """Keep the toplevels of a deploy on the controller, and forget all but the latest deploys.
+
+    :param machines: the toplevel of each machine.
+    :raises OpsError: if a link can't be made.
+    """
+    try:
+        directory = places.make_private(places.deploys(uuid) / deploy)
+    except OSError as error:
+        raise OpsError(
+            f"the directory for links to the systems of {deploy} can't be made", output=str(error)
+        ) from error
+    for machine, toplevel in machines.items():
+        link = str(directory / machine)
+        argv = ["nix-store", "--indirect", "--add-root", link, "--realise", toplevel]
+        nix.lines(argv, f"the link {link} could not be made", env=env)
+    # What can't be removed does no harm.
+    with suppress(OSError):
+        for old in sorted(one for one in directory.parent.iterdir() if DEPLOY.fullmatch(one.name))[:-_KEPT]:
+            for link_of_old in old.iterdir():
+                link_of_old.unlink()
+            old.rmdir()
+
+
+def kept(uuid: str, machine: str) -> frozenset[str]:
+    """Return the toplevels of earlier deploys that the controller keeps of a machine."""
+    try:
+        links = list(places.deploys(uuid).glob(f"*/{escape(machine)}"))
+    except OpsError:
+        # A user without a home directory keeps nothing.
+        return frozenset()
+    return frozenset(os.path.realpath(link) for link in links if link.exists() and _is_root(link))
 
 
 def _is_root(path: Path) -> bool:

@@ -19,6 +19,26 @@ print_generations() { # PROFILE
         sed -n "s|^${1##*/}-\([0-9]\{1,\}\)-link \([0-9]\{1,\}\)[.0-9]* |generation_entry \1 \2 |p"
 }
 
+# Print the newest generations of a profile: "generation_details NUMBER KERNEL PARTS VERSION". PARTS need a reboot. A missing
+# value is -.
+print_details() { # PROFILE
+    for link in "$1"-*-link; do
+        number=${link#"$1"-}
+        number=${number%-link}
+        case $number in '' | *[!0-9]*) ;; *) echo "$number" ;; esac
+    done | sort -rn | head -n 200 | while read -r number; do
+        link=$1-$number-link kernel=- version=-
+        for modules in "$link"/kernel-modules/lib/modules/*; do
+            [ ! -d "$modules" ] || kernel=${modules##*/}
+        done
+        # Anything else would make the whole answer invalid.
+        case $kernel in *[!A-Za-z0-9._+-]*) kernel=- ;; esac
+        [ ! -r "$link/nixos-version" ] || read -r version <"$link/nixos-version" || :
+        parts=$(print_other_parts "$link")
+        printf 'generation_details %s %.100s %s %.200s\n' "$number" "$kernel" "${parts:--}" "${version:--}"
+    done | tr -cd '\n -~'
+}
+
 # Print the files of a toplevel's units, with those of directories such as a.service.d and b.target.wants.
 print_units() { # TOPLEVEL
     for file in "$1"/etc/systemd/system/* "$1"/etc/systemd/system/*/*; do
@@ -47,7 +67,7 @@ print_keys() { # UUID
     done <"$nix_ops_keys/$1"
 }
 
-main() { # PROFILE [contents] [record=UUID] [checkup] [keys]
+main() { # PROFILE [contents] [generations] [record=UUID] [checkup] [keys]
     profile=$1
     shift
     standing "$profile"
@@ -64,6 +84,7 @@ main() { # PROFILE [contents] [record=UUID] [checkup] [keys]
     print_owners
     for wanted; do
         case $wanted in
+            generations) print_details "$profile" ;;
             contents)
                 nix-store --query --requisites /run/current-system | sed 's/^/closure /'
                 print_units /run/current-system

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import SYSTEM_PROFILE
@@ -36,6 +36,12 @@ FILE = re.compile("[!-~]{1,4096} [ -~]{1,4096}")
 _UUID = re.compile("[0-9a-f-]{36}")
 _TEXT = Key(re.compile("[ -~]{0,1024}"))
 
+# The number of a generation, its kernel, its parts that need a reboot, and its version of NixOS (describe.sh).
+_NAMES = "|".join(_PARTS_THAT_NEED_A_REBOOT)
+_DETAILS = re.compile(
+    f"[0-9]{{1,9}} [A-Za-z0-9._+-]{{1,100}} (?:-|(?:{_NAMES})(?:,(?:{_NAMES})){{0,3}}) [ -~]{{1,200}}"
+)
+
 # The answer about what runs and boots (system.sh: standing).
 STANDING = {
     "running": Key(_TOPLEVEL, required=True),
@@ -60,6 +66,7 @@ DESCRIPTION = {
     "nixos_version": _TEXT,
     "release": _TEXT,
     "nix_store": Key(_TEXT.value, required=True),
+    "generation_details": Key(_DETAILS, most=200),
     "generation_entry": Key(re.compile("[0-9]{1,9} [0-9]{1,12} [ -~]{1,4096}"), most=100_000),
     "closure": answer.STORE_PATHS,
     "unit": Key(re.compile(f"{UNIT_FILE.pattern} [!-~]{{1,4096}}"), most=100_000),
@@ -156,11 +163,17 @@ class Generation:
     """A numbered link of the system profile.
 
     :param created: when the link was made, in seconds since 1970.
+    :param nixos_version: the version of NixOS; None if it is missing or not asked for.
+    :param kernel: the version of the kernel, in the same way. A container has none.
+    :param reboot_parts: its parts that differ from the booted ones and need a reboot; None if not asked for.
     """
 
     number: int
     toplevel: str
     created: int
+    nixos_version: str | None = None
+    kernel: str | None = None
+    reboot_parts: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -247,6 +260,7 @@ def describe(
     *,
     profile: str = SYSTEM_PROFILE,
     contents: bool = False,
+    generations: bool = False,
     record: str | None = None,
     check: bool = False,
     keys: str | None = None,
@@ -254,12 +268,14 @@ def describe(
     """Ask a machine what it runs, in one round trip. This changes nothing there.
 
     :param contents: ask for the store paths, units and files of /etc of the running system too.
+    :param generations: ask for the versions of the generations too.
     :param record: ask for its own record of the deployment with this UUID too.
     :param check: ask for its load, disks and so on too.
     :param keys: compare these keys too (look.sh).
     :raises OpsError: if the machine can't answer.
     """
-    words = {"contents": contents, f"record={record}": record, "checkup": check, "keys": keys is not None}
+    asked = {"contents": contents, "generations": generations, f"record={record}": record}
+    words = {**asked, "checkup": check, "keys": keys is not None}
     wanted = [word for word, asked in words.items() if asked]
     parts = [*(["machine/checkup"] if check else ()), *(_COMPARING_KEYS if keys else ())]
     told = machine.ask(
@@ -276,7 +292,7 @@ def describe(
         nixos_version=told.one("nixos_version"),
         system_state=told.one("system_state"),
         has_nix=bool(told.one("nix_store")),
-        generations=tuple(sorted(map(_read_generation, told.all("generation_entry")), key=lambda found: found.number)),
+        generations=_read_generations(told),
         closure=told.all("closure"),
         units=read_units(told),
         files=read_files(told),
@@ -306,7 +322,7 @@ def as_json(found: Description) -> dict[str, Any]:
         "owners": list(found.owners),
         "sent_keys": list(found.keys),
         "missing_keys": list(found.missing_keys),
-        "generations": [asdict(generation) for generation in found.generations],
+        "generations": [_generation_as_json(generation) for generation in found.generations],
         "reboot_needed": bool(found.standing.reboot_parts),
         "reboot_parts": list(found.standing.reboot_parts),
         "booted_parts": dict(found.booted_parts),
@@ -329,9 +345,32 @@ def _read_compared_keys(told: Answer) -> ComparedKeys | None:
     return ComparedKeys(tuple(map(int, told.all("key_differs"))), told.all("key_gone"))
 
 
-def _read_generation(line: str) -> Generation:
-    number, created, toplevel = line.split(" ", 2)
-    return Generation(int(number), toplevel, int(created))
+def _read_generations(answer: Answer) -> tuple[Generation, ...]:
+    details = {number: rest for number, *rest in (line.split(" ", 3) for line in answer.all("generation_details"))}
+    found = []
+    for line in answer.all("generation_entry"):
+        number, created, toplevel = line.split(" ", 2)
+        one = Generation(int(number), toplevel, int(created))
+        if number in details:
+            kernel, parts, version = (None if value == "-" else value for value in details[number])
+            one = replace(
+                one, nixos_version=version, kernel=kernel, reboot_parts=tuple(parts.split(",")) if parts else ()
+            )
+        found.append(one)
+    return tuple(sorted(found, key=lambda one: one.number))
+
+
+def _generation_as_json(one: Generation) -> dict[str, Any]:
+    return {**asdict(one), "reboot_parts": None if one.reboot_parts is None else list(one.reboot_parts)}
+
+
+def generations_of(found: Mapping[str, Any]) -> tuple[Generation, ...]:
+    """Read the generations from the result of :func:`as_json`."""
+    names = [one.name for one in fields(Generation)]
+    listed = [Generation(**{name: one.get(name) for name in names}) for one in found.get("generations") or ()]
+    return tuple(
+        one if one.reboot_parts is None else replace(one, reboot_parts=tuple(one.reboot_parts)) for one in listed
+    )
 
 
 def _read_parts(answer: Answer) -> dict[str, tuple[str, str]]:

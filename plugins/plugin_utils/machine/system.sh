@@ -179,16 +179,21 @@ print_resolved_parts() {
     done
 }
 
-# Return whether a toplevel has parts that only a reboot replaces. A part that one of the systems lacks does not count
-# (description.py: differs).
-has_other_parts() { # TOPLEVEL
+# Print the parts of a toplevel that only a reboot replaces, with commas between them. A part that one of the systems lacks
+# does not count (description.py: differs).
+print_other_parts() { # TOPLEVEL
     print_parts "$1" | {
-        while read -r _ _ booted next; do
+        parts=''
+        while read -r _ name booted next; do
             # If either part is missing, read leaves the second variable empty.
-            [ -z "$next" ] || [ "$booted" = "$next" ] || exit 0
+            [ -z "$next" ] || [ "$booted" = "$next" ] || parts=$parts,$name
         done
-        exit 1
+        echo "${parts#,}"
     }
+}
+
+has_other_parts() { # TOPLEVEL
+    [ -n "$(print_other_parts "$1")" ]
 }
 
 # Print what runs and what boots, as lines "key value".

@@ -164,12 +164,14 @@ class Evaluation:
     :param definitions: all machines of the network, by name.
     :param derivations: derivations of the machines whose systems were evaluated.
     :param messages: Nix's warnings and traces.
+    :param enable_rollback: network.enableRollback: whether the controller keeps the systems of earlier deploys.
     """
 
     description: str
     definitions: Mapping[str, Definition]
     derivations: Mapping[str, Derivation]
     messages: tuple[str, ...] = ()
+    enable_rollback: bool = False
 
 
 @dataclass(frozen=True)
@@ -227,6 +229,8 @@ def evaluation_of(answer: Mapping[str, Any], messages: tuple[str, ...]) -> Evalu
         definitions={name: _definition(name, one) for name, one in answer["definitions"].items()},
         derivations={name: Derivation(one["drv"], one["out"]) for name, one in answer["derivations"].items()},
         messages=messages,
+        # A flake's own configurations have no network.
+        enable_rollback=answer["network"].get("enableRollback") is True,
     )
 
 

@@ -164,5 +164,6 @@ in
     in
     {
       description = merged.description or description;
+      enableRollback = merged.enableRollback or false;
     };
 }

@@ -18,6 +18,8 @@ from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 UUID = "9e8652aa-e64a-11f1-b7ab-02fc00000001"
 OTHER = "11111111-2222-4333-8444-555555555555"
 
+DEPLOY = "20261122-165500-a1b2"
+
 
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -31,6 +33,8 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             (state / "keys" / uuid / name).write_text("private")
             (state / "keys" / uuid / f"{name}.pub").write_text("public")
             (state / "toplevels" / uuid / name).symlink_to("/nix/store/nowhere")
+            (state / "deploys" / uuid / DEPLOY).mkdir(parents=True, exist_ok=True)
+            (state / "deploys" / uuid / DEPLOY / name).symlink_to("/nix/store/nowhere")
         (state / "known_hosts").mkdir(exist_ok=True)
         known = state / "known_hosts" / uuid
         known.write_text("web ssh-ed25519 A\ndb ssh-ed25519 B\nweb2 ssh-ed25519 C\n")
@@ -47,16 +51,16 @@ def shop(tmp_path: Path, state: Path) -> Deployment:
 
 
 def kept(state: Path, uuid: str) -> set[str]:
-    files = [*state.glob(f"*/{uuid}/*"), *state.glob(f"*/{uuid}")]
+    files = [*state.glob(f"*/{uuid}/*"), *state.glob(f"*/{uuid}"), *state.glob(f"deploys/{uuid}/*/*")]
     return {str(one.relative_to(state)) for one in files if not one.is_dir() or one.is_symlink()}
 
 
 def test_one_machine(shop: Deployment, state: Path) -> None:
     before, others = kept(state, UUID), kept(state, OTHER)
     removal = forgetting.of_machine(UUID, "shop", "web", shop.path)
-    assert len(removal.paths()) == 4
+    assert len(removal.paths()) == 5
     forgetting.remove(removal)
-    gone = {f"keys/{UUID}/web", f"keys/{UUID}/web.pub", f"toplevels/{UUID}/web"}
+    gone = {f"keys/{UUID}/web", f"keys/{UUID}/web.pub", f"toplevels/{UUID}/web", f"deploys/{UUID}/{DEPLOY}/web"}
     assert kept(state, UUID) == before - gone and kept(state, OTHER) == others
     known = state / "known_hosts" / UUID
     assert known.read_text() == "db ssh-ed25519 B\nweb2 ssh-ed25519 C\n"

@@ -32,6 +32,7 @@ REMEMBER = {
     "members": ["target", "other"],
     "recorded": True,
     "checkout": {"revision": "a" * 40, "modified": True},
+    "deploy": None,
 }
 STATE = State(UUID, "example", "target", Remembered("24.05"), 1, (Activated(OLD, "switch", 1, 0, 10),))
 
@@ -105,6 +106,18 @@ def test_a_machine_that_goes_back_runs_an_earlier_revision():
     assert found.state.activations[0] == replace(latest, revision="b" * 40, origin="bob@desk")
     found = updated(Outcome(NEW, "switch", 1, Activated(NEW, "switch", 1, 0, 50)), checkout=None)
     assert (found.state.activations[0].revision, found.state.activations[0].origin) == (None, "alice@laptop")
+
+
+def test_the_machines_of_a_deploy_share_its_id():
+    mine, earlier = "20261122-165500-a1b2", "20261121-120000-0000"
+    latest = Activated(NEW, "switch", 2, 0, 50)
+    assert updated(Outcome(NEW, "switch", 2, latest), deploy=mine).state.activations[0].deploy == mine
+    assert updated(Outcome(NEW, "switch", 2), deploy=mine).state.activations[0].deploy == mine
+    # A machine that goes back is part of the deploy that it goes back to.
+    known = replace(STATE, activations=(replace(STATE.activations[0], deploy=earlier),))
+    back = Outcome(OLD, "switch", 1, Activated(OLD, "switch", 1, 0, 50))
+    assert updated(back, known).state.activations[0].deploy == earlier
+    assert updated(back, known, deploy=mine).state.activations[0].deploy == mine
 
 
 def test_nothing_new_is_not_written():

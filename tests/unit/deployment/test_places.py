@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from ansible import constants
 
+from ansible_collections.nix.ops.plugins.plugin_utils import nix
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import fact_cache, places, toplevels
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment.toplevels import Links
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
@@ -175,3 +176,20 @@ def test_a_job_loses_facts_in_its_container(monkeypatch, directory, is_refused):
             fact_cache.check(UUID)
     else:
         fact_cache.check(UUID)
+
+
+def test_the_toplevels_of_the_latest_deploys_are_kept(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    made = []
+
+    def add_root(argv, what, *, env):
+        made.append(argv[-1])
+        Path(argv[3]).symlink_to(argv[-1])
+
+    monkeypatch.setattr(nix, "lines", add_root)
+    monkeypatch.setattr(Path, "exists", lambda _path: True)
+    for day in range(10, 35):
+        toplevels.keep(UUID, f"202601{day}-120000-0000", {"target": f"/nix/store/{day}"}, {})
+    assert made[0] == "/nix/store/10"
+    assert toplevels.kept(UUID, "target") == {f"/nix/store/{day}" for day in range(15, 35)}
+    assert toplevels.kept(UUID, "*") == toplevels.kept(UUID, "other") == frozenset()

@@ -80,8 +80,8 @@ def reach(monkeypatch, said):
     def run(*answers, addresses=None, timeout=0.0):
         left = list(answers)
 
-        def describe(machine, *, profile: str, record, check, keys):
-            assert record == UUID and not check and keys is None
+        def describe(machine, *, profile: str, record, check, keys, generations):
+            assert record == UUID and not check and keys is None and not generations
             answer = left.pop(0)
             if isinstance(answer, Exception):
                 raise answer

@@ -537,3 +537,104 @@ def test_failed_units_of_a_machine_that_needs_nothing_are_named() -> None:
     needs = rollout.make_plan(one)
     assert [host for host, need in needs.items() if need] == ["c"]
     assert rollout.failed_units(one, needs) == {"a": ["a.service"]}
+
+
+DEPLOYED = "20260102-120000-0000"
+
+
+def deployed(name: str, *, deploy: str | None = DEPLOYED, generations: bool = True, **more: Any) -> dict[str, Any]:
+    """The variables of a machine that was deployed once after its installation, and was asked again."""
+    activation = {
+        "toplevel": NEW,
+        "action": "switch",
+        "generation": 2,
+        "exit_code": 0,
+        "time": 1767355260,
+        "rolled_back": False,
+        "revision": None,
+        "modified": False,
+        "origin": None,
+        "deploy": deploy,
+    }
+    state = {
+        "schema": 1,
+        "uuid": UUID,
+        "deployment": "net",
+        "machine": name,
+        "inputs": {},
+        "revision": 1,
+        "activations": [activation],
+        "acknowledged": None,
+        "members": [],
+    }
+    numbered = [{"number": 1, "toplevel": OLD, "created": 0, "reboot_parts": ["kernel"]}] if generations else []
+    numbered.append({"number": 2, "toplevel": NEW, "created": 1767355260, "reboot_parts": []})
+    stands = {"running": NEW, "profile": NEW, "generation": 2, "boot_default": NEW}
+    prepared = {**STANDING, **stands, "state": state, "recorded": True, "generations": numbered, "sent_keys": ["a"]}
+    return machine(name, prepare_result=prepared, build_result={}, nix_deployment_uuid=UUID, **more)
+
+
+UUID = "9e8652aa-e64a-11f1-b7ab-02fc00000001"
+
+
+def test_what_machines_go_back_to_takes_the_place_of_what_was_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/nowhere")
+    hosts = {"a": deployed("a"), "b": deployed("b", deploy=None), "c": machine("c", prepare_result=UNREACHED)}
+    one = run(hosts, lost=("c",))
+    chosen = rollout.as_build(one, rollout.choose(one, "previous"))
+    assert chosen["results"] == [{"item": "/net", "machines": {"a": {"out_path": OLD}}}]
+    assert chosen["stays"] == {"b": f"was no part of the deploy {DEPLOYED}"}
+    hosts = {host: {**own, "build_result": chosen} for host, own in hosts.items()}
+    one = run(hosts, lost=("c",))
+    assert one.rolls_back
+    assert {host: need.summary() for host, need in rollout.make_plan(one).items()} == {"a": "switch"}
+    # Its toplevel is not on this controller.
+    rebooting = run({**hosts, "a": {**hosts["a"], "deploy_reboot": "when_needed"}}, lost=("c",))
+    assert rollout.make_plan(rebooting)["a"].summary() == "switch, keys, reboot (kernel)"
+    # Units of the earlier system may wait for a key that is not there.
+    lacking = {**hosts["a"]["prepare_result"], "missing_keys": ["b"]}
+    assert rollout.make_plan(run({"a": {**hosts["a"], "prepare_result": lacking}}))["a"].summary() == "switch, keys"
+    plan = {"a": {"toplevel": OLD, "copy": False, "action": "switch", "reboot": [], "reasons": [], "keys": False}}
+    done = {"action": "switch", "toplevel": OLD, "generation": 1, "changed": True, "running": OLD}
+    hosts["a"] |= {
+        "rollout_plan": {"made": 2.0, "machines": plan},
+        "activate_result": done,
+        "nix_enable_rollback": True,
+    }
+    one = run(hosts, lost=("c",))
+    assert rollout.outcomes(one) == {
+        "a": f"runs and boots {OLD}, generation 1",
+        "b": f"stays as it is: was no part of the deploy {DEPLOYED}",
+        "c": "not deployed: d: the machine can't be reached: no route. Next: Check its power.",
+    }
+    assert rollout.to_keep(one) == {}
+
+
+def test_the_controller_keeps_what_was_deployed_if_the_network_says_so() -> None:
+    plan = {
+        name: {"toplevel": NEW, "copy": True, "action": "switch", "reboot": [], "reasons": [], "keys": False}
+        | {"deploy": DEPLOYED}
+        for name in ("a", "b", "c")
+    }
+    done = {"action": "switch", "toplevel": NEW, "changed": True, "running": NEW}
+    own = {"nix_deployment_uuid": UUID, "nix_enable_rollback": True, "rollout_plan": {"made": 1.0, "machines": plan}}
+    hosts = {
+        "a": machine("a", **own, activate_result=done),
+        "b": machine("b", **own, activate_result={**done, "failed": True}),
+        "c": machine("c", **{**own, "nix_enable_rollback": False}, activate_result=done),
+    }
+    assert rollout.to_keep(run(hosts)) == {UUID: {"a": NEW}}
+    assert rollout.id_of_plan(run(hosts)) == DEPLOYED
+
+
+def test_a_rollback_needs_nothing_that_only_a_build_needs() -> None:
+    hosts = {"a": deployed("a", nix_deployment_keys={"key": {"source": None}})}
+    one = run(hosts, ansible_skip_tags=["build"])
+    assert rollout.check(one, Chosen("nixos", rollback_to="previous"), lambda _pattern: ["a"]) == ["a"]
+    with pytest.raises(OpsError, match="no content"):
+        rollout.check(one, Chosen("nixos"), lambda _pattern: ["a"])
+    for wrong in ("", "next"):
+        with pytest.raises(OpsError, match=f"rollback_to is '{wrong}'"):
+            rollout.check(one, Chosen("nixos", rollback_to=wrong), lambda _pattern: ["a"])
+    with pytest.raises(OpsError, match=r"wbe: .*rollback_machines"):
+        rollout.check(one, Chosen("wbe", rollback_to="previous"), lambda _pattern: ["a"])

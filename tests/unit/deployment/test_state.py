@@ -60,6 +60,17 @@ def test_what_is_written_is_read_back():
     assert states.read(None, UUID) is None
 
 
+def test_a_deploy_has_an_id_since_later():
+    deployed = replace(STATE, activations=(replace(STATE.activations[0], deploy="20261122-165500-a1b2"),))
+    assert states.read(written(deployed), UUID) == deployed
+    document = written()
+    del document["activations"][0]["deploy"]
+    assert states.read(document, UUID) == STATE
+    document["activations"][0]["deploy"] = "../../etc"
+    with pytest.raises(DamagedState, match="deploy"):
+        states.read(document, UUID)
+
+
 def test_it_holds_no_secret():
     assert set(written()) == {
         "schema",

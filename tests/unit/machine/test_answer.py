@@ -113,6 +113,17 @@ def test_a_machine_describes_itself() -> None:
     assert found.release is None
 
 
+def test_generations_have_versions_where_they_are_asked_for() -> None:
+    entries = "".join(f"generation_entry {number} 10 /nix/store/{number}\n" for number in (10, 9, 8))
+    details = "generation_details 10 6.6.32 kernel,initrd 24.05 (Uakari)\ngeneration_details 8 - - -\n"
+    found = describe(f"{STANDING}{entries}{details}")
+    eight, nine, ten = found.generations
+    assert (ten.kernel, ten.reboot_parts, ten.nixos_version) == ("6.6.32", ("kernel", "initrd"), "24.05 (Uakari)")
+    assert (nine.kernel, nine.reboot_parts, nine.nixos_version) == (None, None, None)
+    assert (eight.kernel, eight.reboot_parts, eight.nixos_version) == (None, (), None)
+    assert description.generations_of(description.as_json(found)) == found.generations
+
+
 @pytest.mark.parametrize(
     ("version", "release"),
     [("24.05", "24.05"), ("20.09.4407.1c1f5649bb9", "20.09"), ("20.09pre-git", "20.09"), ("rolling", None)],
@@ -130,6 +141,7 @@ def test_the_release_is_the_first_two_numbers_of_the_version(version: str, relea
         ("running /nix/store/00000000000000000000000000000000-a", "running /nix/store/../../etc"),
         ("system_state running", "system_state running\nfailed \x1b[2K"),
         ("system_state running", "system_state running\ngeneration_entry x y z"),
+        ("system_state running", "system_state running\ngeneration_details 1 6.6 shell 24.05"),
         ("part kernel ", "part shell "),
         ("boot_id 0", "boot_id \u2028"),
     ],

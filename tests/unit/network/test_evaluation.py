@@ -298,7 +298,7 @@ def test_files_are_merged_and_answer_as_nixops_options_do() -> None:
     example = NETWORKS / "example"
     answer = evaluate(network(example / "target.nix", example / "config.nix"))
 
-    assert answer.description == "two machines"
+    assert (answer.description, answer.enable_rollback) == ("two machines", True)
     web, db = answer.definitions["web"], answer.definitions["db"]
     assert (web.target_host, web.target_port, web.target_user) == ("10.0.0.1", 2222, "deploy")
     assert web.ssh_options == ("-o", "ServerAliveInterval=5")
