@@ -38,8 +38,8 @@ options:
         as C(build_result). It fails if a machine has nothing of it any more, and names what there is.
       - V(decide), after the role P(nix.ops.build#role) or V(choose), makes the plan and shows it as a table. It fails
         if a machine failed before and C(deploy_any_errors_fatal) is true, or if the plan has a toplevel that is missing
-        from C(deploy_previewed). Machines that the preview left out are left out here, too. If C(deploy_confirm) is true
-        and there is something to do, it asks on the terminal whether to go on.
+        from C(deploy_previewed). Machines that the preview left out are left out here, too. If C(deploy_confirm) is
+        true and there is something to do, it asks on the terminal whether to go on.
       - V(begin), in a rollout with C(serial), says which batch begins.
       - V(batch), in the rollout, decides whether too many machines of the batch failed, and which machines go back then
         (C(deploy_revert)).
