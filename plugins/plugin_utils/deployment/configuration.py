@@ -23,6 +23,9 @@ PLUGIN = "nix.ops.network"
 # Ansible's inventory if none is set.
 _NO_INVENTORY = "/etc/ansible/hosts"
 
+# How many machines a deploy works on at a time. Ansible's default of 5 makes the others wait.
+_FORKS = 20
+
 # Fact caches that end with the run.
 FORGETFUL = ("memory", "ansible.builtin.memory")
 
@@ -88,6 +91,8 @@ def compose(source: str, uuid: str, enabled: Sequence[str]) -> str:
             next_step="Set XDG_STATE_HOME to a path without ';', '$' and line breaks.",
         )
     sections = _lines(source, uuid, enabled)
+    # An existing configuration without it is not incomplete.
+    sections["defaults"]["forks"] = f"forks = {_FORKS}"
     return "\n\n".join("\n".join([f"[{name}]", *lines.values()]) for name, lines in sections.items()) + "\n"
 
 
