@@ -28,6 +28,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Deriv
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 from ansible_collections.nix.ops.plugins.plugin_utils.store import build, copy
 from ansible_collections.nix.ops.plugins.plugin_utils.store.build import BuildOptions, Built
+from ansible_collections.nix.ops.plugins.plugin_utils.store.push import BinaryCache
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class ActionModule(OpsAction):
     def perform(self, options: dict[str, Any]) -> dict[str, Any]:
         """Evaluate on the controller, build on the task's host."""
         build_once = self._network if options["network"] else self._plain
+        if options["push_to"]:
+            self._check_push(options)
         try:
             return build_once(options)
         except OpsError:
@@ -64,6 +67,23 @@ class ActionModule(OpsAction):
             # Nix keeps derivations only while it evaluates or builds.
             self.live()("a garbage collection has removed derivations before they were built; evaluating once more...")
             return build_once(options)
+
+    def _check_push(self, options: Mapping[str, Any]) -> None:
+        if not self._builds_here(options):
+            raise OpsError(
+                "only what the controller builds can be pushed to a binary cache",
+                machine=self.host,
+                state="nothing was built",
+                next_step="Build on the controller (delegate_to: localhost), or leave out 'push_to'.",
+            )
+        BinaryCache(options["push_to"], options["push_key_file"]).address()
+
+    def _push(self, outputs: Sequence[str], how: BuildOptions, say: LineSink, options: Mapping[str, Any]) -> list[str]:
+        """Push what was built to the binary cache, if there is one."""
+        if not options["push_to"] or self.check or how.dry_run:
+            return []
+        cache = BinaryCache(options["push_to"], options["push_key_file"])
+        return list(cache.push(outputs, seconds=options["copy_timeout"], environment=how.environment, on_line=say))
 
     def _plain(self, options: dict[str, Any]) -> dict[str, Any]:
         derivations = evaluation.instantiate_expression(
@@ -119,6 +139,7 @@ class ActionModule(OpsAction):
             "outputs": [derivation.out_path for derivation in found.values()],
             "built": [path for one in results for path in one["built"]],
             "fetched": [path for one in results for path in one["fetched"]],
+            "pushed": [path for one in results for path in one["pushed"]],
             "machines": {name: _answer(derivation) for name, derivation in found.items()},
             "unevaluated": {name: str(failure) for name, failure in failures.items()},
         }
@@ -193,13 +214,15 @@ class ActionModule(OpsAction):
             relinked = job.job_directory() is None and links is not None and before != links.targets()
             if links:
                 links.remove_old()
+            pushed = self._push(outputs, how, wanted.say, options)
         else:
+            pushed = []
             machine = self.transport.machine(nix.with_settings(wanted.settings, self.environment))
             how = BuildOptions(dry_run, options["repair"])
             over = self.copy_transport(machine, options)
             built, relinked = self._realise_on_host(over, drv_paths, how, roots, wanted.say, options)
         return {
-            **_result(built, relinked),
+            **_result(built, relinked, pushed),
             "derivations": [_answer(derivation) for derivation in wanted.derivations],
             "outputs": outputs,
         }
@@ -228,11 +251,12 @@ class ActionModule(OpsAction):
         return built, build.root_on(machine, drv_paths, roots)
 
 
-def _result(built: Built, relinked: bool) -> dict[str, Any]:
+def _result(built: Built, relinked: bool, pushed: Sequence[str] = ()) -> dict[str, Any]:
     return {
-        "changed": bool(built.built or built.fetched or relinked),
+        "changed": bool(built.built or built.fetched or relinked or pushed),
         "built": list(built.built),
         "fetched": list(built.fetched),
+        "pushed": list(pushed),
     }
 
 

@@ -45,6 +45,8 @@ NIX_BUILD = {
         "out_link": {"type": "path"},
         "dry_run": {"type": "bool", "default": False},
         "repair": {"type": "bool", "default": False},
+        "push_to": {"type": "str"},
+        "push_key_file": {"type": "path", "no_log": False},
         "on_controller": {"type": "bool", "default": False},
         "unevaluated": {"type": "str", "choices": ["fail", "warn"], "default": "fail"},
         "reconnect_timeout": {"type": "int", "default": 300},
@@ -54,7 +56,12 @@ NIX_BUILD = {
     },
     "mutually_exclusive": [["network", "expression", "file", "flake"]],
     "required_one_of": [["network", "expression", "file", "flake"]],
-    "required_by": {"deployment": "network", "uuid": "network", "machines": "network"},
+    "required_by": {
+        "deployment": "network",
+        "uuid": "network",
+        "machines": "network",
+        "push_key_file": "push_to",
+    },
 }
 
 NIX_COPY_CLOSURE = {

@@ -101,6 +101,20 @@ options:
       - Nix does that only for root, or for a user that it trusts. Check mode and O(dry_run) repair nothing.
     type: bool
     default: false
+  push_to:
+    description:
+      - A binary cache to push to what was built on the controller, with everything it references, such as
+        V(file:///srv/cache), V(https://cache.example.org) or V(s3://bucket?region=eu-west-1).
+      - What the cache has already is not pushed again. Check mode and O(dry_run) push nothing.
+      - A name and password for HTTP belong into a file that C(netrc-file) of Nix names, those for S3 into the
+        environment or into C(~/.aws).
+    type: str
+  push_key_file:
+    description:
+      - A file on the controller with the secret key that signs what is pushed.
+      - C(nix-store --generate-binary-cache-key) makes one. Machines fetch only what a key of their
+        C(trusted-public-keys) has signed.
+    type: path
   on_controller:
     description:
       - Whether to build on the controller as the user of this run, whatever the task's connection and become are.
@@ -148,6 +162,13 @@ EXAMPLES = r"""
     arguments:
       verbose: true
     out_link: /srv/tools/backup
+  delegate_to: localhost
+
+- name: Build a package and push it to a binary cache
+  nix.ops.nix_build:
+    file: default.nix
+    push_to: https://cache.example.org
+    push_key_file: /etc/nix/cache.secret
   delegate_to: localhost
 
 - name: Show what a build would do
@@ -203,6 +224,12 @@ built:
   elements: str
   returned: success
   sample: [/nix/store/3y2cd7v3r7hgvdl0zyqdmyj4qwpslpl1-hello-2.12.drv]
+pushed:
+  description: Paths that were pushed to O(push_to), which lacked them.
+  type: list
+  elements: str
+  returned: success
+  sample: [/nix/store/0c2r9i2bprfm1bvlwxh2fzgbqdjqbzws-hello-2.12]
 fetched:
   description: Paths that came from a cache, or would.
   type: list

@@ -82,8 +82,19 @@ class Served:
         served = self
 
         class Handler(SimpleHTTPRequestHandler):
+            # curl waits a second for an answer to "Expect: 100-continue", which HTTP 1.0 does not have.
+            protocol_version = "HTTP/1.1"
+
             def log_message(self, _format: str, *_words: object) -> None:
                 served.asked.append((self.client_address[0], self.path))
+
+            def do_PUT(self) -> None:
+                place = Path(self.translate_path(self.path))
+                place.parent.mkdir(exist_ok=True)
+                place.write_bytes(self.rfile.read(int(self.headers["Content-Length"])))
+                self.send_response(201)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
 
         directory.mkdir()
         self.server = ThreadingHTTPServer((address, 0), partial(Handler, directory=str(directory)))
@@ -123,10 +134,11 @@ def test_machines_fetch_what_a_cache_has_signed(
     network = Network(project, target)
     network.define(BY_ITSELF, one=new_salt())
     keys = {name: make_key(project, name) for name in ("trusted", "another")}
-    toplevel = toplevels(network.deployed("--tags", "build"))["target"]
     with serve(project, target) as cache:
-        parameter = f"?secret-key={keys[signed_by][0]}" if signed_by else ""
-        nix("nix", *EXPERIMENTAL, "copy", "--to", f"file://{cache.directory}{parameter}", toplevel)
+        to = {"deploy_push_to": cache.url if signed_by == "trusted" else f"file://{cache.directory}"}
+        key = {"deploy_push_key_file": str(keys[signed_by][0])} if signed_by else {}
+        push = ("-e", json.dumps(to | key))
+        assert "pushing to" not in network.deployed("--check", *push).output
         target.run(
             "rm /etc/nix/nix.conf; cat >/etc/nix/nix.conf",
             stdin=f"build-users-group =\nsandbox = false\nsubstituters = {cache.url}\n"
@@ -134,7 +146,9 @@ def test_machines_fetch_what_a_cache_has_signed(
         )
         # The closure of the trusted cache is activated as well.
         step = () if signed_by == "trusted" else ("--tags", "copy")
-        outcome = network.deployed("-e", "deploy_substitutes=true", *step)
+        outcome = network.deployed(*push, *step)
+    toplevel = toplevels(outcome)["target"]
+    assert f"pushing to {to['deploy_push_to']}..." in outcome.output
     over_ssh = f"copying path '{toplevel}' to 'ssh://" in outcome.output
     if signed_by == "trusted":
         assert cache.fetched(target)

@@ -156,6 +156,8 @@ SETTINGS: Mapping[str, Setting] = {
     "deploy_previewed": Setting("what a preview passes on", _mapping),
     "deploy_profile": _matching("a path below /nix/var/nix/profiles", PROFILE, SYSTEM_PROFILE),
     "deploy_provision": _flag(True),
+    "deploy_push_key_file": Setting("the path of a file, or empty", _text, ""),
+    "deploy_push_to": Setting("the address of a binary cache, or empty", _text, ""),
     "deploy_reboot": _choice("never", "when_needed", "always"),
     "deploy_reboot_timeout": _seconds(600, 1),
     "deploy_reconnect_timeout": _seconds(300, 1),
@@ -194,7 +196,10 @@ OF_PLAYBOOK = {
 }
 
 # Those that have one value for all machines, since one task reads them.
-OF_RUN = ("deploy_confirm", "deploy_nix_options", "deploy_only", "deploy_repair")
+OF_RUN = (
+    *("deploy_confirm", "deploy_nix_options", "deploy_only", "deploy_push_key_file", "deploy_push_to"),
+    "deploy_repair",
+)
 
 # The variables of the roles prepare, copy, activate and keys that a deploy sets, each with the deploy's own variable.
 OF_ROLES: Mapping[str, str] = {
@@ -210,7 +215,7 @@ OF_ROLES: Mapping[str, str] = {
         f"{role}_{name}": f"{PREFIX}{name}"
         for role, names in {
             "prepare": "provision profile older take_over answer_timeout accept_new_host_keys key_commands key_files",
-            "build": "repair",
+            "build": "repair push_to push_key_file copy_timeout",
             "copy": "build_host build_on_target substitutes compress stall_timeout answer_timeout",
             "activate": "action specialisation profile force rollback confirm_timeout failed_units health_checks"
             " key_commands key_files reboot reboot_timeout"
