@@ -11,9 +11,10 @@ from typing import Any
 from ansible_collections.nix.ops.plugins.module_utils.argument_specs import NIX_COPY_CLOSURE
 from ansible_collections.nix.ops.plugins.plugin_utils.action import OpsAction
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
+from ansible_collections.nix.ops.plugins.plugin_utils.machine import connection as connections
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import other_host
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import UNTOUCHED
-from ansible_collections.nix.ops.plugins.plugin_utils.store import build, copy
+from ansible_collections.nix.ops.plugins.plugin_utils.store import build, copy, via
 
 
 class ActionModule(OpsAction):
@@ -31,6 +32,8 @@ class ActionModule(OpsAction):
             return _answer(self._build(transport, options))
         if options["source"]:
             return _answer(self._relay(transport, options))
+        if options["via"] and options["via"] != self.transport.name and not self.check:
+            return _answer(self._via(transport, options))
         if self.check:
             would = copy.would_push if options["direction"] == "to" else copy.would_pull
             return _answer(would(transport, paths))
@@ -61,6 +64,27 @@ class ActionModule(OpsAction):
         self.live()("closures copied successfully")
         return copied
 
+    def _via(self, transport: copy.Transport, options: Mapping[str, Any]) -> copy.Copied:
+        """Copy to a relay, from whose store the host takes the paths."""
+        paths, name = options["paths"], options["via"]
+        if options["sign_key_file"]:
+            copy.sign(paths, options["sign_key_file"], environment=self.environment)
+        host = self.other_host(name)
+        place = connections.endpoint(host.connection)
+        there = via.address(options["via_store"], place.address if place else name, place.port if place else None)
+        relay = via.Relay(self.copy_transport(host.machine(), options, host), there)
+        how = copy.CopyOptions(options["substitutes"], options["compress"])
+        copied = via.push(
+            *(relay, transport, paths),
+            options=how,
+            gc_root=options["gc_root"],
+            on_line=self.live(),
+            on_relay=self.live(name),
+        )
+        if copied.paths:
+            self.live()("closures copied successfully")
+        return copied
+
     def _build(self, transport: copy.Transport, options: Mapping[str, Any]) -> copy.Copied:
         """Build on the host what it lacks, from derivations of the controller."""
         lacking = copy.missing(
@@ -82,10 +106,19 @@ class ActionModule(OpsAction):
         return copy.Copied(lacking, 0)
 
 
+# Options that make no sense for a copy from the host, and why.
+_ONLY_TO = {
+    "gc_root": "is a link on the host",
+    "source": "has paths",
+    "derivations": "are built",
+    "via": "hands out paths",
+}
+
+
 def _check(options: Mapping[str, Any]) -> None:
     if options["direction"] == "to":
         return
-    for name, what in (("gc_root", "is a link on the host"), ("source", "has paths"), ("derivations", "are built")):
+    for name, what in _ONLY_TO.items():
         if options[name]:
             raise OpsError(f"{name!r} {what}, and nothing goes to the host", next_step="Leave it out.")
 

@@ -74,11 +74,13 @@ NIX_COPY_CLOSURE = {
         "gc_root": {"type": "path"},
         "source": {"type": "str"},
         "derivations": {"type": "list", "elements": "path", "default": []},
+        "via": {"type": "str"},
+        "via_store": {"type": "str"},
         "expected": {"type": "dict", "default": {}},
         "require_signatures": {"type": "bool", "default": True},
         **_COPY,
     },
-    "mutually_exclusive": [["source", "derivations"]],
+    "mutually_exclusive": [["source", "derivations", "via"]],
 }
 
 STAGES = ["check", "variables", "reached", "choose", "decide", "begin", "batch", "outcome", "fail"]

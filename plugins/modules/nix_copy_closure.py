@@ -68,6 +68,21 @@ options:
     type: list
     elements: path
     default: []
+  via:
+    description:
+      - A host of the inventory near the task's host. O(paths) are copied there first, unless it has them, and the
+        task's host takes from its store what it lacks. What it has taken is compared with the controller's store.
+      - The host logs in there with its own SSH host key, so become has to be root. Nothing of the controller's is
+        needed there. The relay has to let it read its store, as C(nix.sshServe) of NixOS does.
+      - Its own variables say how the controller reaches it, and whether commands become root there.
+      - If it is the task's own host, O(paths) are copied as without it.
+      - Only with O(direction=to).
+    type: str
+  via_store:
+    description:
+      - The store of O(via) as the task's host reaches it, like V(ssh://nix-ssh@10.0.0.5:22).
+      - By default the user V(nix-ssh) at the address that the controller uses.
+    type: str
   require_signatures:
     description:
       - Whether the controller accepts only paths with a signature of one of its C(trusted-public-keys), and paths whose
@@ -99,6 +114,12 @@ EXAMPLES = r"""
   nix.ops.nix_copy_closure:
     paths: ["{{ toplevel }}"]
     source: builder
+
+- name: Copy a system once to a machine at the site, from which the others there take it
+  nix.ops.nix_copy_closure:
+    paths: ["{{ toplevel }}"]
+    via: gateway
+    via_store: ssh://nix-ssh@10.0.0.1
 
 - name: Copy a result of the build host to the controller
   nix.ops.nix_copy_closure:

@@ -201,6 +201,52 @@ def test_substitutes_come_from_the_machines_own_cache(machine, project, tool):
     assert (result["paths"], result["changed"]) == ([base], True)
 
 
+def test_machine_takes_what_it_lacks_from_a_relay(machine, project, tool):
+    tool, base = tool
+    target, relay = machine("target", debian="trixie"), machine("relay")
+    write_inventory(
+        project, {one.name: {"ansible_host": one.address, "ansible_user": "root"} for one in (target, relay)}
+    )
+
+    def take(path, root="copied-a"):
+        options = (
+            f"gc_root: /nix/var/nix/gcroots/nix-ops/{root}\n    via: relay\n    via_store: ssh://root@{relay.address}"
+        )
+        return copy(project, path, "--limit", "target", hosts="all", options=options)
+
+    # The relay does not know the machine yet, and the message has the key to enter.
+    refused = take(tool).of("Copy")["msg"]
+    public = target.run("cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub").stdout.strip()
+    assert f'keys = [ "{public}" ]' in refused and has_path(relay, tool) and not has_path(target, tool)
+    relay.run("cat >>/root/.ssh/authorized_keys", stdin=f'restrict,command="nix-store --serve" {public}\n'.encode())
+
+    ssh = Counter(project, "ssh")
+    outcome = take(tool)
+    assert outcome.exit_code == 0, outcome.output
+    assert sorted(outcome.of("Copy")["paths"]) == sorted([tool, base])
+    assert outcome.of("Copy")["bytes"] == sizes(tool, base)
+    assert f"target> copying path '{tool}' from 'ssh://root@relay'..." in outcome.output
+    assert has_path(target, tool) and has_path(target, base)
+    # The controller itself has sent nothing.
+    assert not [words for words in ssh.runs() if "--serve" in words]
+    assert relay.run("readlink /nix/var/nix/gcroots/nix-ops/via-copied-a-target").stdout.strip() == tool
+    assert target.inspect()["leftovers"] == ["/nix/var/nix/gcroots/nix-ops/copied-a"]
+    assert not take(tool).changed
+
+    # A relay that was broken into hands out something else.
+    other = build_package(project, "tool", new_salt())
+    put(relay, other)
+    relay.run(["sh", "-c", f"chmod u+w {other} && echo evil >>{other}"])
+    relay.run(
+        f"hash=$(nix-hash --type sha256 {other}) size=$(nix-store --dump {other} | wc -c)"
+        f' && nix-store --dump-db {other} | sed "2s/.*/$hash/;3s/.*/$size/" >/tmp/evil'
+        " && nix-store --register-validity --hash-given --reregister </tmp/evil"
+    )
+    refused = take(other, "copied-b").of("Copy")["msg"]
+    assert f"relay has handed out other contents than the controller has: {other}" in refused
+    assert not has_path(target, other)
+
+
 @pytest.mark.both_pairs
 def test_user_who_is_not_trusted(machine, project, tool):
     tool, base = tool

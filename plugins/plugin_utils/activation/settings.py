@@ -137,6 +137,8 @@ SETTINGS: Mapping[str, Setting] = {
     "deploy_confirm": _flag(False),
     "deploy_confirm_timeout": _seconds(60, 1),
     "deploy_copy_timeout": _seconds(86400, 1),
+    "deploy_copy_via": Setting("the name of a host, or empty", _text, ""),
+    "deploy_copy_via_store": Setting("the address of a store, or empty", _text, ""),
     "deploy_exclude": Setting("names of machines", names),
     "deploy_failed_units": _choice("rollback", "fail", "warn"),
     "deploy_force": _flag(None),
@@ -205,6 +207,8 @@ OF_RUN = (
 OF_ROLES: Mapping[str, str] = {
     "prepare_timeout": "deploy_ssh_timeout",
     "copy_timeout": "deploy_copy_timeout",
+    "copy_via": "deploy_copy_via",
+    "copy_via_store": "deploy_copy_via_store",
     "build_options": "deploy_nix_options",
     "build_dry_run": "deploy_only",
     "build_elsewhere": "deploy_build_host",

@@ -375,7 +375,7 @@ class Machine:
             )
         return answer.read(done.stdout, schema or {}, self.name, block=block)
 
-    def tidy(self, name: str, *words: str) -> None:
+    def tidy(self, name: str, *words: str, data: str = "") -> None:
         """Run a script that cleans up. Best effort: don't mask the original error."""
         with suppress(ConnectionLost, OpsError):
-            self.run(name, *words)
+            self.run(name, *words, data=data)

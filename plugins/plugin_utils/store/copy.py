@@ -275,13 +275,13 @@ def push(
     if not lacking.paths:
         return Copied((), 0)
     if transport.route is None:
-        _refuse_absent(transport, paths)
+        refuse_absent(transport, paths)
         return _push_file(transport, paths, on_line)
     progress = Progress()
     command = options.command(transport.machine.name, "to", paths)
     done = _copy_closure([_End(transport, transport.route, lacking.boot_id)], command, progress, on_line)
     if done.exit_code != 0:
-        _refuse_absent(transport, paths)
+        refuse_absent(transport, paths)
         raise _failure(done, transport.machine.name, "the closure could not be copied to the machine", was_shown=True)
     return _copied(transport, paths, progress)
 
@@ -371,7 +371,7 @@ def would_push(transport: Transport, paths: Sequence[str]) -> Copied:
     """
     if not missing(transport.machine, paths).paths:
         return Copied((), 0)
-    _refuse_absent(transport, paths)
+    refuse_absent(transport, paths)
     lacking = missing(transport.machine, nix.requisites(paths, env=transport.environment)).paths
     return Copied(tuple(lacking), nix.sizes(lacking, env=transport.environment))
 
@@ -390,7 +390,11 @@ def lacking_here(paths: Sequence[str], *, environment: Mapping[str, str] | None 
     return nix.lines(argv, "the controller's store can't be read", env=environment)
 
 
-def _refuse_absent(transport: Transport, paths: Sequence[str]) -> None:
+def refuse_absent(transport: Transport, paths: Sequence[str]) -> None:
+    """Check that the controller's store has paths.
+
+    :raises OpsError: if it lacks one.
+    """
     absent = lacking_here(paths, environment=transport.environment)
     if absent:
         raise OpsError(
