@@ -43,7 +43,9 @@ class ActionModule(OpsAction):
         signatures = options["direction"] == "from" and options["require_signatures"]
         how = copy.CopyOptions(options["substitutes"], options["compress"], signatures)
         if options["direction"] == "to":
-            copied = copy.push(transport, paths, options=how, gc_root=options["gc_root"], on_line=say)
+            # The relay's own system is sent at the same time as those of the others.
+            push = via.fill if options["via"] else copy.push
+            copied = push(transport, paths, options=how, gc_root=options["gc_root"], on_line=say)
         else:
             copied = copy.pull(transport, paths, options=how, on_line=say)
         if copied.paths:

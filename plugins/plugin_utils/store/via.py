@@ -104,19 +104,29 @@ class Relay:
     def fill(
         self, paths: Sequence[str], *, options: CopyOptions, gc_root: str | None, on_line: LineSink
     ) -> tuple[str, ...]:
-        """Copy closures to the relay, after other tasks that do the same, and return its host keys.
+        """Copy closures to the relay, and return its host keys.
 
         :param gc_root: a link there that keeps the first path.
         :raises OpsError: if that fails.
         """
         machine = self.transport.machine
         with other_host.named(f"{machine.name}, from which the closure is taken,", UNTOUCHED):
-            with _alone(machine.name, self.transport.limits.seconds, on_line):
-                copy.push(self.transport, paths, options=options, gc_root=gc_root, on_line=on_line)
+            fill(self.transport, paths, options=options, gc_root=gc_root, on_line=on_line)
             told = machine.ask(
                 "store/tell_host_keys", schema=_HOST_KEYS, parts=["store/host_keys"], awaits="its host keys"
             )
         return told.all("host_key")
+
+
+def fill(
+    transport: Transport, paths: Sequence[str], *, options: CopyOptions, gc_root: str | None, on_line: LineSink
+) -> Copied:
+    """Copy closures to the relay, after other tasks that do the same.
+
+    :raises OpsError: if that fails.
+    """
+    with _alone(transport.machine.name, transport.limits.seconds, on_line):
+        return copy.push(transport, paths, options=options, gc_root=gc_root, on_line=on_line)
 
 
 def push(
@@ -232,7 +242,7 @@ def registered(dump: str) -> dict[str, tuple[str, int, frozenset[str]]]:
             continue
         try:
             content, size, _deriver, count = next(lines), int(next(lines)), next(lines), int(next(lines))
-            found[path] = (content, size, frozenset(next(lines) for _each in range(count)))
+            found[path] = (content, size, frozenset([next(lines) for _each in range(count)]))
         except StopIteration:
             raise ValueError("it is cut off") from None
     return found
