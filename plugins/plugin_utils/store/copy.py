@@ -271,17 +271,16 @@ def push(
 
     :raises OpsError: if a path is not in the controller's store, or the copy fails.
     """
+    if transport.route is None:
+        return _push_file(transport, paths, gc_root, on_line)
     lacking = missing(transport.machine, paths, gc_root=gc_root)
     if not lacking.paths:
         return Copied((), 0)
-    if transport.route is None:
-        refuse_absent(transport, paths)
-        return _push_file(transport, paths, on_line)
     progress = Progress()
     command = options.command(transport.machine.name, "to", paths)
     done = _copy_closure([_End(transport, transport.route, lacking.boot_id)], command, progress, on_line)
     if done.exit_code != 0:
-        refuse_absent(transport, paths)
+        _refuse_absent(transport, paths)
         raise _failure(done, transport.machine.name, "the closure could not be copied to the machine", was_shown=True)
     return _copied(transport, paths, progress)
 
@@ -369,11 +368,8 @@ def would_push(transport: Transport, paths: Sequence[str]) -> Copied:
 
     :raises OpsError: if a path is not in the controller's store.
     """
-    if not missing(transport.machine, paths).paths:
-        return Copied((), 0)
-    refuse_absent(transport, paths)
-    lacking = missing(transport.machine, nix.requisites(paths, env=transport.environment)).paths
-    return Copied(tuple(lacking), nix.sizes(lacking, env=transport.environment))
+    lacking = missing_closures(transport, paths)
+    return Copied(lacking, nix.sizes(lacking, env=transport.environment))
 
 
 def would_pull(transport: Transport, paths: Sequence[str]) -> Copied:
@@ -390,12 +386,25 @@ def lacking_here(paths: Sequence[str], *, environment: Mapping[str, str] | None 
     return nix.lines(argv, "the controller's store can't be read", env=environment)
 
 
-def refuse_absent(transport: Transport, paths: Sequence[str]) -> None:
-    """Check that the controller's store has paths.
+def missing_closures(transport: Transport, paths: Sequence[str], *, gc_root: str | None = None) -> tuple[str, ...]:
+    """Return the paths that a host's store lacks of closures in the controller's store, in one round trip.
 
-    :raises OpsError: if it lacks one.
+    :param gc_root: a link on the host that makes the first path a GC root from its arrival on.
+    :raises OpsError: if the host lacks a path, and the controller does, too.
     """
     absent = lacking_here(paths, environment=transport.environment)
+    closures = [] if absent else nix.requisites(paths, env=transport.environment)
+    lacking = missing(transport.machine, list(dict.fromkeys([*paths, *closures])), gc_root=gc_root).paths
+    if lacking:
+        _refuse(transport, absent)
+    return lacking
+
+
+def _refuse_absent(transport: Transport, paths: Sequence[str]) -> None:
+    _refuse(transport, lacking_here(paths, environment=transport.environment))
+
+
+def _refuse(transport: Transport, absent: Sequence[str]) -> None:
     if absent:
         raise OpsError(
             f"{' '.join(absent)} is not in the controller's store",
@@ -474,8 +483,10 @@ def _copied(transport: Transport, paths: Sequence[str], progress: Progress) -> C
     return Copied(tuple(copied), nix.sizes(copied, env=transport.environment))
 
 
-def _push_file(transport: Transport, paths: Sequence[str], on_line: LineSink) -> Copied:
-    lacking = missing(transport.machine, nix.requisites(paths, env=transport.environment)).paths
+def _push_file(transport: Transport, paths: Sequence[str], gc_root: str | None, on_line: LineSink) -> Copied:
+    lacking = missing_closures(transport, paths, gc_root=gc_root)
+    if not lacking:
+        return Copied((), 0)
     on_line(f"copying {len(lacking)} paths as a file...")
     with tempfile.TemporaryDirectory(prefix="nix-ops-export-") as directory:
         local = Path(directory) / "closure"

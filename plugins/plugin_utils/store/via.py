@@ -146,13 +146,11 @@ def push(
     :param on_relay: shows a line about the relay.
     :raises OpsError: if that fails, or the relay hands out other contents than the controller has.
     """
-    machine, environment = transport.machine, transport.environment
-    if not copy.missing(machine, paths, gc_root=gc_root).paths:
+    lacking = copy.missing_closures(transport, paths, gc_root=gc_root)
+    if not lacking:
         return Copied((), 0)
-    copy.refuse_absent(transport, paths)
-    closure = nix.requisites(paths, env=environment)
-    lacking = copy.missing(machine, closure).paths
-    root = gc_root and f"{os.path.dirname(gc_root)}/via-{os.path.basename(gc_root)}-{_plain(machine.name)}"
+    name = _plain(transport.machine.name)
+    root = gc_root and f"{os.path.dirname(gc_root)}/via-{os.path.basename(gc_root)}-{name}"
     host_keys = relay.fill(paths, options=options, gc_root=root, on_line=on_relay)
     _take(relay, transport, paths, host_keys, on_line)
     sizes = _check(relay, transport, lacking, gc_root)

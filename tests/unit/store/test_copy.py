@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from ansible_collections.nix.ops.plugins.plugin_utils import nix
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import ConnectionLost
 from ansible_collections.nix.ops.plugins.plugin_utils.process import Completed
@@ -49,6 +50,26 @@ def test_machine_that_does_not_tell_which_one_it_is_is_refused(said: str) -> Non
 def test_machine_that_is_not_reached_is_lost() -> None:
     with pytest.raises(ConnectionLost, match="no route"):
         prove("/bin/sh", "-c", "echo no route >&2; exit 255")
+
+
+def test_a_host_is_asked_once_what_it_lacks_of_closures(monkeypatch: pytest.MonkeyPatch) -> None:
+    top, library = ("/nix/store/" + letter * 32 + "-one" for letter in "ab")
+    asked = []
+
+    def missing(_machine: object, paths: list[str], *, gc_root: str | None) -> copy.Missing:
+        asked.append((paths, gc_root))
+        return copy.Missing(tuple(paths[:1]), BOOT)
+
+    monkeypatch.setattr(copy, "missing", missing)
+    monkeypatch.setattr(copy, "lacking_here", lambda _paths, environment: absent)
+    monkeypatch.setattr(nix, "requisites", lambda _paths, env: [library, top])
+    transport = cast(Any, SimpleNamespace(machine=SimpleNamespace(name="target"), environment={}))
+    absent: list[str] = []
+    assert copy.missing_closures(transport, [top], gc_root="/root") == (top,)
+    assert asked == [([top, library], "/root")]
+    absent = [top]
+    with pytest.raises(OpsError, match="is not in the controller's store"):
+        copy.missing_closures(transport, [top])
 
 
 @pytest.mark.parametrize(
