@@ -166,9 +166,8 @@ EXAMPLES = r"""
 
 - name: Build a package and push it to a binary cache
   nix.ops.nix_build:
-    file: default.nix
-    push_to: https://cache.example.org
-    push_key_file: /etc/nix/cache.secret
+    expression: (import <nixpkgs> { }).hello
+    push_to: file:///srv/cache
   delegate_to: localhost
 
 - name: Show what a build would do

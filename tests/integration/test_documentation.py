@@ -106,7 +106,7 @@ def play(project, target):
     project.write("srv/infra/packages.nix", PACKAGES.replace("builtins.currentSystem", '"x86_64-linux"'))
     project.write("production.nix", PRODUCTION)
     (project.directory / "nixpkgs").symlink_to(NIXPKGS)
-    hosts = {"target": {}, "builder": {"ansible_host": "target"}}
+    hosts = {"target": {}, "builder": {"ansible_host": "target"}, "gateway": {"ansible_host": "target"}}
 
     def run(module, *words, source="hosts.yml", **variables):
         write_inventory(project, {name: {**given, **variables} for name, given in hosts.items()})
@@ -136,13 +136,14 @@ def names(tasks, result):
 def test_nix_build(play, project, target):
     _examples, described = documentation("nix_build")
     failure = described.pop("exit_code")
-    network, package, dry, flake = play("nix_build")
+    network, package, pushed, dry, flake = play("nix_build")
     assert keys(network) == set(described)
-    assert keys(package) == keys(dry) == keys(flake) == set(described) - {"machines"}
-    for result in (network, package, dry, flake):
+    assert keys(package) == keys(pushed) == keys(dry) == keys(flake) == set(described) - {"machines"}
+    for result in (network, package, pushed, dry, flake):
         for name in keys(result):
             check(described[name], result[name], name)
     assert (project.directory / "srv/tools/backup").read_text()
+    assert list((project.directory / "srv/cache").glob("*.narinfo"))
     assert has_path(target, flake["outputs"][0])
     failed = run_tasks(project, "- name: Fail\n  nix.ops.nix_build: {expression: a}\n  delegate_to: localhost").of(
         "Fail"
