@@ -41,6 +41,7 @@ let
     let
       module = import ./physical.nix {
         inherit nodes;
+        addresses = null;
         remembered = given.remembered.${name} or { };
       } { inherit (node.pkgs) lib; };
     in
