@@ -9,6 +9,7 @@ It prints figures and judges nothing but whether a run did what it should.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -54,7 +55,7 @@ class Simulation:
         self.measure("first deploy", "ansible-playbook", "nix.ops.deploy", deployed=self.count)
         self.measure("nothing to do", "ansible-playbook", "nix.ops.deploy", deployed=0)
         self.measure("list", "ansible-playbook", "nix.ops.list")
-        lost = self.machines.names[:: UNREACHABLE]
+        lost = self.machines.names[::UNREACHABLE]
         self.machines.lose(lost)
         self.write()
         self.measure(
@@ -106,9 +107,13 @@ def _simulate(count: int, below: Path) -> Simulation:
 
 def _install(below: Path) -> None:
     for where, words in ((CHECKOUT, ("build", "--output-path", str(below))), (below, ("install", "--offline"))):
-        more = [] if words[0] == "build" else [str(next(below.glob("*.tar.gz"))), "-p", str(below)]
+        more = [] if words[0] == "build" else [str(next(below.glob("*.tar.gz")))]
         subprocess.run(
-            [str(BIN / "ansible-galaxy"), "collection", *words, *more], cwd=where, stdout=subprocess.DEVNULL, check=True
+            [str(BIN / "ansible-galaxy"), "collection", *words, *more],
+            cwd=where,
+            env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(below)},
+            stdout=subprocess.DEVNULL,
+            check=True,
         )
 
 
