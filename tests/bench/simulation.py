@@ -26,7 +26,7 @@ from light.machines import NETWORK
 CHECKOUT = Path(__file__).resolve().parents[2]
 FORKS = 30
 
-# One machine of so many takes no connections in the last case.
+# One machine of so many takes no connections in two cases.
 UNREACHABLE = 20
 
 
@@ -52,10 +52,18 @@ class Simulation:
         self.write()
         self.measure("inventory, not remembered", "ansible-inventory", "--list")
         self.measure("inventory, remembered", "ansible-inventory", "--list")
+        lost = self.machines.names[::UNREACHABLE]
+        self.machines.lose(lost)
+        self.measure(
+            f"prepare of new machines, {len(lost)} dead ends",
+            "ansible-playbook",
+            *("nix.ops.deploy", "-e", "deploy_unreachable=fail"),
+            lost=len(lost),
+        )
+        self.machines.lose([])
         self.measure("first deploy", "ansible-playbook", "nix.ops.deploy", deployed=self.count)
         self.measure("nothing to do", "ansible-playbook", "nix.ops.deploy", deployed=0)
         self.measure("list", "ansible-playbook", "nix.ops.list")
-        lost = self.machines.names[::UNREACHABLE]
         self.machines.lose(lost)
         self.write()
         self.measure(
