@@ -34,11 +34,13 @@ UNREACHABLE = 20
 class Simulation:
     """A project and its light machines.
 
+    :param nixpkgs: another nixpkgs than the tests' own, with which whole systems are evaluated.
     :param used: what each case took, on the controller and on the machines.
     """
 
     project: Project
     machines: LightMachines
+    nixpkgs: Path | None = None
     used: dict[str, tuple[Usage, float]] = field(default_factory=dict)
     changes: int = 0
 
@@ -79,7 +81,10 @@ class Simulation:
         """Change the system of all machines."""
         self.changes += 1
         changed = f"{self.project.directory.name}-{self.changes}"
-        self.project.write("given.nix", f'{{ machines = {self.count}; changed = "{changed}"; }}\n')
+        evaluates = "true" if self.nixpkgs else "false"
+        self.project.write(
+            "given.nix", f'{{ machines = {self.count}; changed = "{changed}"; evaluates = {evaluates}; }}\n'
+        )
 
     def measure(self, case: str, program: str, *words: str, deployed: int | None = None, lost: int = 0) -> None:
         """Run one case; end with the output of a run that did something else."""
@@ -99,7 +104,7 @@ class Simulation:
         self.used[case] = used, self.machines.seconds() - on_machines
 
 
-def _simulate(count: int, below: Path) -> Simulation:
+def _simulate(count: int, below: Path, nixpkgs: Path | None = None) -> Simulation:
     directory = below / str(count)
     machines = LightMachines(directory / "machines", count)
     machines.make()
@@ -108,7 +113,9 @@ def _simulate(count: int, below: Path) -> Simulation:
     project.configure(forks=str(FORKS))
     shutil.copytree(NETWORK, project.directory, dirs_exist_ok=True)
     project.write("light.network.yml", "plugin: nix.ops.network\nname: light\nfiles: [network.nix]\n")
-    simulation = Simulation(project, machines)
+    if nixpkgs:
+        project.environment["NIX_PATH"] = f"nixpkgs={nixpkgs}"
+    simulation = Simulation(project, machines, nixpkgs)
     simulation.run()
     return simulation
 
@@ -141,8 +148,9 @@ def main() -> None:
     """Simulate, and print a table in Markdown."""
     parser = argparse.ArgumentParser(description="Deploys light machines through the real plugins.")
     parser.add_argument("--machines", type=int, nargs="+", default=[100, 200, 400, 1000], metavar="N")
+    parser.add_argument("--nixpkgs", type=Path, metavar="PATH", help="evaluate whole systems of this nixpkgs")
     parser.add_argument("--directory", type=Path, required=True, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     _install(arguments.directory)
-    simulations = [_simulate(count, arguments.directory) for count in arguments.machines]
+    simulations = [_simulate(count, arguments.directory, arguments.nixpkgs) for count in arguments.machines]
     print("\n".join(_report(simulations)))
