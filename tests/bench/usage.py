@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,33 +53,62 @@ def measured(
 
     :param finish: ends what the command has left running, such as connections that are shared.
     """
-    # Otherwise the time of a process that lost its parent would count nowhere.
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    _reap()
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = _processor_time()
     began = time.monotonic()
-    peak, ended = [0], threading.Event()
-    with subprocess.Popen(
-        argv, cwd=cwd, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-
-        def look() -> None:
-            while not ended.wait(_PERIOD):
-                peak[0] = max(peak[0], sum(map(_memory, _tree(process.pid))))
-
-        watch = threading.Thread(target=look)
-        watch.start()
-        try:
+    with _adopting():
+        with (
+            subprocess.Popen(
+                argv,
+                cwd=cwd,
+                env=env,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            ) as process,
+            _watching(process.pid) as peaks,
+        ):
             output, _error = process.communicate(stdin)
-        finally:
-            ended.set()
-            watch.join()
-    wall = time.monotonic() - began
-    finish()
-    _reap()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return subprocess.CompletedProcess(argv, process.returncode, output), Usage(wall, cpu, peak[0])
+        wall = time.monotonic() - began
+        finish()
+    used = Usage(wall, _processor_time() - before, max(peaks))
+    return subprocess.CompletedProcess(argv, process.returncode, output), used
+
+
+def _processor_time() -> float:
+    """Return the processor time of all processes that this one has waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+@contextmanager
+def _adopting() -> Iterator[None]:
+    """Become the parent of orphans, and wait for them. Otherwise their time would count nowhere."""
+    adopt = ctypes.CDLL(None).prctl
+    adopt(_PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        yield
+        _reap()
+    finally:
+        adopt(_PR_SET_CHILD_SUBREAPER, 0)
+
+
+@contextmanager
+def _watching(process: int) -> Iterator[list[int]]:
+    """Look at the memory of a process and of those that it started, again and again."""
+    peaks, ended = [0], threading.Event()
+
+    def look() -> None:
+        while not ended.wait(_PERIOD):
+            peaks.append(sum(map(_memory, _tree(process))))
+
+    watch = threading.Thread(target=look)
+    watch.start()
+    try:
+        yield peaks
+    finally:
+        ended.set()
+        watch.join()
 
 
 def machine_seconds(machines: Iterable[Machine]) -> float:
