@@ -218,7 +218,7 @@ def _forget_roots(below: Path) -> None:
 
 
 def _report(benches: dict[int, Bench]) -> Iterator[str]:
-    yield "| machines | what | by | seconds | to bare, parallel | CPU of controller | CPU of machines | memory |"
+    yield "| machines | what | by | seconds | to bare | CPU of controller | CPU of machines | memory |"
     yield "|---:|---|---|---:|---:|---:|---:|---:|"
     for machines, bench in benches.items():
         for case, label in CASES.items():
