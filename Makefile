@@ -8,7 +8,7 @@ TESTS ?=
 BENCH ?=
 DEFECTS ?=
 
-.PHONY: help setup test everything lint sanity unit integration fuzz chaos older faults reference defects fleet fleet-down demo demo-clean bench changelog clean
+.PHONY: help setup test everything lint sanity unit integration fuzz chaos older faults reference defects fleet fleet-down demo demo-clean bench simulation changelog clean
 
 help: ## Say what there is to make
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -68,6 +68,9 @@ demo-clean: ## Remove every trace of the demo
 
 bench: setup ## Compare the deploy with the bare commands; BENCH='--repetitions 9'
 	@"$${VENV:-.venv}/bin/python" tests/bench/run $(BENCH)
+
+simulation: setup ## Deploy light machines, up to 1000; BENCH='--machines 100 400'
+	@"$${VENV:-.venv}/bin/python" tests/bench/simulate $(BENCH)
 
 changelog: setup ## Bring the entry of the version that galaxy.yml names up to date
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" antsibull-changelog release --update-existing --reload-plugins

@@ -24,14 +24,26 @@ from pathlib import Path
 from statistics import median
 
 from bench import evaluating, keys, switching
+from bench.usage import Usage, machine_seconds, measured
 from fleet import Fleet, Kind, Machine
 from fleet.fleet import fleets_directory
 from integration.project import BIN, Project
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parents[1]
-CASES = {"first": "first deploy", "nothing": "nothing to do", "changed": "one file changed"}
-BARE, PARALLEL, DEPLOY = "bare", "bare, parallel", "nix.ops.deploy"
+CASES = {
+    "first": "first deploy",
+    "nothing": "nothing to do",
+    "changed": "one file changed",
+    "option": "an option changed in one machine",
+}
+BARE, PARALLEL, PLAYBOOK, DEPLOY = "bare", "bare, parallel", "plain playbook", "nix.ops.deploy"
+
+# So many machines take turns with the bare commands.
+MOST_BARE = 10
+
+# The sides that look for themselves whether a machine needs anything.
+LOOK = (PLAYBOOK, DEPLOY)
 COUNTED = ("nix-instantiate", "nix-store", "nix-copy-closure", "ssh")
 
 
@@ -40,46 +52,56 @@ class Bench:
     """A project, its machines, and what was measured.
 
     :param machines: all that a deploy is about.
+    :param others: commands of other tools that deploy ``network.nix``, by the name of the tool.
+    :param used: what each side took for each case, and the processor time of the machines meanwhile.
     """
 
     project: Project
     machines: Sequence[Machine]
+    others: dict[str, str] = field(default_factory=dict)
     words: int = 0
     first: str = ""
-    seconds: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    changed: str = ""
+    used: dict[tuple[str, str], list[tuple[Usage, float]]] = field(default_factory=dict)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def round(self, side: str, measure: Callable[[str, str], None]) -> None:
-        """Deploy to new machines, deploy again, deploy a change."""
+        """Deploy to new machines, deploy again, deploy a change of all machines and one of one machine."""
         for machine in self.machines:
             machine.stop()
             machine.wipe()
             machine.start()
         for machine in self.machines:
             machine.wait_up()
-        self.write(first=True)
+        self.write("first")
         measure(side, "first")
         measure(side, "nothing")
-        self.write()
-        measure(side, "changed")
+        for case in ("changed", "option"):
+            self.write(case)
+            measure(side, case)
         self.disconnect()
 
-    def write(self, *, first: bool = False) -> None:
+    def write(self, case: str) -> None:
         """Change what the machines shall be, to what no run before has built."""
         self.words += 1
         addresses = "".join(f'{machine.name} = "{machine.address}"; ' for machine in self.machines)
-        changed = f"{os.getpid()}-{time.time()}-{self.words}"
-        self.first = changed if first else self.first
+        new = f"{os.getpid()}-{time.time()}-{self.words}"
+        self.first = new if case == "first" else self.first
+        self.changed = self.changed if case == "option" else new
+        options = f'{self.machines[0].name} = "{new}"; ' if case == "option" else ""
         self.project.write(
-            "given.nix", f'{{ first = "{self.first}"; changed = "{changed}"; machines = {{ {addresses}}}; }}\n'
+            "given.nix",
+            f'{{ first = "{self.first}"; changed = "{self.changed}"; options = {{ {options}}};'
+            f" machines = {{ {addresses}}}; }}\n",
         )
 
     def measure(self, side: str, case: str) -> None:
         """Run one side once, from no open connection on, and remember how long it took."""
         self.disconnect()
-        began = time.monotonic()
-        self.run(side, case, self._variables())
-        self.seconds.setdefault((side, case), []).append(time.monotonic() - began)
+        before = machine_seconds(self.machines)
+        used = self.run(side, case, self._variables())
+        on_machines = machine_seconds(self.machines) - before
+        self.used.setdefault((side, case), []).append((used, on_machines))
 
     def count(self, side: str, case: str) -> None:
         """Run one side once, and count the commands that it starts."""
@@ -90,27 +112,40 @@ class Bench:
             started = log.read_text().split()
         self.counts[case] = {command: started.count(command) for command in COUNTED}
 
-    def run(self, side: str, case: str, variables: dict[str, str]) -> None:
+    def run(self, side: str, case: str, variables: dict[str, str]) -> Usage:
         """Deploy; a run that fails ends the bench with what it said."""
         names = [machine.name for machine in self.machines]
-        if side == DEPLOY:
-            command = ["ansible-playbook", "-i", "bench.network.yml", "nix.ops.deploy", "--forks", str(len(names))]
-        else:
-            at_once = str(len(names)) if side == PARALLEL else "1"
-            command = ["xargs", "-n", "1", "-P", at_once, str(HERE / "bare.sh"), case]
-        done = subprocess.run(
-            command,
+        # The last case changes one machine. Who writes commands by hand names it.
+        needed = names[:1] if case == "option" and side in (BARE, PARALLEL) else names
+        done, used = measured(
+            self._command(side, case),
             cwd=self.project.directory,
-            env={**variables, "SSH_OPTIONS": self.ssh_options()},
-            input="\n".join(names),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
+            env={**variables, "SSH_OPTIONS": self.ssh_options(), "NIX_SSHOPTS": self.ssh_options()},
+            stdin="\n".join(needed),
+            finish=self.disconnect,
         )
-        as_expected = side != DEPLOY or (re.search("changed=[1-9]", done.stdout) is not None) == (case != "nothing")
-        if done.returncode != 0 or not as_expected:
+        changes = len(re.findall(r"^machine\d+ +: .*changed=[1-9]", done.stdout, re.MULTILINE))
+        expected = {"nothing": 0, "option": 1}.get(case, len(names))
+        if done.returncode != 0 or (side in LOOK and changes != expected):
             raise SystemExit(f"bench: {side}, {CASES[case]}: exit code {done.returncode}\n{done.stdout}")
+        return used
+
+    def _command(self, side: str, case: str) -> list[str]:
+        at_once = str(len(self.machines))
+        if side == DEPLOY:
+            return ["ansible-playbook", "-i", "bench.network.yml", "nix.ops.deploy", "--forks", at_once]
+        if side == PLAYBOOK:
+            hosts = ",".join(machine.name for machine in self.machines)
+            return ["ansible-playbook", "-i", f"{hosts},", "plain.yml", "--forks", at_once]
+        if side in self.others:
+            return ["sh", "-c", self.others[side]]
+        return ["xargs", "-n", "1", "-P", at_once if side == PARALLEL else "1", str(HERE / "bare.sh"), case]
+
+    @property
+    def sides(self) -> list[str]:
+        """The sides to compare. One after the other, many machines take too long."""
+        bare = [BARE, PARALLEL] if len(self.machines) <= MOST_BARE else [PARALLEL]
+        return [*bare[: len(self.machines)], PLAYBOOK, DEPLOY, *self.others]
 
     def disconnect(self) -> None:
         """End the connections that are shared between ssh's calls."""
@@ -156,19 +191,21 @@ def _project(directory: Path, fleet: Fleet) -> Project:
     return project
 
 
-def _measure(fleet: Fleet, counts: Sequence[int], repetitions: int, below: Path) -> dict[int, Bench]:
+def _measure(
+    fleet: Fleet, counts: Sequence[int], repetitions: int, below: Path, others: dict[str, str]
+) -> dict[int, Bench]:
     """Measure all sides with so and so many machines; all take turns, since a computer's load comes and goes."""
     benches = {}
     for count in sorted(counts):
         directory = below / str(count)
         directory.mkdir()
-        benches[count] = Bench(_project(directory, fleet), [fleet.machine(f"machine{index}") for index in range(count)])
+        machines = [fleet.machine(f"machine{index}") for index in range(count)]
+        benches[count] = Bench(_project(directory, fleet), machines, others)
         # Whatever is made once (bytecode, caches of the file system) is made now.
         benches[count].round(DEPLOY, benches[count].count)
     for repetition in range(repetitions):
         for count, bench in benches.items():
-            sides = [BARE, DEPLOY] if count == 1 else [BARE, PARALLEL, DEPLOY]
-            for side in sides if repetition % 2 == 0 else reversed(sides):
+            for side in bench.sides if repetition % 2 == 0 else reversed(bench.sides):
                 print(f"run {repetition + 1} of {repetitions}, machines: {count}, {side}", file=sys.stderr)
                 bench.round(side, bench.measure)
     return benches
@@ -181,28 +218,20 @@ def _forget_roots(below: Path) -> None:
 
 
 def _report(benches: dict[int, Bench]) -> Iterator[str]:
-    yield "| machines | what | bare | bare, parallel | nix.ops.deploy | difference to bare | ratio |"
-    yield "|---:|---|---:|---:|---:|---:|---:|"
+    yield "| machines | what | by | seconds | to bare | CPU of controller | CPU of machines | memory |"
+    yield "|---:|---|---|---:|---:|---:|---:|---:|"
     for machines, bench in benches.items():
         for case, label in CASES.items():
-            bare, parallel, deploy = (_median(bench, side, case) for side in (BARE, PARALLEL, DEPLOY))
-            yield (
-                f"| {machines} | {label} | {bare:.2f} s | {f'{parallel:.2f} s' if parallel else ''} | {deploy:.2f} s"
-                f" | {deploy - bare:+.2f} s | {deploy / bare:.2f} |"
-            )
+            bare = _wall(bench, PARALLEL if machines > 1 else BARE, case)
+            for side in bench.sides:
+                taken = bench.used[side, case]
+                cpu, peak = median(used.cpu for used, _other in taken), median(used.peak for used, _other in taken)
+                wall, on_machines = _wall(bench, side, case), median(other for _used, other in taken)
+                yield (
+                    f"| {machines} | {label} | {side} | {wall:.2f} s | {wall / bare:.2f} | {cpu:.1f} s"
+                    f" | {on_machines:.1f} s | {peak / 2**20:.0f} MiB |"
+                )
     yield ""
-    if len(benches) > 1:
-        few, many = min(benches), max(benches)
-        yield f"| {many} machines against {few} | bare | bare, parallel | nix.ops.deploy |"
-        yield "|---|---:|---:|---:|"
-        for case, label in CASES.items():
-            single = {BARE: _median(benches[few], BARE, case), DEPLOY: _median(benches[few], DEPLOY, case)}
-            ratios = [
-                _median(benches[many], side, case) / single[DEPLOY if side == DEPLOY else BARE]
-                for side in (BARE, PARALLEL, DEPLOY)
-            ]
-            yield f"| {label} | " + " | ".join(f"{ratio:.1f} times" for ratio in ratios) + " |"
-        yield ""
     yield f"| commands that nix.ops.deploy starts | {' | '.join(COUNTED)} |"
     yield "|---|" + "---:|" * len(COUNTED)
     for machines, bench in benches.items():
@@ -211,8 +240,8 @@ def _report(benches: dict[int, Bench]) -> Iterator[str]:
             yield f"| {machines} machine{'s' if machines > 1 else ''}, {label} | {counts} |"
 
 
-def _median(bench: Bench, side: str, case: str) -> float:
-    return median(bench.seconds.get((side, case), [0.0]))
+def _wall(bench: Bench, side: str, case: str) -> float:
+    return median(used.wall for used, _other in bench.used[side, case])
 
 
 def _computer() -> str:
@@ -232,17 +261,25 @@ def main() -> None:
     parser.add_argument("--machines", type=int, nargs="+", default=[1, 10], metavar="N")
     parser.add_argument("--repetitions", type=int, default=5, metavar="N")
     parser.add_argument("--nixpkgs", metavar="PATH", help="a checkout of nixpkgs; measures only evaluations with it")
+    parser.add_argument(
+        "--other",
+        action="append",
+        default=[],
+        metavar="NAME=COMMAND",
+        help="the command of another tool that deploys network.nix, such as NixOps or colmena",
+    )
     arguments = parser.parse_args()
     if arguments.nixpkgs:
         lines = list(evaluating.measure(os.path.realpath(arguments.nixpkgs), arguments.repetitions))
         print(f"Medians of {arguments.repetitions} runs: {_computer()}.\n")
         print("\n".join(lines))
         return
+    others = dict(one.split("=", 1) for one in arguments.other)
     fleet = Fleet(fleets_directory() / "bench")
     try:
         fleet.up_all({f"machine{index}": Kind() for index in range(max(arguments.machines))})
         with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-            benches = _measure(fleet, arguments.machines, arguments.repetitions, Path(directory))
+            benches = _measure(fleet, arguments.machines, arguments.repetitions, Path(directory), others)
             one = benches[min(benches)]
             switches = list(switching.measure(one.project, one.machines[0], arguments.repetitions))
             many = benches[max(benches)]

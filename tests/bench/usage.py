@@ -5,15 +5,23 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from fleet import Machine
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+# Seconds in which an orphan ends.
+_ENDING = 0.2
 
 # Seconds between two looks at the memory.
 _PERIOD = 0.5
@@ -34,31 +42,97 @@ class Usage:
 
 
 def measured(
-    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: str = ""
+    argv: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    stdin: str = "",
+    finish: Callable[[], None] = lambda: None,
 ) -> tuple[subprocess.CompletedProcess[str], Usage]:
-    """Run a command to its end, and measure it."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    """Run a command to its end, and measure it.
+
+    :param finish: ends what the command has left running, such as connections that are shared.
+    """
+    before = _processor_time()
     began = time.monotonic()
-    peak, ended = [0], threading.Event()
-    with subprocess.Popen(
-        argv, cwd=cwd, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-
-        def look() -> None:
-            while not ended.wait(_PERIOD):
-                peak[0] = max(peak[0], sum(map(_memory, _tree(process.pid))))
-
-        watch = threading.Thread(target=look)
-        watch.start()
-        try:
+    with _adopting():
+        with (
+            subprocess.Popen(
+                argv,
+                cwd=cwd,
+                env=env,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            ) as process,
+            _watching(process.pid) as peaks,
+        ):
             output, _error = process.communicate(stdin)
-        finally:
-            ended.set()
-            watch.join()
-    wall = time.monotonic() - began
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return subprocess.CompletedProcess(argv, process.returncode, output), Usage(wall, cpu, peak[0])
+        wall = time.monotonic() - began
+        finish()
+    used = Usage(wall, _processor_time() - before, max(peaks))
+    return subprocess.CompletedProcess(argv, process.returncode, output), used
+
+
+def _processor_time() -> float:
+    """Return the processor time of all processes that this one has waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+@contextmanager
+def _adopting() -> Iterator[None]:
+    """Become the parent of orphans, and wait for them. Otherwise their time would count nowhere."""
+    adopt = ctypes.CDLL(None).prctl
+    adopt(_PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        yield
+        _reap()
+    finally:
+        adopt(_PR_SET_CHILD_SUBREAPER, 0)
+
+
+@contextmanager
+def _watching(process: int) -> Iterator[list[int]]:
+    """Look at the memory of a process and of those that it started, again and again."""
+    peaks, ended = [0], threading.Event()
+
+    def look() -> None:
+        while not ended.wait(_PERIOD):
+            peaks.append(sum(map(_memory, _tree(process))))
+
+    watch = threading.Thread(target=look)
+    watch.start()
+    try:
+        yield peaks
+    finally:
+        ended.set()
+        watch.join()
+
+
+def machine_seconds(machines: Iterable[Machine]) -> float:
+    """Return the processor time of all processes that live machines have run since their start."""
+    spaces = {f"/proc/{machine.leader}/ns/pid" for machine in machines}
+    inside = {os.readlink(space) for space in spaces}
+    ticks = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if os.readlink(process / "ns/pid") in inside:
+                # User and system time of the process, and of children that it has waited for.
+                ticks += sum(map(int, (process / "stat").read_text().rpartition(")")[2].split()[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _reap() -> None:
+    """Wait for orphans that have ended or are about to, such as the process of a connection that was just closed."""
+    deadline = time.monotonic() + _ENDING
+    while time.monotonic() < deadline:
+        try:
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                time.sleep(0.01)
+        except ChildProcessError:
+            return
 
 
 def _tree(root: int) -> Iterator[int]:

@@ -178,6 +178,11 @@ class Machine:
             "console": str(self.console),
         }
 
+    @property
+    def leader(self) -> int:
+        """The machine's process 1, as this computer numbers it."""
+        return self._nspawn_and_leader()[1]
+
     def state(self) -> str:
         """:returns: ``stopped``, ``booting``, ``ready`` or ``off`` (between two boots)."""
         return str(self._said()["state"]) if self._supervisor() is not None else "stopped"
@@ -332,9 +337,8 @@ class Machine:
 
     def enter(self) -> list[str]:
         """:returns: the words before a command that is to run on it, out of band."""
-        _nspawn, leader = self._nspawn_and_leader()
         return [
-            *("nsenter", f"--target={leader}", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"),
+            *("nsenter", f"--target={self.leader}", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"),
             *("--root", "--wdns=/", "env", "-i", f"PATH={_PATH}", "HOME=/root"),
         ]
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -185,7 +185,7 @@ def ending(
     batch: Sequence[str],
     run: Sequence[str],
     failed: Collection[str],
-    activated: Collection[str],
+    activated: Callable[[str], bool],
     *,
     allowed: float,
     fatal: bool,
@@ -196,7 +196,7 @@ def ending(
     :param batch: the machines of the batch.
     :param run: all machines of the rollout.
     :param failed: the machines of the batch that failed or could not be reached.
-    :param activated: the machines of the rollout that were activated and changed.
+    :param activated: returns whether a machine was activated and changed. Called only if the rollout ends.
     :param allowed: the percentage of a batch that may fail.
     :param fatal: whether one failure ends the rollout.
     :param revert: which machines go back if the rollout ends: ``batch``, ``run`` or ``never``.
@@ -205,7 +205,7 @@ def ending(
     share = 100 * len(down) / len(batch) if batch else 0
     if not down or not (fatal or len(down) == len(batch) or share > allowed):
         return Ending(down)
-    switched = [host for host in run if host in activated and host not in down]
+    switched = [host for host in run if host not in down and activated(host)]
     back = {"run": switched, "batch": [host for host in switched if host in batch]}.get(revert, [])
     return Ending(
         failed=down,

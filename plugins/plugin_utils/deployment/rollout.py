@@ -486,12 +486,16 @@ def goes_on_without(run: Run) -> list[str]:
 def end_batch(run: Run) -> Ending:
     """Decide whether the rollout ends with the batch that was just done."""
     batch = [str(host) for host in run.variables["ansible_play_batch"]]
-    done = {host: run.result(host, _ACTIVATED) for host in run.hosts}
+
+    def is_activated(host: str) -> bool:
+        done = run.result(host, _ACTIVATED)
+        return "running" in done and bool(done.get("changed")) and not _has_failed(run, host)
+
     return plan.ending(
         batch,
         run.hosts,
         {host for host in batch if _has_failed(run, host)},
-        {host for host, one in done.items() if "running" in one and one.get("changed") and not _has_failed(run, host)},
+        is_activated,
         allowed=float(str(run.setting("deploy_max_fail_percentage", run.host)).rstrip("%")),
         fatal=run.setting("deploy_any_errors_fatal", run.host),
         revert=run.setting("deploy_revert", run.host),
@@ -500,7 +504,7 @@ def end_batch(run: Run) -> Ending:
 
 def outcomes(run: Run) -> dict[str, str]:
     """Return the outcome of each host as one line."""
-    needs, made = planned(run), time_of_plan(run)
+    needs, made = planned(run), float(_newest_plan(run).get("made", 0))
     endings = [run.result(host, _ENDED) for host in run.hosts]
     ended = next((one for one in endings if one.get("ends") and one.get("made") == made), {})
     told, unseen, wrong, left_alone = {}, set(left_out(run)), unevaluated(run), stays(run)
@@ -633,8 +637,8 @@ def _keys(run: Run, host: str) -> str:
 
 
 def time_of_plan(run: Run) -> float:
-    """Return when the plan was made, in seconds since 1970; 0 before a plan was made."""
-    return float(_newest_plan(run).get("made", 0))
+    """Return when the plan was made that has the host of the task, in seconds since 1970; 0 before a plan was made."""
+    return float(run.result(run.host, _PLANNED).get("made", 0))
 
 
 def _newest_plan(run: Run) -> Mapping[str, Any]:

@@ -169,6 +169,15 @@ def test_the_variables_of_a_host_are_collected_once() -> None:
     assert sorted(counted.read) == ["a", "a untemplated", "b", "b untemplated"]
 
 
+def test_a_batch_that_succeeds_reads_the_variables_of_no_other_machine() -> None:
+    hosts = {name: machine(name, rollout_plan={"made": 7.0}) for name in ("a", "b", "c", "d")}
+    counted = Counted(hosts)
+    one = run(hosts, hostvars=counted, ansible_play_batch=["a", "b"])
+    assert not rollout.end_batch(one).ends
+    assert rollout.time_of_plan(one) == 7.0
+    assert {name.split()[0] for name in counted.read} == {"a", "b"}
+
+
 @pytest.mark.parametrize(
     ("chosen", "skipped", "tags", "copies", "activates"),
     [
