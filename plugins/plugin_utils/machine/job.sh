@@ -52,11 +52,12 @@ follow() { # DIRECTORY OFFSET TENTHS
         echo "job gone - -"
         return 0
     fi
+    # Read the step after the size. With an older step than the lines, the controller would wait for more lines.
+    bytes=$(($(size "$1/log") - $2))
     step=-
     [ "$state" != ended ] || rc=$(cat "$1/rc")
     # On a full file system this file stays empty.
     [ ! -s "$1/step" ] || step=$(cat "$1/step")
-    bytes=$(($(size "$1/log") - $2))
     if [ "$bytes" -gt 65536 ]; then
         # Leave the rest to the next call, or a slow connection would count as dead.
         bytes=65536 state=running rc=-
