@@ -338,6 +338,12 @@ DEPLOYMENT_FORGET = {
     },
 }
 
+DEPLOYMENT_FORGET_OBSOLETE = {
+    "argument_spec": {
+        "networks": {"type": "list", "elements": "path", "required": True},
+    },
+}
+
 NIXOS_UNLOCK = {
     "argument_spec": {
         "end": {"type": "bool", "default": False},

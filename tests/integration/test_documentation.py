@@ -23,6 +23,7 @@ MODULES = (
     "deployment_delete",
     "deployment_export",
     "deployment_forget",
+    "deployment_forget_obsolete",
     "deployment_generations",
     "deployment_import",
     "deployment_info",

@@ -215,6 +215,19 @@ def test_info_of_a_machine_that_left(deployed):
     project = both.project
     network = Network(project, both.machines[0])
     assert statuses(told(network)) == {"one": "Up-to-date", "two": "Obsolete"}
+    looked = network.deploy("--check", "-e", "deploy_kill_obsolete=true")
+    assert "two> has left the network, and would be forgotten" in looked.output
+    assert statuses(told(network)) == {"one": "Up-to-date", "two": "Obsolete"}
+    killed = network.deployed("-e", "deploy_kill_obsolete=true")
+    assert "two> has left the network, and is forgotten; the machine itself stays as it is" in killed.output
+    assert not network.deployed("-e", "deploy_kill_obsolete=true").changed
+    assert list(statuses(told(network))) == ["one"]
+
+
+def test_info_of_a_machine_that_only_another_remembers(deployed):
+    both = deployed("one", "two")
+    project = both.project
+    network = Network(project, both.machines[0])
     # What only a machine says of others is told as such, and is no row.
     for fact in project.facts.glob("*"):
         fact.unlink()

@@ -129,6 +129,20 @@ def machines_of(deployment: Deployment, env: Mapping[str, str], warn: LineSink) 
     return discovery.deployed(deployment, names, warn)
 
 
+def obsolete(deployment: Deployment, env: Mapping[str, str], warn: LineSink) -> dict[str, str]:
+    """Return the names of the machines that were deployed and have left the network, by host.
+
+    :raises OpsError: if the network does not evaluate, or the fact cache can't tell.
+    """
+    if deployment.network is None:
+        raise OpsError(f"{deployment.path} can't be read", output=deployment.problem, state="nothing was forgotten")
+    fact_cache.check(deployment.uuid)
+    names = evaluation.evaluate(deployment.network, env=env).definitions
+    deployed = discovery.deployed(deployment, names, warn)
+    hosts = {deployment.host(name) for name in names}
+    return {host: one.machine for host, one in deployed.items() if host not in hosts and one.machine not in names}
+
+
 def check_no_machines(deployment: Deployment, machines: Collection[str]) -> None:
     """Refuse to delete a deployment whose machines exist.
 
