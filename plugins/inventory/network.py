@@ -190,7 +190,7 @@ flake: .
 import os
 import re
 import shlex
-from collections.abc import Collection, Container, Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -503,10 +503,10 @@ def _deploys_nothing() -> bool:
     return bool(context.CLIARGS.get("module_name")) or _runs_only(_REPORTS)
 
 
-def _runs_only(names: Collection[str]) -> bool:
+def _runs_only(names: tuple[str, ...]) -> bool:
     """Return whether this run is of these playbooks of the collection alone."""
     # ansible-inventory has another kind of arguments: what it lists can be deployed later, by AWX.
-    return "start_at_task" in context.CLIARGS and _are_all_of(_REPORTS)
+    return "start_at_task" in context.CLIARGS and _are_all_of(names)
 
 
 def _needs_systems() -> bool:

@@ -82,7 +82,7 @@ class Awx:
     def __init__(self) -> None:
         self.playbooks = [
             *("check.yml", "deploy.yml", "gc.yml", "generations.yml", "info.yml", "list.yml", "reboot.yml"),
-            *("rollback.yml", "unlock.yml"),
+            *("rollback.yml", "send_keys.yml", "unlock.yml"),
         ]
         self.hosts = ["target"]
         self.writes: list[tuple[str, str]] = []

@@ -920,3 +920,5 @@ def test_network_that_never_evaluated_stops_no_report_of_the_others(project: Pro
     done = project.run("ansible-playbook", "nix.ops.list", *sources, ANSIBLE_CACHE_PLUGIN="memory")
     assert (done.returncode, "| other " in done.stdout, "| example " in done.stdout) == (0, True, True)
     assert project.run(*RAW, "-i", "example.network.yml").returncode == 4
+    # Without its machines there is nothing to check.
+    assert project.run("ansible-playbook", "nix.ops.check", "-i", "example.network.yml").returncode == 4
