@@ -78,6 +78,6 @@ main() { # ID ACTION TOPLEVEL PROFILE HOLDER
     cat "$directory/before"
     echo "started $directory"
     # Keep the last ten minutes: a run that lost its connection may still ask for its result.
-    find "${nix_ops_activations%/*}" -maxdepth 1 -name "${nix_ops_activations##*/}-*" ! -path "$directory" -mmin +10 \
+    find "${nix_ops_activations%/*}" -maxdepth 1 -type d -name "${nix_ops_activations##*/}-*" ! -path "$directory" -mmin +10 \
         -exec rm -rf -- {} +
 }

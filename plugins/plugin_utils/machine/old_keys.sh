@@ -92,6 +92,11 @@ on_any_disk() { # COMMAND...
 
 # Run a function while no run sends keys. That may take a while, and must not keep the machine from going back.
 undisturbed() { # FUNCTION
+    if [ ! -f "$nix_ops_old_keys" ]; then
+        # Nothing was replaced.
+        "$@"
+        return
+    fi
     lock "$nix_ops_keys_lock" 20 || :
     note_replacing
     "$@"
