@@ -119,7 +119,7 @@ results:
     - item: /home/alice/target.network.yml
       machines:
         target: {out_path: /nix/store/hwdn5rjckz13a5zafjia3bk14f1rgacs-nixos-system-target-24.05}
-goes_back:
+targets:
   description: What is known of it, by host. C(reboot_parts) need a reboot; V(null) if that is not known.
   returned: for the stage choose
   type: dict

@@ -32,6 +32,7 @@ _WORDS = {"true": True, "false": False, "null": None}
 _QUOTED = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "${": "\\${"}
 
 _Token = tuple[str, str]
+_END: _Token = ("end", "")
 
 
 class NoPlainValue(ValueError):
@@ -45,7 +46,7 @@ def read(text: str) -> Any:
     """
     tokens = _tokens(text)
     value = _value(next(tokens), tokens, _DEEPEST)
-    if next(tokens) != ("end", ""):
+    if next(tokens) != _END:
         raise NoPlainValue("more than one value")
     return value
 
@@ -78,7 +79,7 @@ def _tokens(text: str) -> Iterator[_Token]:
             kind = str(found.lastgroup)
             yield kind, found[kind]
     while True:
-        yield "end", ""
+        yield _END
 
 
 def _value(token: _Token, tokens: Iterator[_Token], depth: int) -> Any:
@@ -103,17 +104,17 @@ def _value(token: _Token, tokens: Iterator[_Token], depth: int) -> Any:
 
 
 def _list(tokens: Iterator[_Token], depth: int) -> Iterator[Any]:
-    while (token := next(tokens)) != ("mark", "]"):
+    while (token := next(tokens, _END)) != ("mark", "]"):
         yield _value(token, tokens, depth - 1)
 
 
 def _set(tokens: Iterator[_Token], depth: int) -> Iterator[tuple[str, Any]]:
-    while (token := next(tokens)) != ("mark", "}"):
+    while (token := next(tokens, _END)) != ("mark", "}"):
         kind, name = token
-        if kind not in ("text", "word") or next(tokens) != ("mark", "="):
+        if kind not in ("text", "word") or next(tokens, _END) != ("mark", "="):
             raise NoPlainValue("a set with more than names and values")
-        yield (_unescaped(name) if kind == "text" else name), _value(next(tokens), tokens, depth - 1)
-        if next(tokens) != ("mark", ";"):
+        yield (_unescaped(name) if kind == "text" else name), _value(next(tokens, _END), tokens, depth - 1)
+        if next(tokens, _END) != ("mark", ";"):
             raise NoPlainValue("an expression")
 
 

@@ -129,7 +129,7 @@ class Run:
     def chosen(self) -> Mapping[str, Any]:
         """What the machines go back to; empty in a deploy of what the network says."""
         found = (self.result(host, _BUILT) for host in self.hosts)
-        return next((one for one in found if "goes_back" in one), {})
+        return next((one for one in found if "targets" in one), {})
 
     @property
     def rolls_back(self) -> bool:
@@ -359,7 +359,7 @@ def as_build(run: Run, choice: Choice) -> dict[str, Any]:
         networks.setdefault(str(own["nix_network"]), {})[str(own["nix_machine"])] = {"out_path": target.toplevel}
     return {
         "results": [{"item": network, "machines": machines} for network, machines in networks.items()],
-        "goes_back": {host: _target_as_json(target) for host, target in choice.targets.items()},
+        "targets": {host: _target_as_json(target) for host, target in choice.targets.items()},
         "stays": dict(choice.stays),
     }
 
@@ -377,7 +377,7 @@ def _target_as_json(target: Target) -> dict[str, Any]:
 
 def aim(run: Run, host: str) -> Mapping[str, Any]:
     """Return what is known of what a host goes back to; empty in a deploy of what the network says."""
-    found: Mapping[str, Any] = run.chosen.get("goes_back", {}).get(host, {})
+    found: Mapping[str, Any] = run.chosen.get("targets", {}).get(host, {})
     return found
 
 

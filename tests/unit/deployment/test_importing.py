@@ -76,10 +76,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "work"
 
 
-def planned(one: Exported, directory: Path, given: Mapping[str, Any] = GIVEN, *, with_keys: bool = True) -> Import:
+def planned(
+    one: Exported, directory: Path, given: Mapping[str, Any] | None = None, *, with_keys: bool = True
+) -> Import:
     path = str(directory / f"{one.name}.network.yml")
     config = creation.config(
-        str(directory), str(directory), one.uuid, importing.options(one, {**GIVEN, **given}, str(directory))
+        str(directory), str(directory), one.uuid, importing.options(one, {**GIVEN, **(given or {})}, str(directory))
     )
     return importing.plan(one, path, config, with_keys=with_keys)
 
