@@ -394,10 +394,12 @@ def missing_closures(transport: Transport, paths: Sequence[str], *, gc_root: str
     """
     absent = lacking_here(paths, environment=transport.environment)
     closures = [] if absent else nix.requisites(paths, env=transport.environment)
-    lacking = missing(transport.machine, list(dict.fromkeys([*paths, *closures])), gc_root=gc_root).paths
-    if lacking:
+    told = missing(transport.machine, list(dict.fromkeys([*paths, *closures])), gc_root=gc_root).paths
+    if told:
         _refuse(transport, absent)
-    return lacking
+    # Each path after those that it refers to, as they are copied.
+    lacking = set(told)
+    return tuple(one for one in dict.fromkeys([*closures, *paths]) if one in lacking)
 
 
 def _refuse_absent(transport: Transport, paths: Sequence[str]) -> None:
