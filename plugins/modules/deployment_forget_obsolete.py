@@ -16,7 +16,7 @@ description:
     does with machines that existed before. The machines themselves stay as they are, and are not connected to.
   - Removes what the controller keeps of them. That is the private SSH key, the accepted host key, the link to the
     system, and the state in the fact cache.
-  - The playbook P(nix.ops.deploy#playbook) does this with C(deploy_kill_obsolete).
+  - The playbook C(nix.ops.deploy) does this with C(deploy_kill_obsolete).
 extends_documentation_fragment: [nix.ops.attributes]
 options:
   networks:
