@@ -35,7 +35,9 @@ options:
     description: The UUID of the deployment, whose record tells what the machine booted before.
     type: str
   timeout:
-    description: Seconds after which a collection is no longer followed. It goes on by itself.
+    description:
+      - Maximum time in seconds to wait for the collection. After that the task fails, and the collection continues on
+        the machine.
     type: int
     default: 21600
   reconnect_timeout:
