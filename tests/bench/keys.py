@@ -19,7 +19,7 @@ from integration.project import Project
 HERE = Path(__file__).resolve().parent
 
 # 200 keys of 1 KiB and one of 10 MiB.
-_SIZES = [*[1024] * 200, 10 * 1024 * 1024]
+SIZES = [*[1024] * 200, 10 * 1024 * 1024]
 BARE, NEW, CHANGED, SAME = (
     "a command for each key",
     "nixos_keys, all keys are new",
@@ -38,11 +38,7 @@ def measure(
     :param disconnect: ends the connections that are shared.
     """
     directory = project.directory / "secrets"
-    directory.mkdir()
-    for number, size in enumerate(_SIZES):
-        (directory / f"key{number}").write_bytes(f"{number} ".encode() * size)
-        with (directory / f"key{number}").open("r+b") as file:
-            file.truncate(size)
+    write(directory, "")
     _write_play(project, machines, directory)
     seconds: dict[str, list[float]] = {BARE: [], NEW: [], CHANGED: [], SAME: []}
     for repetition in range(repetitions + 1):
@@ -59,10 +55,21 @@ def measure(
         # The first one fills caches.
         for side, figure in took.items() if repetition else ():
             seconds[side].append(figure)
-    yield f"| {len(_SIZES)} keys on {len(machines)} machines at once | seconds |"
+    yield f"| {len(SIZES)} keys on {len(machines)} machines at once | seconds |"
     yield "|---|---:|"
     for side, figures in seconds.items():
         yield f"| {side} | {median(figures):.2f} s |"
+
+
+def write(directory: Path, contents: str) -> None:
+    """Write the keys' files, each with other contents.
+
+    :param contents: what they begin with, so that two calls write different keys.
+    """
+    directory.mkdir(exist_ok=True)
+    for number, size in enumerate(SIZES):
+        words = f"{contents} {number} ".encode()
+        (directory / f"key{number}").write_bytes((words * (size // len(words) + 1))[:size])
 
 
 def _write_play(project: Project, machines: Sequence[Machine], directory: Path) -> None:

@@ -38,12 +38,13 @@ CASES = {
     "option": "an option changed in one machine",
 }
 BARE, PARALLEL, PLAYBOOK, DEPLOY = "bare", "bare, parallel", "plain playbook", "nix.ops.deploy"
+KEYED = f"nix.ops.deploy, {len(keys.SIZES)} keys"
 
 # So many machines take turns with the bare commands.
 MOST_BARE = 10
 
 # The sides that look for themselves whether a machine needs anything.
-LOOK = (PLAYBOOK, DEPLOY)
+LOOK = (PLAYBOOK, DEPLOY, KEYED)
 COUNTED = ("nix-instantiate", "nix-store", "nix-copy-closure", "ssh")
 
 
@@ -73,26 +74,31 @@ class Bench:
             machine.start()
         for machine in self.machines:
             machine.wait_up()
-        self.write("first")
+        self.write(side, "first")
         measure(side, "first")
         measure(side, "nothing")
         for case in ("changed", "option"):
-            self.write(case)
+            self.write(side, case)
             measure(side, case)
         self.disconnect()
 
-    def write(self, case: str) -> None:
-        """Change what the machines shall be, to what no run before has built."""
+    def write(self, side: str, case: str) -> None:
+        """Change what the machines shall be, to what no run before has built; every key changes along with the file."""
         self.words += 1
         addresses = "".join(f'{machine.name} = "{machine.address}"; ' for machine in self.machines)
         new = f"{os.getpid()}-{time.time()}-{self.words}"
         self.first = new if case == "first" else self.first
         self.changed = self.changed if case == "option" else new
         options = f'{self.machines[0].name} = "{new}"; ' if case == "option" else ""
+        secrets = ""
+        if side == KEYED:
+            secrets = str(self.project.directory / "secrets")
+            if case != "option":
+                keys.write(Path(secrets), new)
         self.project.write(
             "given.nix",
             f'{{ first = "{self.first}"; changed = "{self.changed}"; options = {{ {options}}};'
-            f" machines = {{ {addresses}}}; }}\n",
+            f' secrets = "{secrets}"; keys = {len(keys.SIZES)}; machines = {{ {addresses}}}; }}\n',
         )
 
     def measure(self, side: str, case: str) -> None:
@@ -132,7 +138,7 @@ class Bench:
 
     def _command(self, side: str, case: str) -> list[str]:
         at_once = str(len(self.machines))
-        if side == DEPLOY:
+        if side in (DEPLOY, KEYED):
             return ["ansible-playbook", "-i", "bench.network.yml", "nix.ops.deploy", "--forks", at_once]
         if side == PLAYBOOK:
             hosts = ",".join(machine.name for machine in self.machines)
@@ -144,8 +150,9 @@ class Bench:
     @property
     def sides(self) -> list[str]:
         """The sides to compare. One after the other, many machines take too long."""
-        bare = [BARE, PARALLEL] if len(self.machines) <= MOST_BARE else [PARALLEL]
-        return [*bare[: len(self.machines)], PLAYBOOK, DEPLOY, *self.others]
+        if len(self.machines) > MOST_BARE:
+            return [PARALLEL, PLAYBOOK, DEPLOY, *self.others]
+        return [*[BARE, PARALLEL][: len(self.machines)], PLAYBOOK, DEPLOY, KEYED, *self.others]
 
     def disconnect(self) -> None:
         """End the connections that are shared between ssh's calls."""

@@ -52,6 +52,8 @@ KEYS = """
   };
   users.users.web = { isSystemUser = true; group = "web"; };
   users.groups.web = { };
+  # Is added to the unit of the key.
+  systemd.services.text-key.unitConfig.Documentation = "man:text(5)";
   systemd.services.uses = {
     wantedBy = [ "multi-user.target" ];
     after = [ "text-key.service" "given-key.service" "keys.target" ];
@@ -206,6 +208,8 @@ def test_keys_are_sent_once_and_are_nowhere_else(network: Network, project: Proj
     assert not found_marker(first, project, target, project.directory / "password")
     wait_on(target, "systemctl is-active uses keys.target text-key", "the unit that requires keys")
     assert starts(target) == 1
+    shown = target.run("systemctl show --property=Documentation,Type --value text-key").stdout.split()
+    assert sorted(shown) == ["man:text(5)", "oneshot"]
 
     again = network.deployed()
     assert not again.changed, again.output

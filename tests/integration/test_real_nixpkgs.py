@@ -219,8 +219,8 @@ if LIB:
             in
             {{
               unit = evaluated.config.systemd.units."nix-ops-boot-guard.service".text;
-              keys = map (name: evaluated.config.systemd.units."${{name}}.service".text)
-                [ "a-key" "b-key" "nixops-keys" ];
+              keys = map (package: package.text) evaluated.config.systemd.packages
+                ++ [ evaluated.config.systemd.units."nixops-keys.service".text ];
               owners = evaluated.config.system.activationScripts.nixops-keys.text;
               dependencies = map toString evaluated.config.system.extraDependencies;
             }}

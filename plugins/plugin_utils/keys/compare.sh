@@ -31,10 +31,31 @@ write_table() { # NAME USER GROUP PERMISSIONS PATH HASH SIZE CONTENT...
     done >"$work/table"
 }
 
-# Write for each key that is there its salted hash and its owner, as files found/NUMBER and owner/NUMBER. A few processes
-# for all of them: a machine may have hundreds.
+# Write the keys that differ to the file differing (see write_differing), and tell them.
+compare() {
+    : >"$work/differing"
+    is_all_same || { read_present && write_differing; }
+}
+
+# Return whether all keys are as they shall be. That is usual, and told by a few processes for hundreds of keys.
+is_all_same() {
+    set --
+    while read -r _ _ user group permissions hash _ path; do
+        if is_left_alone "$hash"; then continue; fi
+        [ ! -L "$path" ] || return 1
+        set -- "$@" "$path"
+        echo "$permissions $user $group"
+    done <"$work/table" >"$work/expected"
+    [ "$#" -gt 0 ] || return 0
+    stat -c '%a %U %G' -- "$@" 2>/dev/null | cmp -s - "$work/expected" || return 1
+    found=$({ printf %s "$salt" && sha256sum -- "$@" 2>/dev/null | cut -c 1-64; } | sha256sum)
+    [ "${found%% *}" = "$sum" ]
+}
+
+# Set for each key that is there the variables found_NUMBER to its salted hash, and owner_NUMBER to its mode and owner. A few
+# processes for all of them: a machine may have hundreds.
 read_present() {
-    mkdir "$work/hashed" "$work/found" "$work/owner"
+    mkdir "$work/hashed"
     set --
     : >"$work/present"
     while read -r number _ _ _ _ hash _ path; do
@@ -49,13 +70,14 @@ read_present() {
     if ! sha256sum -- "$@" >"$work/hashes" || ! stat -c '%a %U %u %G %g' -- "$@" >"$work/stats"; then
         refuse read - "keys can't be read"
     fi
+    # shellcheck disable=SC2034
     while read -r number <&3 && read -r hash _ <&4 && read -r line <&5; do
         printf '%s%s' "$salt" "$hash" >"$work/hashed/$number"
-        echo "$line" >"$work/owner/$number"
+        eval "owner_$number=\$line"
     done 3<"$work/present" 4<"$work/hashes" 5<"$work/stats"
     (cd "$work/hashed" && sha256sum -- *) >"$work/salted"
     while read -r hash number; do
-        echo "$hash" >"$work/found/$number"
+        eval "found_$number=\$hash"
     done <"$work/salted"
 }
 
@@ -79,9 +101,8 @@ is_known() { # passwd|group NAME
 
 # Write the keys that differ: NUMBER NAME OWNER PERMISSIONS SKIPPED SIZE PATH. The owner and the mode are those that the
 # file gets now; SKIPPED is how many bytes of standard input come before its content.
-compare() {
+write_differing() {
     known=' passwd:root  group:root ' skipped=0
-    : >"$work/differing"
     while read -r number name user group permissions hash size path; do
         ! is_left_alone "$hash" || continue
         for one in "user passwd $user" "group group $group"; do
@@ -113,12 +134,12 @@ compare() {
 }
 
 is_same() {
-    [ -f "$work/found/$number" ] || return 1
-    read -r found <"$work/found/$number"
-    read -r has_mode has_user has_uid has_group has_gid <"$work/owner/$number"
-    [ "$found" = "$hash" ] && [ "$has_mode" = "$mode" ] &&
-        { [ "$has_user" = "$user" ] || [ "$has_uid" = "$user" ]; } &&
-        { [ "$has_group" = "$group" ] || [ "$has_gid" = "$group" ]; }
+    eval "found=\${found_$number-} owner=\${owner_$number-}"
+    [ -n "$found" ] || return 1
+    # shellcheck disable=SC2086
+    set -- $owner
+    [ "$found" = "$hash" ] && [ "$1" = "$mode" ] && { [ "$2" = "$user" ] || [ "$3" = "$user" ]; } &&
+        { [ "$4" = "$group" ] || [ "$5" = "$group" ]; }
 }
 
 # Write the keys of the deployment as the machine remembers them: lines "NAME PATH".

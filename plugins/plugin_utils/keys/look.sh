@@ -1,6 +1,6 @@
 # shellcheck shell=sh disable=SC2034,SC2154
 # Tells beside the description of a machine (describe.sh) which keys a deploy would send, by compare.sh.
-# Standard input: the deployment and a salt, then for each key a line as that of the table.
+# Standard input: the deployment, a salt and the sum of all keys, then for each key a line as that of the table.
 # Prints lines:
 #   key_differs NUMBER
 #   key_gone NAME      a key that left the network
@@ -11,7 +11,7 @@ refuse() { # WHY NUMBER TEXT
 }
 
 look() (
-    read -r deployment salt
+    read -r deployment salt sum
     list=$nix_ops_keys/$deployment tolerance=lenient extent=part
     umask 077
     work=$(mktemp -d "$nix_ops_keys_work.XXXXXXXX") || exit
@@ -19,7 +19,6 @@ look() (
     trap 'exit 1' HUP INT TERM
     [ "$(id -u)" = 0 ] && : >"$work/answer" && cat >"$work/table" || exit
     write_listed
-    read_present
     compare
     find_gone
     sed 's/^left /key_gone /;t;s/^[a-z]*/key_differs/' "$work/answer"

@@ -1,9 +1,10 @@
 # shellcheck shell=sh disable=SC2034,SC2154
 # Compares the keys of this machine with what the controller has (compare.sh), and replaces those that differ.
-# Words: a deployment, look or send, strict or lenient, before, part or whole, forget, anew or on, a salt; then eight words a key: its name, user,
-# group, permissions, path, the salted hash of its content, the content's size, or - if it is not sent, and the content if it is
-# a short text. Then w is before its size, and it is not among those on standard input. With - as its
-# hash, a key is left alone; with later too, since a deploy sends it after its acknowledgement.
+# Words: a deployment, look or send, strict or lenient, before, part or whole, forget, anew or on, a salt, and the sum of all keys:
+# a hash of the salt and their hashes. Then eight words a key: its name, user, group, permissions, path, the salted hash of its
+# content, the content's size, or - if it is not sent, and the content if it is a short text. Then w is before its size, and it is
+# not among those on standard input. With - as its hash, a key is left alone; with later too, since a deploy sends it after its
+# acknowledgement.
 #   look     only compares.
 #   lenient  accepts users and groups that the next activation makes. Until then the key is root's.
 #   before   an activation follows: keeps the old keys, so that the machine gets them back if it goes back.
@@ -281,9 +282,9 @@ last_replaced() {
     cat "$nix_ops_keys_replaced" 2>/dev/null
 }
 
-main() { # DEPLOYMENT look|send strict|lenient before|part|whole forget|anew|on SALT KEYS...
-    list=$nix_ops_keys/$1 action=$2 tolerance=$3 extent=$4 keeps=$5 salt=$6
-    shift 6
+main() { # DEPLOYMENT look|send strict|lenient before|part|whole forget|anew|on SALT SUM KEYS...
+    list=$nix_ops_keys/$1 action=$2 tolerance=$3 extent=$4 keeps=$5 salt=$6 sum=$7
+    shift 7
     find_start "$$" || exit
     me=$$-$start
     new_directory=$nix_ops_keys_directory/.nix-ops-new.$me
@@ -304,7 +305,6 @@ main() { # DEPLOYMENT look|send strict|lenient before|part|whole forget|anew|on 
     fi
     [ "$action" = look ] || mount_directories
     replaced=$(last_replaced)
-    read_present
     compare
     find_gone
     : >"$work/lacks"

@@ -138,11 +138,11 @@ def question(deployment: str, keys: Sequence[Key], contents: Mapping[str, bytes]
     :param keys: all keys of the deployment on this machine.
     :param contents: the contents of those that are to be compared.
     """
-    salt = secrets.token_hex(16)
-    lines = [f"{deployment} {salt}"]
+    hashes = _Hashes.of(keys, contents)
+    lines = [f"{deployment} {hashes.salt} {hashes.sum}"]
     for number, key in enumerate(keys):
         owner = f"{key.user} {key.group} {_mode(key.permissions)}"
-        lines.append(f"{number} {key.name} {owner} {_hash(salt, key, contents)} - {key.path}")
+        lines.append(f"{number} {key.name} {owner} {hashes.of_key(key)} - {key.path}")
     return "\n".join(lines)
 
 
@@ -222,20 +222,21 @@ def _numbers(machine: Machine, keys: Sequence[Key], told: Answer, key: str) -> l
 def _ask(
     machine: Machine, keys: Sequence[Key], contents: Mapping[str, bytes], attached: Sequence[str], how: Sending
 ) -> Answer:
-    salt = secrets.token_hex(16)
+    hashes = _Hashes.of(keys, contents)
     words = [
         how.deployment,
         "look" if how.look else "send",
         "lenient" if how.lenient else "strict",
         "before" if how.before else "whole" if how.whole else "part",
         how.keeps,
-        salt,
+        hashes.salt,
+        hashes.sum,
     ]
     data = []
     for key in keys:
         content = contents.get(key.name)
         words += [key.name, key.user, key.group, _mode(key.permissions), key.path]
-        words.append(_hash(salt, key, contents))
+        words.append(hashes.of_key(key))
         if content is None or key.name not in attached:
             words += ["-", ""]
         elif len(content) <= _SHORT and _TEXT.fullmatch(content):
@@ -288,13 +289,33 @@ def _mode(permissions: str) -> str:
     return f"{int(permissions, 8):o}" if permissions.isdigit() else permissions
 
 
-def _hash(salt: str, key: Key, contents: Mapping[str, bytes]) -> str:
-    content = contents.get(key.name)
-    if content is None:
-        return "later" if key.after else "-"
-    return _salted(salt, content)
+@dataclass(frozen=True)
+class _Hashes:
+    """What the machine compares with the hashes of its files, salted so that nobody guesses a short content.
 
+    :param plain: the hashes of the contents, by the names of their keys.
+    """
 
-def _salted(salt: str, content: bytes) -> str:
-    """Hash a content as the machine does: one process there hashes all files, another one all salted hashes."""
-    return hashlib.sha256((salt + hashlib.sha256(content).hexdigest()).encode("ascii")).hexdigest()
+    salt: str
+    plain: Mapping[str, str]
+
+    @classmethod
+    def of(cls, keys: Sequence[Key], contents: Mapping[str, bytes]) -> _Hashes:
+        """Hash contents, in the order of the keys."""
+        known = ((key.name, contents[key.name]) for key in keys if key.name in contents)
+        return cls(secrets.token_hex(16), {name: hashlib.sha256(content).hexdigest() for name, content in known})
+
+    @property
+    def sum(self) -> str:
+        """The salted hash of all contents together."""
+        return self._salted("".join(f"{one}\n" for one in self.plain.values()))
+
+    def of_key(self, key: Key) -> str:
+        """Return the salted hash of a content; without one, when the key is sent."""
+        plain = self.plain.get(key.name)
+        if plain is None:
+            return "later" if key.after else "-"
+        return self._salted(plain)
+
+    def _salted(self, text: str) -> str:
+        return hashlib.sha256(f"{self.salt}{text}".encode("ascii")).hexdigest()

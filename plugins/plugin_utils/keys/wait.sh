@@ -1,8 +1,7 @@
 # shellcheck shell=sh
-# The unit of a key waits for its file.
+# The unit of a key waits for its file. @sleep@ is the path of that program.
+# Word: the file.
 
-wait_for() { # PATH
-    until [ -e "$1" ]; do
-        sleep 1
-    done
-}
+until [ -e "$1" ]; do
+    @sleep@ 1
+done

@@ -3,37 +3,53 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # What NixOps adds to a machine with deployment.keys: a unit for each key, and right owners after the users were made.
-{ config, lib, ... }:
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
 
 let
   inherit (config.deployment) keys;
 
+  pathOf = key: toString key.path;
+
   # /run is mounted before every unit.
-  isInRun = key: lib.hasPrefix "/run/" "${toString key.path}";
+  isInRun = key: lib.hasPrefix "/run/" (pathOf key);
 
-  waiting = path: builtins.readFile ../keys/wait.sh + "wait_for ${lib.escapeShellArg path}\n";
+  wait = pkgs.writeScript "wait-for-key" (
+    "#!${pkgs.runtimeShell}\n"
+    + lib.replaceStrings [ "@sleep@" ] [ "${pkgs.coreutils}/bin/sleep" ] (
+      builtins.readFile ../keys/wait.sh
+    )
+  );
 
-  unitOf = name: key: {
-    name = "${name}-key";
-    value = {
-      description = "Wait for the key ${name}";
+  waiting = path: ''"${wait}" "${lib.replaceStrings [ "$" ] [ "$$" ] path}"'';
+
+  # A machine may have hundreds of keys. A file is evaluated and built in a fraction of the time of a service, which nixpkgs
+  # gives a script of its own. What the network says of systemd.services."NAME-key" is added to it.
+  unitOf =
+    name: key:
+    let
+      unit = "${name}-key.service";
+    in
+    pkgs.writeTextFile {
+      name = "unit-${lib.replaceStrings [ ":" ] [ "-" ] unit}";
+      destination = "/lib/systemd/system/${unit}";
       # A restart would restart the services that require the key.
-      restartIfChanged = false;
-      unitConfig = lib.mkIf (!isInRun key) { RequiresMountsFor = toString key.path; };
-      serviceConfig = {
-        Type = "oneshot";
-        RemainAfterExit = true;
-        TimeoutStartSec = "infinity";
-      };
-      script = waiting (toString key.path);
+      text =
+        "[Unit]\nDescription=Wait for the key ${name}\n"
+        + lib.optionalString (!isInRun key) "RequiresMountsFor=${pathOf key}\n"
+        + "\n[Service]\nType=oneshot\nRemainAfterExit=true\nTimeoutStartSec=infinity\nX-RestartIfChanged=false\n"
+        + "ExecStart=${waiting (pathOf key)}\n";
     };
-  };
 
   ownerOf =
     key:
     "set_key_owner ${
       lib.escapeShellArgs [
-        (toString key.path)
+        (pathOf key)
         key.user
         key.group
         key.permissions
@@ -51,24 +67,26 @@ in
         "groups"
       ];
       text =
-        builtins.readFile ../keys/owners.sh + lib.concatMapStrings ownerOf (lib.attrValues keys);
+        builtins.readFile ../keys/owners.sh
+        + "described=$(describe_keys ${lib.escapeShellArgs (map pathOf (lib.attrValues keys))})\n"
+        + lib.concatMapStrings ownerOf (lib.attrValues keys);
     };
 
-    systemd.services = lib.mapAttrs' unitOf keys // {
-      nixops-keys = {
-        # As send.sh, which makes the file.
-        enable = lib.any (key: lib.hasPrefix "/run/keys/" (toString key.path)) (lib.attrValues keys);
-        description = "Wait for the keys in /run/keys";
-        wantedBy = [ "keys.target" ];
-        before = [ "keys.target" ];
-        restartIfChanged = false;
-        unitConfig.DefaultDependencies = false;
-        serviceConfig = {
-          Type = "oneshot";
-          RemainAfterExit = true;
-          TimeoutStartSec = "infinity";
-        };
-        script = waiting "/run/keys/done";
+    systemd.packages = lib.mapAttrsToList unitOf keys;
+
+    systemd.services.nixops-keys = {
+      # As send.sh, which makes the file.
+      enable = lib.any (key: lib.hasPrefix "/run/keys/" (pathOf key)) (lib.attrValues keys);
+      description = "Wait for the keys in /run/keys";
+      wantedBy = [ "keys.target" ];
+      before = [ "keys.target" ];
+      restartIfChanged = false;
+      unitConfig.DefaultDependencies = false;
+      serviceConfig = {
+        Type = "oneshot";
+        RemainAfterExit = true;
+        TimeoutStartSec = "infinity";
+        ExecStart = waiting "/run/keys/done";
       };
     };
   };

@@ -4,8 +4,14 @@
 # The machines as a network; given.nix is written for each run.
 let
   given = import ./given.nix;
+  key = number: {
+    name = "key${toString number}";
+    value.keyFile = "${given.secrets}/key${toString number}";
+  };
+  keys = builtins.listToAttrs (builtins.genList key given.keys);
 in
 builtins.mapAttrs (_name: address: {
   imports = [ ./machine.nix ];
   deployment.targetHost = address;
+  deployment.keys = if given.secrets == "" then { } else keys;
 }) given.machines

@@ -154,6 +154,7 @@ in
       description = "Units of any kind.";
     };
     defaultUnit = mkOption { type = types.str; default = "multi-user.target"; description = "What is started at boot."; };
+    packages = mkOption { type = types.listOf types.package; default = [ ]; description = "Packages with units in lib/systemd/system."; };
     tmpfiles.rules = names "Rules of systemd-tmpfiles.";
   };
 
@@ -184,6 +185,7 @@ in
             "systemd-update-utmp-runlevel.service /dev/null"
           ]
         );
+        packages = map toString cfg.packages;
         passAsFile = [ "links" ];
       }
       (builtins.readFile ./unit-tree.sh);
