@@ -144,8 +144,9 @@ def _given(key: Key, sources: Sources) -> bytes:
 
 
 def _read(name: str, file: str, sources: Sources) -> bytes:
-    path = os.path.realpath(os.path.join(sources.directory, file))
+    path = os.path.join(sources.directory, file)
     if sources.files == "project":
+        path = os.path.realpath(path)
         project = project_of(sources.directory)
         if not f"{path}/".startswith(f"{project}/"):
             raise sources.refuse(
