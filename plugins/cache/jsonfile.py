@@ -221,7 +221,7 @@ def _write(path: Path, document: dict[str, Any]) -> None:
     handle, new = tempfile.mkstemp(dir=path.parent, prefix=".")
     try:
         with open(handle, "w", encoding="utf-8") as file:
-            json.dump(document, file)
+            file.write(json.dumps(document))
         os.replace(new, path)
     finally:
         with suppress(FileNotFoundError):

@@ -125,6 +125,12 @@ class Run:
         found = self.untemplated(host).get(name)
         return found if isinstance(found, Mapping) else {}
 
+    def keys(self, host: str) -> Mapping[str, Mapping[str, Any]]:
+        """Return the keys of a host as the inventory has them, without contents."""
+        # There may be hundreds, and Ansible would search each of them for templates at each access.
+        found = self.untemplated(host).get("nix_deployment_keys")
+        return found if isinstance(found, Mapping) else self.of(host).get("nix_deployment_keys") or {}
+
     @cached_property
     def chosen(self) -> Mapping[str, Any]:
         """What the machines go back to; empty in a deploy of what the network says."""
@@ -302,7 +308,7 @@ def _check_keys(run: Run, host: str) -> None:
     """Refuse keys that nobody gives a content, and contents without a key."""
     # Only the names count here, and a lookup of a secret may take a while.
     given = run.untemplated(host).get("nix_keys", {})
-    keys: Mapping[str, Mapping[str, Any]] = run.of(host).get("nix_deployment_keys", {})
+    keys = run.keys(host)
     if isinstance(given, Mapping) and (keys or given):
         contents.check_names(host, {name: key.get("source") for name, key in keys.items()}, list(given))
 
@@ -626,7 +632,7 @@ def _keys(run: Run, host: str) -> str:
     # The keys on the machine stay. A reboot takes them away, and without them units of the earlier system do not start.
     if run.rolls_back and not missing and run.setting("deploy_reboot", host) == "never":
         return ""
-    if not run.of(host).get("nix_deployment_keys"):
+    if not run.keys(host):
         return "keys" if found.get("sent_keys") or missing else ""
     if not isinstance(compared, Mapping):
         return "keys?"

@@ -179,7 +179,7 @@ def _write(directory: Path, name: str, document: Any) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, path = tempfile.mkstemp(dir=directory, prefix=".")
         with open(handle, "w", encoding="utf-8") as file:
-            json.dump(document, file)
+            file.write(json.dumps(document))
         Path(path).replace(directory / name)
         for old in sorted(directory.glob("[!.]*"), key=lambda entry: entry.stat().st_mtime)[:-_KEPT]:
             old.unlink(missing_ok=True)

@@ -275,7 +275,7 @@ def _private_json(value: Mapping[str, Any]) -> Iterator[str]:
             os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8", errors="surrogateescape"
         ) as file:
             # Other bytes than UTF-8 stay as they are.
-            json.dump(value, file, ensure_ascii=False)
+            file.write(json.dumps(value, ensure_ascii=False))
         yield path
     finally:
         shutil.rmtree(directory, ignore_errors=True)
