@@ -33,10 +33,11 @@ main() { # unstarted|back|forget DEPLOYMENT
     trap unlock EXIT
     lock "$nix_ops_keys_lock" 60 || exit
     if [ ! -f "$nix_ops_old_keys" ] || is_activating; then exit 0; fi
-    note_replacing
+    note_replacing begun
     if is_kept; then kept=kept; else kept=replaced; fi
     case $1-$kept in
         unstarted-replaced | back-kept) put_back ;;
         forget-kept) forget ;;
     esac
+    note_replacing ended
 }

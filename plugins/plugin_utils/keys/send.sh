@@ -267,14 +267,17 @@ send() {
         drop_temporary
         refuse busy - "keys are being sent by another run"
     fi
+    # A run that was killed has left some keys old and some new.
+    case $(last_replaced) in begun*) note_replacing ended ;; esac
     if [ -s "$work/differing" ] && [ "$(last_replaced)" != "$replaced" ]; then
         drop_temporary
         : >"$work/answer"
         sed 's/^\([0-9]*\) .*/lacks \1/' "$work/differing" >"$work/lacks"
         return 0
     fi
-    note_replacing
+    note_replacing begun
     bring
+    note_replacing ended
 }
 
 # Print who replaced keys last.

@@ -98,14 +98,15 @@ undisturbed() { # FUNCTION
         return
     fi
     lock "$nix_ops_keys_lock" 20 || :
-    note_replacing
+    note_replacing begun
     "$@"
+    note_replacing ended
     unlock
 }
 
-# Let runs that have compared keys compare them again.
-note_replacing() {
-    echo "$$ $(cut -d ' ' -f 1 /proc/uptime)" >"$nix_ops_keys_replaced" || :
+# Let runs that have compared keys before, or meanwhile, compare them again.
+note_replacing() { # begun|ended
+    echo "$1 $$ $(cut -d ' ' -f 1 /proc/uptime)" >"$nix_ops_keys_replaced" || :
 }
 
 # Put the replaced keys back. Sets `taken_back` to their names.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import shutil
 import signal
 import stat
 import subprocess
@@ -411,6 +412,31 @@ def test_two_runs_at_once_replace_keys_one_after_the_other(target: Host) -> None
     # All keys are those of one run.
     assert target.files() in runs
     assert [path.name for path in (target.root / "run").iterdir()] in ([], ["nix-ops-keys-replaced"])
+
+
+def test_keys_are_compared_again_if_a_run_that_replaced_them_meanwhile_was_killed(
+    target: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["first", "second"]
+    target.send(dict.fromkeys(names, b"old"))
+    mark = target.root / "run" / "nix-ops-keys-replaced"
+    mark.write_text("begun 1 1.00\n")
+    # The other run replaces a key right after this one has looked at each of them.
+    shim = tmp_path / "bin" / "sha256sum"
+    shim.parent.mkdir()
+    shim.write_text(
+        f"""#!/bin/sh
+        {shutil.which("sha256sum")} "$@" || exit
+        case $* in *first*) echo look >>{tmp_path}/looks ;; *) exit 0 ;; esac
+        [ "$(wc -l <{tmp_path}/looks)" != 2 ] || printf other >{target.root}/keys/first
+        """
+    )
+    shim.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{shim.parent}:{os.environ['PATH']}")
+    new = {"first": b"old", "second": b"new"}
+    target.send(new)
+    assert target.files() == new
+    assert mark.read_text().startswith("ended ")
 
 
 def test_unit_of_all_keys_starts_once_the_last_of_them_is_there(target: Host, monkeypatch: pytest.MonkeyPatch) -> None:
