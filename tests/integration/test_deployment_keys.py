@@ -208,7 +208,7 @@ def test_keys_are_sent_once_and_are_nowhere_else(network: Network, project: Proj
     assert not found_marker(first, project, target, project.directory / "password")
     wait_on(target, "systemctl is-active uses keys.target text-key", "the unit that requires keys")
     assert starts(target) == 1
-    shown = target.run("systemctl show --property=Documentation,Type --value text-key").stdout.split()
+    shown = target.run("systemctl show --property=Documentation,Type --value text-key").stdout.replace('"', "").split()
     assert sorted(shown) == ["man:text(5)", "oneshot"]
 
     again = network.deployed()
