@@ -69,6 +69,7 @@ def test_the_roles_name_options_and_variables_that_there_are(role: str) -> None:
     specification = getattr(argument_specs, module.removeprefix("nix.ops.").upper())["argument_spec"]
     names = task[module]["variables"]
     assert names.keys() <= specification.keys()
-    defaults = yaml.safe_load((ROLES / role / "defaults/main.yml").read_text(encoding="utf-8"))
-    of_others = {"nix_deployment", "nix_deployment_uuid", "nix_machine", "nix_ssh_key", "prepare_result"}
-    assert set(names.values()) <= defaults.keys() | of_others
+    known = set(yaml.safe_load((ROLES / role / "defaults/main.yml").read_text(encoding="utf-8")))
+    known |= set(yaml.safe_load((ROLES / role / "vars/main.yml").read_text(encoding="utf-8")))
+    known |= {"nix_deployment", "nix_deployment_uuid", "nix_machine", "nix_ssh_key", "prepare_result"}
+    assert set(names.values()) <= known
