@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -42,7 +42,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.keys.delivery import Deliv
 from ansible_collections.nix.ops.plugins.plugin_utils.keys.task import KeysAction
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import description
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.description import Description, Standing
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import UNTOUCHED, ConnectionLost
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import IDENTITY, UNTOUCHED, ConnectionLost
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 from ansible_collections.nix.ops.plugins.plugin_utils.signals import told_if_ended
 
@@ -62,6 +62,10 @@ class ActionModule(KeysAction):
     """The action behind ``nix.ops.nixos_activate``."""
 
     SPECIFICATION = NIXOS_ACTIVATE
+    USED: Mapping[str, Collection[str]] = {
+        **KeysAction.USED,
+        "found": {*description.OF_STANDING, *IDENTITY, "activating"},
+    }
 
     def perform(self, options: dict[str, Any]) -> dict[str, Any]:
         """Activate unless the machine is at the goal already, and remember the outcome."""

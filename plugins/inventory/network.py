@@ -278,7 +278,7 @@ _DEFAULTS = {"ansible_user": DEFAULT_USER, **_GROUP_VARIABLES}
 
 # Gives ssh the host keys that the deployment knows. A template, since a run may accept keys.
 # Short, since each task compiles it three times for each host.
-_KNOWING = trust_as_template("{{ lookup('nix.ops.host_key_options', nix_machine | default([])) }}")
+_KNOWING = "{{ lookup('nix.ops.host_key_options', nix_machine | default([])) }}"
 
 # Offers the keys of the machines that have one, in addition to the user's own options.
 _OFFERING = trust_as_template("{{ nix_ssh_common_args }} {{ nix_ssh_options | default('') }}")
@@ -523,9 +523,13 @@ def _are_all_of(names: tuple[str, ...]) -> bool:
 
 def _ssh_variables() -> dict[str, Any]:
     """Return the variables by which ssh's commands know the host keys and the user, after the user's own options."""
-    found: dict[str, Any] = {"nix_host_key_options": _KNOWING, "nix_user_options": _user_options(DEFAULT_USER)}
+    found: dict[str, Any] = {
+        "nix_host_key_options": trust_as_template(_KNOWING),
+        "nix_user_options": _user_options(DEFAULT_USER),
+    }
     for option in ("ssh_extra_args", "sftp_extra_args", "scp_extra_args"):
-        template = "{{ nix_host_key_options }} {{ nix_user_options }}"
+        # A variable that is a template itself would be compiled in addition.
+        template = f"{_KNOWING} {{{{ nix_user_options }}}}"
         if own := connections.setting(option):
             found[f"nix_{option}"] = own
             template = f"{{{{ nix_{option} }}}} {template}"

@@ -75,10 +75,12 @@ class LookupModule(LookupBase):
 
     def run(self, terms: Sequence[str], variables: Mapping[str, Any] | None = None, **kwargs: Any) -> list[str]:
         """Look up the keys, and return the options by which ssh knows them."""
-        self.set_options(var_options=variables, direct=kwargs)
+        if kwargs:
+            # Takes as long as all the rest, for each task and host.
+            self.set_options(direct=kwargs)
 
         def option(name: str, variable: str) -> Any:
-            given = self.get_option(name)
+            given = self.get_option(name) if kwargs else None
             if given is None and variables and variable in variables:
                 given = self._templar.template(variables[variable])
             return given or ""

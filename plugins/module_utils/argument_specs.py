@@ -15,6 +15,9 @@ _NIX = {
 _ANSWER = {
     "answer_timeout": {"type": "int", "default": 60},
 }
+_VARIABLES = {
+    "variables": {"type": "dict", "default": {}},
+}
 _CHECKOUT = {
     "type": "dict",
     "options": {
@@ -79,8 +82,9 @@ NIX_COPY_CLOSURE = {
         "expected": {"type": "dict", "default": {}},
         "require_signatures": {"type": "bool", "default": True},
         **_COPY,
+        **_VARIABLES,
     },
-    "mutually_exclusive": [["source", "derivations", "via"]],
+    "mutually_exclusive": [["source", "derivations"]],
 }
 
 STAGES = ["check", "variables", "reached", "choose", "decide", "begin", "batch", "outcome", "fail"]
@@ -157,6 +161,7 @@ NIXOS_ACTIVATE = {
         "profile": {"type": "path", "default": SYSTEM_PROFILE},
         "generation": {"type": "int"},
         **_ANSWER,
+        **_VARIABLES,
         "force": {"type": "bool", "default": False},
         "reconnect_timeout": {"type": "int", "default": 300},
         "rollback": {"type": "str", "choices": ["auto", "never"], "default": "auto"},
@@ -254,6 +259,7 @@ DEPLOYMENT_PREPARE = {
         "keys": {"type": "dict", "no_log": False, "options": _KEYS},
         "generations": {"type": "bool", "default": False},
         **_ANSWER,
+        **_VARIABLES,
     },
 }
 

@@ -17,7 +17,7 @@ description:
   - On the first contact it waits for the machine's SSH server, makes an SSH key pair for the machine on the controller,
     and takes the release of NixOS that runs as its state version. Both are inputs of the machine's system from then on.
   - Nothing on the machine is changed.
-extends_documentation_fragment: [nix.ops.attributes, nix.ops.waits]
+extends_documentation_fragment: [nix.ops.attributes, nix.ops.waits, nix.ops.variables]
 options:
   deployment:
     description: Name of the deployment, C(nix_deployment) of the machine's host.

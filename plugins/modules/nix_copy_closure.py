@@ -16,7 +16,8 @@ description:
   - Only paths that the receiving store lacks are copied. If it has all of them, this takes one round trip.
   - Over C(ssh), Nix's own commands copy, with exactly the options of the host's Ansible connection. Over any other
     connection, and if become needs a password, the paths are sent as one file.
-extends_documentation_fragment: [nix.ops.attributes, nix.ops.expected, nix.ops.waits, nix.ops.waits.copy]
+extends_documentation_fragment:
+  [nix.ops.attributes, nix.ops.expected, nix.ops.variables, nix.ops.waits, nix.ops.waits.copy]
 options:
   paths:
     description: The store paths whose closures are copied.
@@ -76,7 +77,7 @@ options:
         needed there. The relay has to let it read its store, as C(nix.sshServe) of NixOS does.
       - Its own variables say how the controller reaches it, and whether commands become root there.
       - If it is the task's own host, O(paths) are copied as without it.
-      - Only with O(direction=to).
+      - Only with O(direction=to). Has no effect with O(source) or O(derivations).
     type: str
   via_store:
     description:

@@ -23,7 +23,7 @@ description:
     on the machine is killed, systemd cleans up. Before the acknowledgement the machine goes back; afterwards the
     profile is set and the boot entry is written.
   - Two activations never run at the same time on one machine.
-extends_documentation_fragment: [nix.ops.attributes, nix.ops.expected, nix.ops.waits]
+extends_documentation_fragment: [nix.ops.attributes, nix.ops.expected, nix.ops.waits, nix.ops.variables]
 attributes:
   diff_mode:
     support: full

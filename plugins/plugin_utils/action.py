@@ -9,19 +9,25 @@ import getpass
 import os
 import socket
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.nix.ops.plugins.plugin_utils import display, waiting
+from ansible_collections.nix.ops.plugins.plugin_utils import display, named_options, waiting
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import fact_cache, host_keys, vaulted_keys
 from ansible_collections.nix.ops.plugins.plugin_utils.deployment import state as states
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError, indent
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import other_host, unreachable
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.connection import SSH_PORT, Endpoint
-from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import UNTOUCHED, ConnectionLost, Machine, Wait
+from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import (
+    IDENTITY,
+    UNTOUCHED,
+    ConnectionLost,
+    Machine,
+    Wait,
+)
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.ssh_configuration import DEFAULT_USER
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.transport import HostTransport
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
@@ -37,6 +43,9 @@ class OpsAction(ActionBase):  # type: ignore[misc]
 
     SPECIFICATION: Mapping[str, Any]
 
+    # What is used of the result of an earlier task, by the option that has it. Ansible copies values slowly.
+    USED: Mapping[str, Collection[str]] = {"expected": IDENTITY}
+
     # Why a new host key is not accepted though the user accepts them.
     why_not_accepted: str | None = None
 
@@ -47,8 +56,9 @@ class OpsAction(ActionBase):  # type: ignore[misc]
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Validate the options, run the engine and return a result, also if the engine fails."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _validation, options = self.validate_argument_spec(**self.SPECIFICATION)
         self.variables = task_vars or {}
+        self._read_named()
+        _validation, options = self.validate_argument_spec(**self.SPECIFICATION)
         self.host = str(self.variables.get("inventory_hostname", "localhost"))
         self.check = bool(self._task.check_mode)
         self.wants_diff = bool(self._task.diff)
@@ -183,6 +193,14 @@ class OpsAction(ActionBase):  # type: ignore[misc]
             limits,
             self.environment,
         )
+
+    def _read_named(self) -> None:
+        """Add the options that the task takes from variables."""
+        given = dict(self._task.args)
+        # The validation copies what it gets, which takes long for values of Ansible.
+        if isinstance(names := given.pop("variables", None), dict):
+            found = named_options.read(names, self.variables, self._templar.template, self.USED)
+            self._task.args = {**found, **given}
 
     def _missing_secret(self) -> str | None:
         """Return a sentence that names the secret that this run lacks for the machine's SSH key, if it lacks one."""

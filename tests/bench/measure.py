@@ -186,7 +186,8 @@ def _shims(below: Path) -> Iterator[tuple[Path, Path]]:
 def _project(directory: Path, fleet: Fleet) -> Project:
     """A user's directory with the network, and the collection installed from what the checkout builds."""
     project = Project(directory, {"ANSIBLE_COLLECTIONS_PATH": str(directory / "collections")})
-    project.configure(fleet.ssh_config)
+    # As nix.ops.create writes it.
+    project.configure(fleet.ssh_config, internal_poll_interval="0.01")
     (directory / ".cp").mkdir(mode=0o700)
     for file in (HERE / "network").iterdir():
         shutil.copy(file, directory)

@@ -110,7 +110,7 @@ def _simulate(count: int, below: Path, nixpkgs: Path | None = None) -> Simulatio
     machines.make()
     project = Project(directory / "project", {"ANSIBLE_COLLECTIONS_PATH": str(below), **machines.variables()})
     project.directory.mkdir()
-    project.configure(forks=str(FORKS))
+    project.configure(forks=str(FORKS), internal_poll_interval="0.01")
     shutil.copytree(NETWORK, project.directory, dirs_exist_ok=True)
     project.write("light.network.yml", "plugin: nix.ops.network\nname: light\nfiles: [network.nix]\n")
     if nixpkgs:

@@ -111,14 +111,16 @@ def project(tmp_path: Path, programs: AnsiblePrograms) -> Project:
 EXAMPLE = "files: [target.nix, config.nix]\n"
 
 
+KNOWING = "{{ lookup('nix.ops.host_key_options', nix_machine | default([])) }}"
+
 # The variables by which host keys are checked.
 CHECKING = {
     "ansible_host_key_checking": True,
-    "ansible_scp_extra_args": "{{ nix_host_key_options }} {{ nix_user_options }}",
-    "ansible_sftp_extra_args": "{{ nix_host_key_options }} {{ nix_user_options }}",
-    "ansible_ssh_extra_args": "{{ nix_host_key_options }} {{ nix_user_options }}",
+    "ansible_scp_extra_args": KNOWING + " {{ nix_user_options }}",
+    "ansible_sftp_extra_args": KNOWING + " {{ nix_user_options }}",
+    "ansible_ssh_extra_args": KNOWING + " {{ nix_user_options }}",
     "nix_user_options": "-o User=root",
-    "nix_host_key_options": "{{ lookup('nix.ops.host_key_options', nix_machine | default([])) }}",
+    "nix_host_key_options": KNOWING,
 }
 
 

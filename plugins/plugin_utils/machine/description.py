@@ -158,6 +158,10 @@ class Standing:
         return f"boots {profile}, its profile (the boot menu can't be read)"
 
 
+# The keys that modules return of a standing.
+OF_STANDING = frozenset(one.name for one in fields(Standing)) - _NOT_RETURNED
+
+
 @dataclass(frozen=True)
 class Generation:
     """A numbered link of the system profile.
@@ -247,10 +251,9 @@ def standing(answer: Answer) -> Standing:
 
 def standing_of(found: Mapping[str, Any]) -> Standing | None:
     """Read what runs and boots from the result of :func:`as_json`; None if a part is missing."""
-    names = {one.name for one in fields(Standing)} - _NOT_RETURNED
-    if not names <= found.keys():
+    if not found.keys() >= OF_STANDING:
         return None
-    known = {name: found[name] for name in names}
+    known = {name: found[name] for name in OF_STANDING}
     lists = {name: tuple(known[name]) for name in ("failed_units", "reboot_parts")}
     return Standing(**{**known, **lists})
 

@@ -72,6 +72,9 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 UNTOUCHED = "the running system is untouched"
 
+# The keys of a description that tell a machine from others.
+IDENTITY = ("boot_id", "machine_id")
+
 
 class ConnectionLost(Exception):
     """The connection to the host ended before its answer came.

@@ -19,11 +19,17 @@ size() { # FILE
     stat -c %s "$1"
 }
 
-# Wait until there is new output, the job has ended, or the time is over. Set state to running, ended or killed; fail if
-# files of the job are missing. File descriptor 3 reads the log.
-await_output() { # DIRECTORY OFFSET TENTHS
+# Return whether the job waits for the controller in another step than the one that the controller knows.
+is_waited_for() { # DIRECTORY STEP
+    { read -r now <"$1/step"; } 2>/dev/null || return 1
+    case $now in "$2") return 1 ;; acknowledge | reboot) return 0 ;; *) return 1 ;; esac
+}
+
+# Wait until there is new output, the job has ended or waits for the controller, or the time is over. Set state to running,
+# ended or killed; fail if files of the job are missing. File descriptor 3 reads the log.
+await_output() { # DIRECTORY OFFSET TENTHS STEP
     head -c "$2" <&3 >/dev/null
-    left=$3 waited=
+    left=$3 more=
     while :; do
         if [ ! -f "$1/log" ] || { [ ! -f "$1/unit" ] && [ ! -f "$1/pid" ]; }; then
             return 1
@@ -34,11 +40,16 @@ await_output() { # DIRECTORY OFFSET TENTHS
             # It may have ended between the two checks.
             if [ -f "$1/rc" ]; then state=ended; else state=killed; fi
         fi
-        if [ "$state" != running ] || [ -n "$waited" ] || [ "$left" -le 0 ]; then
+        if [ "$state" != running ] || [ "$more" = 0 ] || [ "$left" -le 0 ] || is_waited_for "$1" "$4"; then
             return 0
         fi
-        # Wait once more: lines seldom come alone, and each answer is a round trip. The last line may have no end yet.
-        if IFS= read -r line <&3 || [ -n "$line" ]; then waited=yes; fi
+        # Wait on for half a second: lines seldom come alone, and each answer is a round trip.
+        if [ -n "$more" ]; then
+            more=$((more - 1))
+        # The last line may have no end yet.
+        elif IFS= read -r line <&3 || [ -n "$line" ]; then
+            more=4
+        fi
         left=$((left - 1))
         sleep 0.1
     done
@@ -46,7 +57,7 @@ await_output() { # DIRECTORY OFFSET TENTHS
 
 # Wait for news of a job. Then print "job STATE RC STEP" and the log from the offset on, as a block "log BYTES". STATE is
 # running, ended, killed or gone (without its files); a missing RC or STEP is -.
-follow() { # DIRECTORY OFFSET TENTHS
+follow() { # DIRECTORY OFFSET TENTHS STEP
     state=running rc=-
     if ! await_output "$@" 2>/dev/null 3<"$1/log"; then
         echo "job gone - -"
@@ -67,7 +78,7 @@ follow() { # DIRECTORY OFFSET TENTHS
     tail -c +"$(($2 + 1))" "$1/log" | head -c "$bytes"
 }
 
-main() { # follow DIRECTORY OFFSET TENTHS | stop DIRECTORY
+main() { # follow DIRECTORY OFFSET TENTHS STEP | stop DIRECTORY
     verb=$1
     shift
     case $verb in

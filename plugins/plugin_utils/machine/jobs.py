@@ -85,23 +85,24 @@ class Ended:
     trouble: Exception | None = field(default=None, compare=False)
 
 
-def look(machine: Machine, directory: str, offset: int) -> Look:
+def look(machine: Machine, directory: str, offset: int, step: str | None = None) -> Look:
     """Ask the host once for a job's state, and its log from an offset in bytes on.
 
+    :param step: the step that was seen last. The host answers at once if the job waits for the controller in another.
     :raises ConnectionLost: if the answer does not come.
     :raises OpsError: if the answer is not valid.
     """
-    words = ("follow", directory, str(offset), str(_LOOK))
+    words = ("follow", directory, str(offset), str(_LOOK), step or "-")
     answer = machine.ask(
         "machine/job", *words, schema=_SEEN, block="log", within=ANSWER_WITHIN, awaits="the state of its job"
     )
-    state, exit_code, step = answer.all("job")[0].split(" ")
+    state, exit_code, now = answer.all("job")[0].split(" ")
     # A job that was killed and cleaned up has the exit code "-".
     code = int(exit_code) if state == "ended" and exit_code != "-" else None
     log = answer.block.encode("utf-8", errors="surrogateescape")
     if len(log) > _PIECE:
         raise answers.invalid(machine.name, f"its log has {len(log)} bytes")
-    return Look(state, code, None if step == "-" else step, log)
+    return Look(state, code, None if now == "-" else now, log)
 
 
 def follow(
@@ -137,7 +138,7 @@ def follow(
     troubles: list[Exception] = []
     follow_on = partial(patiently, name=machine.name, on_line=on_line, patience=patience, on_error=troubles.append)
     while True:
-        ask = partial(look, machine, directory, offset)
+        ask = partial(look, machine, directory, offset, step)
         try:
             seen = ask() if goes_down else follow_on(ask)
         except (ConnectionLost, OpsError):

@@ -34,6 +34,7 @@ def test_configuration_lacks_nothing(tmp_path):
     parser.read(written)
     assert parser["inventory"]["enable_plugins"] == "nix.ops.network, host_list, auto"
     assert ConfigManager(str(written)).get_config_value("DEFAULT_FORKS") == 20
+    assert ConfigManager(str(written)).get_config_value("DEFAULT_INTERNAL_POLL_INTERVAL") == 0.01
     assert parser["defaults"]["fact_caching_connection"] == f"~/.local/state/nix.ops/facts/{UUID}"
     settings = configuration.of_directory(str(tmp_path))
     assert settings is not None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,18 @@ def directory(tmp_path):
 
 def test_a_running_job_is_looked_at(host, directory):
     assert jobs.look(host, str(directory), 4) == jobs.Look("running", None, None, b"two\n")
+
+
+def test_lines_that_follow_soon_are_in_one_answer(host, directory):
+    with subprocess.Popen(["sh", "-c", "for word in three four; do sleep 0.2; echo $word >>log; done"], cwd=directory):
+        assert jobs.look(host, str(directory), 8).log == b"three\nfour\n"
+
+
+def test_a_job_that_waits_for_the_controller_is_answered_at_once(host, directory):
+    (directory / "step").write_text("acknowledge\n")
+    began = time.monotonic()
+    assert jobs.look(host, str(directory), 8, "activate") == jobs.Look("running", None, "acknowledge", b"")
+    assert time.monotonic() - began < 4
 
 
 def test_an_ended_job_tells_its_exit_code_and_its_last_step(host, directory):
