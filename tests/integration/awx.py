@@ -332,10 +332,11 @@ class Awx:
                 # What the tests' miniature of nixpkgs is made of.
                 (NIXPKGS, "/nixpkgs"),
                 (Path("/bin/busybox"), "/usr/bin/busybox"),
+                (TESTS / "tools/startup", "/startup"),
             ],
             uid=UID,
             # No cache of the world's is asked.
-            environment={"NIX_CONFIG": "substituters =", "NIX_PATH": "nixpkgs=/nixpkgs"},
+            environment={"NIX_CONFIG": "substituters =", "NIX_PATH": "nixpkgs=/nixpkgs", "PYTHONPATH": "/startup"},
         )
         with container.with_suffix(".log").open("w") as log:
             return subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=log, text=True)

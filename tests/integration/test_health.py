@@ -98,12 +98,10 @@ def test_a_machine_that_is_well(target: Machine, network: Network) -> None:
     answer = run.of(ACTIVATE)
     assert (answer["unhealthy"], answer["step"]) == ([], "boot")
     said = run.lines("target")
-    assert (
-        said.index("waiting to be reached over a new connection...")
-        < said.index("checking its health...")
-        < said.index("it is healthy")
-        < said.index("updating systemd-boot menu...")
-    )
+    finished = said.index("updating systemd-boot menu...")
+    assert said.index("checking its health...") < said.index("it is healthy") < finished
+    # The machine's own lines arrive later than the controller's on a busy computer.
+    assert said.index("waiting to be reached over a new connection...") < finished
     assert not network.deployed().changed
 
 

@@ -62,7 +62,9 @@ def place_of(defect: dict[str, str], directory: Path) -> tuple[Path, str]:
     """
     found = []
     for file in sorted([*directory.rglob("*.py"), *directory.rglob("*.sh")]):
-        named = bodies(file.read_text(encoding="utf-8"), defect["function"], python=file.suffix == ".py")
+        text = file.read_text(encoding="utf-8")
+        # Parsing every file of the engines for every defect takes a while.
+        named = bodies(text, defect["function"], python=file.suffix == ".py") if defect["is"] in text else []
         found += [(file, body) for body in named if defect["is"] in body]
     if len(found) != 1 or found[0][1].count(defect["is"]) != 1:
         where = ", ".join(f"{file.name} ({body.count(defect['is'])} times)" for file, body in found) or "no file"

@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -368,6 +368,7 @@ class _Question:
         """Return all variables of the evaluation."""
         return {**os.environ, **self.settings()}
 
+    @cached_property
     def key(self) -> str:
         return disk.key([self.inputs(), list(self.network.nix_path)], self.environment(), evaluator.NIX)
 
@@ -395,7 +396,7 @@ _answers: dict[str, tuple[Evaluation, Reads]] = {}
 
 def _remember_here(question: _Question, evaluation: Evaluation, reads: Reads) -> None:
     """Remember an evaluation for the rest of this run."""
-    _answers[question.key()] = (evaluation, reads)
+    _answers[question.key] = (evaluation, reads)
     if question.names is None:
         _answers[_key_of_definitions(question)] = (evaluation, reads)
 
@@ -408,11 +409,11 @@ def _known_definitions(question: _Question) -> Evaluation | None:
 
 def _key_of_definitions(question: _Question) -> str:
     """Return the key of a network's last definitions."""
-    return f"definitions {replace(question, names=None, eager=0, remembered={}).key()}"
+    return f"definitions {replace(question, names=None, eager=0, remembered={}).key}"
 
 
 def _recall(question: _Question) -> Evaluation | None:
-    key = question.key()
+    key = question.key
     environment = question.environment()
     if key in _answers:
         evaluation, reads = _answers[key]
@@ -472,7 +473,7 @@ def _evaluate(question: _Question, show: LineSink, remember: bool) -> tuple[Eval
     :returns: the evaluation, and what it depends on within this run.
     """
     network, environment = question.network, question.environment()
-    identity, key = _identity(network), question.key()
+    identity, key = _identity(network), question.key
     ask = _Asking(question, show)
     first = _first_bounds(question)
     if first is None:
