@@ -25,7 +25,7 @@ sandbox = false'
 temporary=$(mktemp --directory)
 code=0
 # While one test waits for a machine another goes on, with a fleet of its own; the tests of a file share machines.
-python -m pytest --numprocesses=4 --dist=loadfile --durations=20 --basetemp="$temporary" --junitxml="$work/junit.xml" "$@" || code=$?
+python -m pytest --numprocesses=3 --dist=loadfile --durations=20 --basetemp="$temporary" --junitxml="$work/junit.xml" "$@" || code=$?
 # What is there of a failure says more of it.
 [ "$code" != 0 ] || rm -rf "$temporary"
 
