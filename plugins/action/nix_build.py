@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluator import N
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Derivation, Expression, Network, Remembered
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 from ansible_collections.nix.ops.plugins.plugin_utils.store import build, copy
+from ansible_collections.nix.ops.plugins.plugin_utils.store.ahead import Ahead, build_ahead
 from ansible_collections.nix.ops.plugins.plugin_utils.store.build import BuildOptions, Built
 from ansible_collections.nix.ops.plugins.plugin_utils.store.push import BinaryCache
 
@@ -114,56 +116,106 @@ class ActionModule(OpsAction):
             names = list(
                 evaluation.evaluate(network, remembered=remembered, env=self.environment, on_line=say).definitions
             )
-        found, failures = self._instantiate(network, names, remembered, goes_on=options["unevaluated"] == "warn")
-        self._derivations = list(found.values())
-        if hint := fact_cache.hint(network.uuid, partial(evaluation.copies, network)):
-            self.warn(hint)
+        here = [name for name in names if name not in options["elsewhere"]]
+        wanted = _Wanted((), self._links(network, files[0], here, options), build_settings, say)
         keys = private.private_keys(network.ssh_keys or _default_keys(network))
-        # What is built was checked before it was built.
-        unbuilt = [one.drv_path for one in found.values() if not Path(one.out_path).exists()]
-        private.check_store(unbuilt, keys, env=self.environment)
-        if len(found) == 1:
-            say = self.live(next(iter(found)))
-        here = {name: one for name, one in found.items() if name not in options["elsewhere"]}
-        links = None
-        if options["out_link"]:
-            links = Links(Path(options["out_link"]), None, list(here))
-        elif self._builds_here(options):
-            links = toplevels.links(network, files[0], list(here))
-        results = [self._realise(_Wanted(list(here.values()), links, build_settings, say), options)] if here else []
-        away = {name: one for name, one in found.items() if name not in here}
+        check = partial(private.check_store, keys=keys, env=self.environment)
+        with self._ahead(wanted, check, options) as ahead:
+            goes_on = options["unevaluated"] == "warn"
+            found, failures = self._instantiate(network, names, remembered, ahead, goes_on=goes_on)
+            results = [_result(built, relinked=False) for built in ahead.finish()] if ahead else []
+            self._derivations = list(found.values())
+            if hint := fact_cache.hint(network.uuid, partial(evaluation.copies, network)):
+                self.warn(hint)
+            # What is built was checked before it was built.
+            check([one.drv_path for one in found.values() if not Path(one.out_path).exists()])
+            results += self._build_here(wanted, found, options)
+        away = {name: one for name, one in found.items() if name in options["elsewhere"]}
         results += self._build_elsewhere(network.uuid, away, build_settings, options)
         return {
-            "changed": any(one["changed"] for one in results),
+            **_together(results),
             "derivations": [_answer(derivation) for derivation in found.values()],
             "outputs": [derivation.out_path for derivation in found.values()],
-            "built": [path for one in results for path in one["built"]],
-            "fetched": [path for one in results for path in one["fetched"]],
-            "pushed": [path for one in results for path in one["pushed"]],
             "machines": {name: _answer(derivation) for name, derivation in found.items()},
             "unevaluated": {name: str(failure) for name, failure in failures.items()},
         }
 
+    def _links(
+        self, network: Network, source_file: str, machines: Sequence[str], options: Mapping[str, Any]
+    ) -> Links | None:
+        if options["out_link"]:
+            return Links(Path(options["out_link"]), None, machines)
+        return toplevels.links(network, source_file, machines) if self._builds_here(options) else None
+
+    def _nix_environment(self, wanted: _Wanted) -> dict[str, str]:
+        """Return the variables of Nix for a build on the controller."""
+        return nix.with_settings(wanted.settings, self.environment, os.environ.get("NIX_CONFIG", ""))
+
+    def _ahead(
+        self, wanted: _Wanted, check: Callable[[Sequence[str]], None], options: Mapping[str, Any]
+    ) -> AbstractContextManager[Ahead | None]:
+        """Return what builds machines while others are evaluated; None if nothing is built before all are.
+
+        :param check: raises an exception for derivations that must not be built.
+        """
+        links = wanted.links
+        is_preview = self.check or options["dry_run"]
+        if is_preview or links is None or len(links.machines) < 2 or not self._builds_here(options):
+            return nullcontext()
+
+        def prepare(derivations: Sequence[str]) -> None:
+            check(derivations)
+            links.make_directory()
+
+        environment = self._nix_environment(wanted)
+        return build_ahead(
+            dict(zip(links.machines, links.paths(), strict=True)),
+            prepare=prepare,
+            options=BuildOptions(environment=environment),
+            goes_on=settings.value_of("keep-going", {**os.environ, **environment}) == "true",
+            on_line=wanted.say,
+        )
+
+    def _build_here(
+        self, wanted: _Wanted, found: Mapping[str, Derivation], options: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        """Build the systems of machines on the task's host."""
+        here = {name: one for name, one in found.items() if name not in options["elsewhere"]}
+        if not here:
+            return []
+        links = wanted.links and replace(wanted.links, machines=list(here))
+        say = self.live(next(iter(found))) if len(found) == 1 else wanted.say
+        return [self._realise(_Wanted(list(here.values()), links, wanted.settings, say), options)]
+
     def _instantiate(
-        self, network: Network, names: Sequence[str], remembered: Mapping[str, Remembered], *, goes_on: bool
+        self,
+        network: Network,
+        names: Sequence[str],
+        remembered: Mapping[str, Remembered],
+        listener: evaluation.Listener | None,
+        *,
+        goes_on: bool,
     ) -> tuple[dict[str, Derivation], dict[str, OpsError]]:
         """Evaluate the systems; return the derivations and the errors.
 
+        :param listener: hears of machines while others are evaluated.
         :param goes_on: whether to go on without systems that do not evaluate.
         """
-        say = self.live(network.name)
+        given: dict[str, Any] = {
+            "remembered": remembered,
+            "env": self.environment,
+            "on_line": self.live(network.name),
+            "listener": listener,
+        }
         try:
             if not goes_on:
-                ask = evaluation.instantiate
-                return ask(network, names, remembered=remembered, env=self.environment, on_line=say), {}
+                return evaluation.instantiate(network, names, **given), {}
         except NixFailure as failure:
             if failure.failing and len(names) > 1:
                 failure.what = f"the evaluation of {failure.failing}'s system failed"
                 failure.next_step = f"{failure.next_step} Without it, deploy_unevaluated=warn deploys the others."
             raise
-        found, failures = evaluation.instantiate_each(
-            network, names, remembered=remembered, env=self.environment, on_line=say
-        )
+        found, failures = evaluation.instantiate_each(network, names, **given)
         for error in failures.values():
             error.state = "this machine is left as it is, and the others are built"
             self.warn(str(error))
@@ -204,9 +256,7 @@ class ActionModule(OpsAction):
         outputs = [derivation.out_path for derivation in wanted.derivations]
         if self._builds_here(options):
             before = links.targets() if links else []
-            inherited = os.environ.get("NIX_CONFIG", "")
-            repair = options["repair"] and not self.check
-            how = BuildOptions(dry_run, repair, nix.with_settings(wanted.settings, self.environment, inherited))
+            how = BuildOptions(dry_run, options["repair"] and not self.check, self._nix_environment(wanted))
             if links:
                 links.make_directory()
             built = build.realise_here(drv_paths, outputs=outputs, options=how, roots=roots, on_line=wanted.say)
@@ -258,6 +308,12 @@ def _result(built: Built, relinked: bool, pushed: Sequence[str] = ()) -> dict[st
         "fetched": list(built.fetched),
         "pushed": list(pushed),
     }
+
+
+def _together(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the result of several builds as one."""
+    lists = {key: [path for one in results for path in one[key]] for key in ("built", "fetched", "pushed")}
+    return {"changed": any(one["changed"] for one in results), **lists}
 
 
 def _numbered(link: str, count: int) -> Links:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ansible_collections.nix.ops.plugins.plugin_utils import nix
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
@@ -37,6 +37,16 @@ from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Heartbeat, 
 
 # Up to this many machines, one evaluation returns definitions and derivations. Fewer if two processes are quicker.
 EAGER = 10
+
+
+class Listener(Protocol):
+    """Hears of machines while others are still evaluated. Its methods may be called by several threads."""
+
+    def made(self, name: str, derivation: Derivation) -> None:
+        """Hear that a machine's system is evaluated. May be called again with the same."""
+
+    def look(self) -> None:
+        """Raise an exception to end the evaluation. Called about once a second."""
 
 
 def evaluate(
@@ -96,11 +106,13 @@ def instantiate(
     remembered: Mapping[str, Remembered] | None = None,
     env: Mapping[str, str] | None = None,
     on_line: LineSink | None = None,
+    listener: Listener | None = None,
 ) -> dict[str, Derivation]:
     """Evaluate the derivations of exactly these machines.
 
     Uses an earlier evaluation if nothing that it read has changed.
 
+    :param listener: hears of machines while others are evaluated. It hears nothing of an earlier evaluation.
     :raises OpsError: if a machine is not in the network, or its system does not evaluate.
     """
     if not names:
@@ -113,7 +125,7 @@ def instantiate(
     if whole is not None and set(wanted) <= set(whole.derivations):
         answer = whole
     else:
-        answer = _ask(network, wanted, 0, known, env, _each_once(on_line), True)
+        answer = _ask(network, wanted, 0, known, env, _each_once(on_line), True, listener)
     keep_inputs(network, known)
     return {name: answer.derivations[name] for name in wanted}
 
@@ -125,9 +137,11 @@ def instantiate_each(
     remembered: Mapping[str, Remembered] | None = None,
     env: Mapping[str, str] | None = None,
     on_line: LineSink | None = None,
+    listener: Listener | None = None,
 ) -> tuple[dict[str, Derivation], dict[str, OpsError]]:
     """Evaluate the derivations of these machines, also if those of others do not evaluate.
 
+    :param listener: as for :func:`instantiate`.
     :returns: the derivations, and the error of each machine whose system does not evaluate.
     :raises OpsError: if the network itself does not evaluate.
     """
@@ -136,7 +150,8 @@ def instantiate_each(
     failures: dict[str, OpsError] = {}
     while left:
         try:
-            found |= instantiate(network, sorted(left), remembered=remembered, env=env, on_line=show)
+            ask = partial(instantiate, remembered=remembered, env=env, on_line=show, listener=listener)
+            found |= ask(network, sorted(left))
             break
         except NixFailure as failure:
             # An error in a definition stops the others, too.
@@ -443,6 +458,7 @@ def _ask(
     env: Mapping[str, str],
     show: LineSink,
     remember: bool,
+    listener: Listener | None = None,
 ) -> Evaluation:
     question = _question(network, names, eager, remembered, env)
     recalled = _recall(question) if remember else None
@@ -450,7 +466,7 @@ def _ask(
         for line in recalled.messages:
             show(line)
         return recalled
-    evaluation, reads = _evaluate(question, show, remember)
+    evaluation, reads = _evaluate(question, show, remember, listener)
     _remember_here(question, evaluation, reads)
     return evaluation
 
@@ -467,14 +483,16 @@ def _each_once(on_line: LineSink | None) -> LineSink:
     return show
 
 
-def _evaluate(question: _Question, show: LineSink, remember: bool) -> tuple[Evaluation, Reads]:
+def _evaluate(
+    question: _Question, show: LineSink, remember: bool, listener: Listener | None
+) -> tuple[Evaluation, Reads]:
     """Evaluate, and keep the result for later runs.
 
     :returns: the evaluation, and what it depends on within this run.
     """
     network, environment = question.network, question.environment()
     identity, key = _identity(network), question.key
-    ask = _Asking(question, show)
+    ask = _Asking(question, show, listener)
     first = _first_bounds(question)
     if first is None:
         asked = ask(None)
@@ -496,9 +514,10 @@ def _evaluate(question: _Question, show: LineSink, remember: bool) -> tuple[Eval
 class _Asking:
     """Asks Nix a question within bounds, as often as it takes."""
 
-    def __init__(self, question: _Question, show: LineSink) -> None:
+    def __init__(self, question: _Question, show: LineSink, listener: Listener | None) -> None:
         self._question = question
         self._show = show
+        self._listener = listener
         # The machine that has failed, and what was evaluated within bounds before.
         self._suspect: str | None = None
         self._made: Mapping[str, Mapping[str, str]] = {}
@@ -544,12 +563,34 @@ class _Asking:
             on_line=self._show,
             bounds=bounds,
             named=self._question.network.files,
-            follower=follower,
+            follower=_telling(follower, self._listener, bounds) if self._listener else follower,
         )
 
     def _follower(self, meter: Meter) -> Follower:
         heartbeat = Heartbeat("the evaluation", self._show)
         return Follower(meter.started, lambda *_made: meter.made(), partial(beat, heartbeat))
+
+
+def _telling(follower: Follower, listener: Listener, bounds: Bounds | None) -> Follower:
+    """Return a follower that also tells a listener of each machine, unless the bounds made Nix see another network."""
+    misjudgements: list[str] = []
+
+    def reported(kind: str, subject: str) -> None:
+        if bounds is not None:
+            misjudgements.extend(misjudged([(kind, subject)], bounds))
+
+    def made(name: str, drv: str, out: str) -> None:
+        if not misjudgements:
+            listener.made(name, Derivation(drv, out))
+        if follower.made is not None:
+            follower.made(name, drv, out)
+
+    def watch(pid: int, printed: int) -> None:
+        listener.look()
+        if follower.watch is not None:
+            follower.watch(pid, printed)
+
+    return replace(follower, made=made, watch=watch, reported=reported)
 
 
 def _cost(identity: Any) -> Cost | None:

@@ -91,12 +91,14 @@ class Follower:
         Raises :class:`Enough` to end Nix.
     :param watch: looks at Nix about once a second, and can raise the same.
     :param machines: how many systems Nix evaluates.
+    :param reported: called with the kind and subject of what scope.nix reports.
     """
 
     started: Callable[[int], None] | None = None
     made: Callable[[str, str, str], None] | None = None
     watch: Watch | None = None
     machines: int = 1
+    reported: Callable[[str, str], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def ask(
     """
     included = _include(nix_path)
     follower = follower or Follower(watch=partial(beat, Heartbeat("the evaluation", on_line)) if on_line else None)
-    heard = _Heard(on_line, is_bounded=bounds is not None, made=follower.made)
+    heard = _Heard(on_line, follower, is_bounded=bounds is not None)
     with _private_json({**given, "bounds": _scope(bounds, nix_path, env)}) as inputs:
         argv = ["nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode"]
         if flakes:
@@ -187,32 +189,30 @@ class _Heard:
     """Tells apart what Nix says to people and what it reports.
 
     :param on_line: called with each line for people, until an error begins.
+    :param follower: is told of machines and reports.
     :param is_bounded: whether Nix evaluates within bounds.
-    :param made: called with each machine that is evaluated, as of :class:`Follower`.
     """
 
-    def __init__(
-        self, on_line: LineSink | None, *, is_bounded: bool, made: Callable[[str, str, str], None] | None = None
-    ) -> None:
+    def __init__(self, on_line: LineSink | None, follower: Follower, *, is_bounded: bool) -> None:
         self.messages: list[str] = []
         self.unshown: list[str] = []
         self.reports: dict[tuple[str, str], None] = {}
         self._on_line = on_line
         self._is_bounded = is_bounded
-        self._made = made
+        self._follower = follower
         self._failing = False
 
     def line(self, line: str) -> None:
         """Hear a line of standard error."""
         if report := _REPORT.fullmatch(line):
-            self.reports[_report(report[1], str(json.loads(report[2])))] = None
+            self._report(*_report(report[1], str(json.loads(report[2]))))
             return
         if made := _MADE.fullmatch(line):
-            if self._made is not None:
-                self._made(*map(str, json.loads(made[1])))
+            if self._follower.made is not None:
+                self._follower.made(*map(str, json.loads(made[1])))
             return
         if self._is_bounded and (copied := _COPIED.fullmatch(line)):
-            self.reports["copied", copied[1]] = None
+            self._report("copied", copied[1])
             return
         if line == _OLDER:
             return
@@ -223,6 +223,11 @@ class _Heard:
             self._on_line(line)
         else:
             self.unshown.append(line)
+
+    def _report(self, kind: str, subject: str) -> None:
+        if (kind, subject) not in self.reports and self._follower.reported is not None:
+            self._follower.reported(kind, subject)
+        self.reports[kind, subject] = None
 
 
 def _failure(heard: _Heard, exit_code: int) -> NixFailure:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from glob import escape
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine.answer import Key
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Machine, script
 from ansible_collections.nix.ops.plugins.plugin_utils.nix import Progress
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
-from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Heartbeat, beat
+from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Heartbeat
 
 # The first derivation that failed, in the words of old and new versions of Nix.
 _FAILED = re.compile(r"error: (?:builder for|Cannot build) '(/nix/store/[^'\s]{1,300}\.drv)'", re.IGNORECASE)
@@ -82,47 +81,63 @@ def realise_here(
     """
     if not derivations:
         return Built((), ())
-    progress = Progress()
+    # In one call, so that Nix shows one plan and builds in parallel.
+    if not roots or options.dry_run:
+        return realise(derivations, None, options=options, on_line=on_line)
+    Path(roots[0]).parent.mkdir(parents=True, exist_ok=True)
+    if len(roots) == 1:
+        return realise(derivations, roots[0], options=options, on_line=on_line)
+    with held(roots[0]) as link:
+        built = realise(derivations, link, options=options, on_line=on_line)
+        known = _indirect_roots(options.environment)
+        for derivation, output, root in zip(derivations, outputs, roots, strict=True):
+            if not (root in known and os.path.islink(root) and os.readlink(root) == output):
+                _root(derivation, root, options)
+    return built
 
-    def read(line: str) -> None:
+
+def realise(
+    derivations: Sequence[str],
+    root: str | None,
+    *,
+    options: BuildOptions,
+    on_line: LineSink,
+    look: Callable[[], None] = lambda: None,
+) -> Built:
+    """Build derivations in the controller's store by one call of Nix.
+
+    :param root: a GC root, which Nix numbers from the second output on; None for none.
+    :param look: called about once a second, and raises an exception to end the build.
+    :raises OpsError: as :func:`realise_here`.
+    """
+    progress = Progress()
+    heartbeat = Heartbeat("the build", on_line, progress.latest)
+
+    def hear(line: str) -> None:
+        heartbeat.restart()
         progress.read(line)
         on_line(line)
 
-    def realise(*words: str) -> None:
-        argv = ["nix-store", *words, *options.words(derivations)]
-        heartbeat = Heartbeat("the build", on_line, progress.latest)
+    # Nix itself limits a build ('timeout' and 'max-silent-time'), and no machine can delay this one.
+    def watch(_pid: int, _printed: int) -> None:
+        look()
+        heartbeat.beat()
 
-        def hear(line: str) -> None:
-            heartbeat.restart()
-            read(line)
-
-        # Nix itself limits a build ('timeout' and 'max-silent-time'), and no machine can delay this one.
-        watch = partial(beat, heartbeat)
-        done = nix.run(argv, env=options.environment, on_stderr=hear, watch=watch)
-        if done.exit_code != 0:
-            raise _failure(None, done.stderr, done.exit_code)
-
-    # In one call, so that Nix shows one plan and builds in parallel.
-    if not roots or options.dry_run:
-        realise()
-    elif len(roots) == 1:
-        Path(roots[0]).parent.mkdir(parents=True, exist_ok=True)
-        realise("--indirect", "--add-root", roots[0])
-    else:
-        with _held(roots[0]) as link:
-            realise("--indirect", "--add-root", link)
-            known = _indirect_roots(options.environment)
-            for derivation, output, root in zip(derivations, outputs, roots, strict=True):
-                if not (root in known and os.path.islink(root) and os.readlink(root) == output):
-                    _root(derivation, root, options)
+    argv = ["nix-store", *(["--indirect", "--add-root", root] if root else []), *options.words(derivations)]
+    done = nix.run(argv, env=options.environment, on_stderr=hear, watch=watch)
+    if done.exit_code != 0:
+        raise _failure(None, done.stderr, done.exit_code)
     return _built(progress, options)
 
 
 @contextmanager
-def _held(root: str) -> Iterator[str]:
-    """Yield a GC root for all outputs of one call. Nix can't make a separate one for each output."""
-    link = Path(f"{root}.building-{os.getpid()}")
-    link.parent.mkdir(parents=True, exist_ok=True)
+def held(root: str, purpose: str = "building") -> Iterator[str]:
+    """Yield a temporary GC root for all outputs of a call. Nix can't make a separate one for each output.
+
+    :param root: the root of the first output, beside which it is.
+    :param purpose: a word of its name.
+    """
+    link = Path(f"{root}.{purpose}-{os.getpid()}")
     try:
         yield str(link)
     finally:

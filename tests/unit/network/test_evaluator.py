@@ -22,7 +22,7 @@ TRACE = "(use '--show-trace' to show detailed location information)"
 )
 def test_a_failed_evaluation_is_told_once_and_has_a_next_step(said: str, helps: str) -> None:
     shown: list[str] = []
-    heard = evaluator._Heard(shown.append, is_bounded=False)
+    heard = evaluator._Heard(shown.append, evaluator.Follower(), is_bounded=False)
     for line in ["trace: hello", *said.splitlines()]:
         heard.line(line)
     failure = evaluator._failure(heard, 1)
@@ -31,7 +31,7 @@ def test_a_failed_evaluation_is_told_once_and_has_a_next_step(said: str, helps: 
 
 
 def test_without_a_listener_the_failure_has_all() -> None:
-    heard = evaluator._Heard(None, is_bounded=False)
+    heard = evaluator._Heard(None, evaluator.Follower(), is_bounded=False)
     for line in ("warning: old", "error: no"):
         heard.line(line)
     assert evaluator._failure(heard, 1).output == "warning: old\nerror: no"
