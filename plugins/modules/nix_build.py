@@ -16,6 +16,9 @@ description:
     C(connection=local), and a build host otherwise. Derivations are copied to a build host first; what it builds stays
     in its store.
   - All derivations are built by one call of Nix, so that independent ones are built in parallel.
+  - If evaluating machines takes longer than a second, the controller builds the first ones while it evaluates the
+    others. If one of them fails to build, the evaluation ends, unless C(keep-going) of Nix is set. Check mode and
+    O(dry_run) build nothing before all machines are evaluated.
   - Nix's output is shown live.
 extends_documentation_fragment: [nix.ops.attributes, nix.ops.waits, nix.ops.waits.copy]
 attributes:

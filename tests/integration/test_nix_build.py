@@ -451,3 +451,81 @@ def test_interrupt_ends_the_build(machine, project, packages, here):
     builder.run("rm /tmp/gate")
     assert builder.inspect()["leftovers"] == []
     assert not list(project.directory.glob("waiting*"))
+
+
+# Machine a is evaluated first. The builds and evaluations meet at named pipes, so each can only end beside the other.
+MEETING = """
+{ salt, gates, a, b }:
+let
+  script = name: text: derivation {
+    inherit name salt;
+    system = builtins.currentSystem;
+    builder = "/bin/sh";
+    PATH = "/usr/bin:/bin";
+    args = [ "-e" "-c" "cd ${gates}; ${text}; echo ${name} > $out" ];
+  };
+in
+{
+  a.environment.etc.it.source = script "built-a" a;
+  b.environment.etc.it.text = builtins.readFile (script "evaluated-b" b);
+}
+"""
+GOES_ON = "{keep-going: true}"
+
+
+def test_a_machine_is_built_while_another_is_evaluated(project, packages):
+    project.write("meeting.nix", MEETING)
+    for gate in ("gates/one", "gates/two"):
+        os.mkfifo(project.write(f"{gate}.directory", "").with_name(Path(gate).name))
+    gates = project.directory / "gates"
+
+    def task(name, a, b, more="{}"):
+        given = json.dumps({"salt": f"{name} {packages}", "gates": str(gates), "a": a, "b": b})
+        return f"""
+- name: {name}
+  nix.ops.nix_build:
+    network: [meeting.nix]
+    machines: [a, b]
+    arguments: {given}
+    out_link: links-{name}
+    options: {more}
+  ignore_errors: true
+"""
+
+    meets = ("echo from-a > one; read -r word < two", "read -r word < one; echo from-b > two")
+    outcome = run_tasks(
+        project,
+        "".join(
+            [
+                task("both", *meets),
+                task("wrong-build", "read -r word < one; exit 3", "echo go > one; read -r never < two"),
+                # Nix tries again what has failed: without bounds, and with all machines.
+                task(
+                    "wrong-system",
+                    "echo go > one; read -r never < two",
+                    "[ -e begun ] || read -r word < one; : > begun; exit 4",
+                ),
+                task("goes-on", "[ -e gone ] || read -r word < one; exit 5", "echo go > one; : > gone", GOES_ON),
+            ]
+        ),
+        hosts="localhost",
+    )
+    both = outcome.of("both")
+    assert both["changed"], outcome.output
+    assert {name: os.path.realpath(project.directory / "links-both" / name) for name in "ab"} == {
+        name: one["out_path"] for name, one in both["machines"].items()
+    }
+    assert sorted(os.listdir(project.directory / "links-both")) == ["a", "b"]
+    assert any(path.endswith("-built-a.drv") for path in both["built"])
+    for name, failed, state in (
+        ("wrong-build", "the build failed", "exit code 3"),
+        ("wrong-system", "the evaluation of b's system failed", "exit code 4"),
+        ("goes-on", "the build failed", "exit code 5"),
+    ):
+        message = outcome.of(name)["msg"]
+        assert message.startswith(failed)
+        assert state in message
+        assert not any(Path(project.directory, f"links-{name}").glob("*"))
+    # Nothing still waits at a gate.
+    search = f"cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -c '^salt=.* {packages}' || true"
+    assert nix("sh", "-c", search) == "0"
