@@ -26,7 +26,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.deployment.state import Ac
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.machine import answer, description
 from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import quote
-from ansible_collections.nix.ops.plugins.plugin_utils.network import cache
+from ansible_collections.nix.ops.plugins.plugin_utils.network import cache, place
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Remembered, evaluation_of
 from ansible_collections.nix.ops.plugins.plugin_utils.nix import Progress
 
@@ -208,7 +208,7 @@ def test_any_value_of_a_definition_is_taken_or_refused_by_name(option: str, valu
 
 @given(TEXT)
 def test_any_kept_evaluation_is_read_or_none(text: str) -> None:
-    directory = cache._directory("evaluations")
+    directory = place.directory("evaluations")
     directory.mkdir(parents=True, exist_ok=True)
     for kind in (text, json.dumps({"reads": [[text, text, text]], "answer": text, "messages": [text], "volatile": 1})):
         (directory / "x").write_text(kind, encoding="utf-8", errors="surrogateescape")

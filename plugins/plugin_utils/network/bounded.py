@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from ansible_collections.nix.ops.plugins.plugin_utils.network.bounds import Bounds, forbidden, misjudged
 from ansible_collections.nix.ops.plugins.plugin_utils.network.cache import Kept
+from ansible_collections.nix.ops.plugins.plugin_utils.network.checkouts import TooLarge
 from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluator import Asked, NixFailure
-from ansible_collections.nix.ops.plugins.plugin_utils.network.fingerprint import Reads, TooLarge, take_all
+from ansible_collections.nix.ops.plugins.plugin_utils.network.fingerprint import Reads, take_all
 
 # A network that reads files in more places is evaluated without bounds.
 _ATTEMPTS = 12

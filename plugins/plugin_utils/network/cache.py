@@ -9,20 +9,18 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.nix.ops.plugins.plugin_utils.network import fingerprint
+from ansible_collections.nix.ops.plugins.plugin_utils.network import fingerprint, place
 from ansible_collections.nix.ops.plugins.plugin_utils.network.bounds import Bounds
 from ansible_collections.nix.ops.plugins.plugin_utils.network.fingerprint import Reads
 from ansible_collections.nix.ops.plugins.plugin_utils.network.settings import setting_files
 
 _SCHEMA = 2
-_KEPT = 100
 
 # Shell files that our own Nix files read.
 _BOOT_GUARD = ("../machine/places.sh", "../activation/shared.sh", "../activation/boot_guard.sh")
@@ -76,7 +74,7 @@ def key(question: Any, environment: Mapping[str, str], own: str) -> str:
 def load(name: str) -> Kept | None:
     """Return what is kept for a key, unchecked; None if nothing is."""
     try:
-        kept = json.loads((_directory("evaluations") / name).read_text(encoding="utf-8"))
+        kept = json.loads((place.directory("evaluations") / name).read_text(encoding="utf-8"))
         digests = kept["reads"]
         reads = None if digests is None else Reads(tuple((kind, subject, digest) for kind, subject, digest in digests))
         return Kept(reads, kept["answer"], tuple(map(str, kept["messages"])), kept["volatile"] is True)
@@ -86,7 +84,7 @@ def load(name: str) -> Kept | None:
 
 def is_kept() -> bool:
     """Return whether evaluations can be kept: whether the directory can be written."""
-    directory = _directory("evaluations")
+    directory = place.directory("evaluations")
     with suppress(OSError):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return os.access(directory, os.W_OK | os.X_OK)
@@ -97,7 +95,7 @@ def store(name: str, kept: Kept) -> None:
     reads = None if kept.reads is None else kept.reads.digests
     answer = {"answer": kept.answer, "messages": kept.messages}
     document = {"reads": reads, "volatile": kept.is_volatile, **answer}
-    _write(_directory("evaluations"), name, document)
+    _write("evaluations", name, document)
 
 
 def load_bounds(network: Any) -> Bounds:
@@ -106,7 +104,7 @@ def load_bounds(network: Any) -> Bounds:
     :param network: JSON values that identify the network.
     """
     try:
-        kept = json.loads((_directory("bounds") / _name_of(network)).read_text(encoding="utf-8"))
+        kept = json.loads((place.directory("bounds") / _name_of(network)).read_text(encoding="utf-8"))
         return Bounds(*(tuple(map(str, kept[kind])) for kind in ("links", "trees", "files")))
     except (OSError, ValueError, KeyError, TypeError):
         return Bounds()
@@ -116,7 +114,7 @@ def store_bounds(network: Any, bounds: Bounds) -> None:
     """Keep the bounds for :func:`load_bounds`. Does nothing if the directory can't be written."""
     if replace(bounds, private=()) != load_bounds(network):
         kept = {"links": bounds.links, "trees": bounds.trees, "files": bounds.files}
-        _write(_directory("bounds"), _name_of(network), kept)
+        _write("bounds", _name_of(network), kept)
 
 
 def load_definitions(network: Any) -> tuple[int, Mapping[str, Any]] | None:
@@ -126,7 +124,7 @@ def load_definitions(network: Any) -> tuple[int, Mapping[str, Any]] | None:
     :returns: the time in seconds since 1970, and the answer of Nix, unchecked; None if nothing is kept.
     """
     try:
-        kept = json.loads((_directory("definitions") / _name_of(network)).read_text(encoding="utf-8"))
+        kept = json.loads((place.directory("definitions") / _name_of(network)).read_text(encoding="utf-8"))
         return int(kept["time"]), dict(kept["answer"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -134,7 +132,7 @@ def load_definitions(network: Any) -> tuple[int, Mapping[str, Any]] | None:
 
 def store_definitions(network: Any, answer: Mapping[str, Any], *, now: int) -> None:
     """Keep definitions for :func:`load_definitions`. Does nothing if the directory can't be written."""
-    _write(_directory("definitions"), _name_of(network), {"time": now, "answer": answer})
+    _write("definitions", _name_of(network), {"time": now, "answer": answer})
 
 
 def load_inputs(network: Any) -> dict[str, dict[str, Any]] | None:
@@ -144,7 +142,7 @@ def load_inputs(network: Any) -> dict[str, dict[str, Any]] | None:
     :returns: the inputs of each machine, unchecked; None if nothing is kept.
     """
     try:
-        kept = json.loads((_directory("inputs") / _name_of(network)).read_text(encoding="utf-8"))
+        kept = json.loads((place.directory("inputs") / _name_of(network)).read_text(encoding="utf-8"))
         return {name: inputs for name, inputs in kept.items() if isinstance(inputs, dict)}
     except (OSError, ValueError, AttributeError):
         return None
@@ -153,13 +151,13 @@ def load_inputs(network: Any) -> dict[str, dict[str, Any]] | None:
 def store_inputs(network: Any, inputs: Mapping[str, Mapping[str, str]]) -> None:
     """Keep the inputs for :func:`load_inputs`. Does nothing if the directory can't be written."""
     if inputs != load_inputs(network):
-        _write(_directory("inputs"), _name_of(network), inputs)
+        _write("inputs", _name_of(network), inputs)
 
 
 def load_cost(network: Any) -> dict[str, float] | None:
     """Return what evaluating the network's systems has cost, unchecked; None if that is not kept."""
     try:
-        kept = json.loads((_directory("costs") / _name_of(network)).read_text(encoding="utf-8"))
+        kept = json.loads((place.directory("costs") / _name_of(network)).read_text(encoding="utf-8"))
         return {str(name): float(value) for name, value in kept.items()}
     except (OSError, ValueError, AttributeError, TypeError):
         return None
@@ -167,29 +165,15 @@ def load_cost(network: Any) -> dict[str, float] | None:
 
 def store_cost(network: Any, cost: Mapping[str, float]) -> None:
     """Keep the cost for :func:`load_cost`. Does nothing if the directory can't be written."""
-    _write(_directory("costs"), _name_of(network), cost)
+    _write("costs", _name_of(network), cost)
 
 
 def _name_of(network: Any) -> str:
     return _hash([1, network])
 
 
-def _write(directory: Path, name: str, document: Any) -> None:
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, path = tempfile.mkstemp(dir=directory, prefix=".")
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(json.dumps(document))
-        Path(path).replace(directory / name)
-        for old in sorted(directory.glob("[!.]*"), key=lambda entry: entry.stat().st_mtime)[:-_KEPT]:
-            old.unlink(missing_ok=True)
-    except OSError:
-        return
-
-
-def _directory(kind: str) -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache, "nix.ops", kind).expanduser()
+def _write(kind: str, name: str, document: Any) -> None:
+    place.write(kind, name, json.dumps(document).encode())
 
 
 def _own_files(own: str) -> list[Path]:

@@ -10,17 +10,12 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
+from ansible_collections.nix.ops.plugins.plugin_utils.network import checkouts
+from ansible_collections.nix.ops.plugins.plugin_utils.network.checkouts import MOST, TooLarge
+
 STORE = "/nix/store/"
-
-# A tree with more entries than this is too large to check every time.
-_ENTRIES = 200_000
-
-
-class TooLarge(Exception):
-    """A directory has too many entries for a fingerprint."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +46,17 @@ class Reads:
         :param environment: all variables of the next evaluation.
         """
         try:
-            return all(take(kind, subject, environment).digest == digest for kind, subject, digest in self.digests)
+            return all(_is_same(kind, subject, digest, environment) for kind, subject, digest in self.digests)
         except (OSError, ValueError, TooLarge):
             # ValueError: a NUL in a path, in a file that this was not written to.
             return False
+
+
+def _is_same(kind: str, subject: str, digest: str, environment: Mapping[str, str]) -> bool:
+    if kind == "tree" and is_nixpkgs(subject):
+        real = os.path.realpath(subject)
+        return checkouts.is_same(real, digest) if not real.startswith(STORE) else real == digest
+    return take(kind, subject, environment).digest == digest
 
 
 def take(kind: str, subject: str, environment: Mapping[str, str]) -> Fingerprint:
@@ -105,7 +107,7 @@ def tree(path: str) -> Fingerprint:
     real = os.path.realpath(path)
     if real.startswith(STORE):
         return Fingerprint(real)
-    return _checkout(path, real) if is_nixpkgs(path) else _walked(path, real)
+    return Fingerprint(*(checkouts.look(real) if is_nixpkgs(path) else _walked(path, real)))
 
 
 def digest(*data: bytes) -> str:
@@ -129,23 +131,17 @@ def has_at_most(directory: str, entries: int) -> bool:
         return False
 
 
-# An evaluation that began before a change is kept under the fingerprint from before, which can't come back.
-@cache
-def _checkout(path: str, real: str) -> Fingerprint:
-    return _walked(path, real)
-
-
-def _walked(path: str, real: str) -> Fingerprint:
+def _walked(path: str, real: str) -> tuple[str, float]:
     top = os.stat(path)
     hashed = hashlib.sha256(repr((real, top.st_dev, top.st_ino)).encode(errors="surrogateescape"))
     changed = top.st_ctime
     for count, (name, status) in enumerate(_walk(path)):
-        if count > _ENTRIES:
+        if count > MOST:
             raise TooLarge(path)
         changed = max(changed, status.st_ctime)
         seen = (name, status.st_mode, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
         hashed.update(repr((*seen, status.st_ctime_ns)).encode(errors="surrogateescape"))
-    return Fingerprint(hashed.hexdigest(), changed)
+    return hashed.hexdigest(), changed
 
 
 def _walk(directory: str) -> Iterator[tuple[str, os.stat_result]]:

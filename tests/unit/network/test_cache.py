@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 
 from ansible_collections.nix.ops.plugins.plugin_utils import nix, process
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
-from ansible_collections.nix.ops.plugins.plugin_utils.network import bounded, evaluation, evaluator, fingerprint
+from ansible_collections.nix.ops.plugins.plugin_utils.network import bounded, checkouts, evaluation, evaluator
 from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluation import evaluate, instantiate, last_inputs
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Evaluation, Network, Remembered
 from networks.support import NIX_PATH, write
@@ -39,7 +40,7 @@ class Runs:
 
     def _new_process(self) -> None:
         self._monkeypatch.setattr(evaluation, "_answers", {})
-        fingerprint._checkout.cache_clear()
+        checkouts._seen.clear()
 
     def evaluate(self, *files: str, env: dict[str, str] | None = None, **more: Any) -> Evaluation:
         self._new_process()
@@ -190,6 +191,51 @@ def test_changed_nixpkgs_is_not_missed(tmp_path: Path, runs: Runs) -> None:
     assert runs.count == 1
     (checkout / "version").write_text("b", encoding="utf-8")
     assert owner_of(runs.evaluate(*files)) == "b"
+
+
+def test_a_checkout_is_looked_through_by_the_names_of_last_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    checkout = tmp_path / "nixpkgs"
+    (checkout / "below/empty").mkdir(parents=True)
+    for name in ("a", "below/b"):
+        (checkout / name).write_text("one", encoding="utf-8")
+    real = str(checkout)
+    listed: list[object] = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: listed.append(path) or scandir(path))  # type: ignore[func-returns-value]
+
+    def is_same(digest: str) -> bool:
+        # As in a new process.
+        checkouts._seen.clear()
+        return checkouts.is_same(real, digest)
+
+    def changes(change: Callable[[], object]) -> None:
+        digest, changed = checkouts.look(real)
+        listed.clear()
+        assert is_same(digest)
+        assert not listed
+        # The clock of file systems ticks in steps.
+        clock = tmp_path / "clock"
+        clock.touch()
+        while clock.stat().st_ctime <= changed:
+            clock.touch()
+        change()
+        assert not is_same(digest)
+        assert listed
+
+    changes(lambda: (checkout / "below/b").write_text("two", encoding="utf-8"))
+    changes((checkout / "below/empty/c").touch)
+    # A name that has appeared since is known from then on.
+    changes(lambda: (checkout / "below/empty/c").write_text("three", encoding="utf-8"))
+    changes((checkout / "below/b").unlink)
+    changes(lambda: (checkout / "a").chmod(0o600))
+    changes(lambda: (checkout / "below/empty").rename(checkout / "below/other"))
+    digest, _changed = checkouts.look(real)
+    for kept in (tmp_path / "cache/nix.ops/listings").iterdir():
+        kept.write_bytes(b"/nowhere\0")
+    assert is_same(digest)
 
 
 def test_derivation_that_is_gone_is_made_again(tmp_path: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:

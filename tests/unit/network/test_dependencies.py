@@ -22,8 +22,8 @@ import pytest
 from ansible_collections.nix.ops.plugins.plugin_utils import nix, process
 from ansible_collections.nix.ops.plugins.plugin_utils.network import (
     bounded,
+    checkouts,
     evaluation,
-    fingerprint,
     settings,
 )
 from ansible_collections.nix.ops.plugins.plugin_utils.network.evaluation import definitions, evaluate
@@ -460,7 +460,7 @@ class Nix:
 
     def _answer(self, way: Way, env: Mapping[str, str]) -> object:
         self._monkeypatch.setattr(evaluation, "_answers", {})
-        fingerprint._checkout.cache_clear()
+        checkouts._seen.clear()
         file = self.place.project / "network.nix"
         network = Network(
             "example",

@@ -21,8 +21,8 @@ from ansible_collections.nix.ops.plugins.plugin_utils import nix, process
 from ansible_collections.nix.ops.plugins.plugin_utils.errors import OpsError
 from ansible_collections.nix.ops.plugins.plugin_utils.network import (
     bounded,
+    checkouts,
     evaluation,
-    fingerprint,
     memory,
     settings,
     workers,
@@ -680,16 +680,16 @@ def test_nothing_is_looked_through_for_an_answer_that_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
-    walked = fingerprint._walked
+    look = checkouts.look
 
-    def walk(path: str, real: str) -> fingerprint.Fingerprint:
-        seen.append(path)
-        return walked(path, real)
+    def looked(real: str) -> tuple[str, float]:
+        seen.append(real)
+        return look(real)
 
-    monkeypatch.setattr(fingerprint, "_walked", walk)
+    monkeypatch.setattr(checkouts, "look", looked)
     files = write(tmp_path, n="{ a = { }; }")
     nixpkgs = NIX_PATH[0].removeprefix("nixpkgs=")
-    fingerprint._checkout.cache_clear()
+    checkouts._seen.clear()
     definitions(network(*files), remember=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nothing")
     definitions(network(*files))
