@@ -25,6 +25,15 @@ let
       builtins.concatStringsSep ", " (builtins.attrNames source.machines)
     }");
 
+  # Nix keeps the values of an attribute set, but not what a function returns. So a machine leaves its memory to the next
+  # one. If the addresses are not known, machines read each other's, and each must be evaluated only once.
+  alone =
+    name:
+    if given.names != null && given.addresses != null then
+      builtins.seq (machine name) (source.again name)
+    else
+      machine name;
+
   # Text without context. The attribute can't be called outPath, or its set would become a string.
   text = builtins.unsafeDiscardStringContext;
 
@@ -40,7 +49,7 @@ let
   derivation =
     name:
     let
-      toplevel = switchable name (machine name).config.system;
+      toplevel = switchable name (alone name).config.system;
       drv = text toplevel.drvPath;
       out = text toplevel.outPath;
       made = builtins.toJSON [

@@ -68,6 +68,7 @@ if outputs ? nixopsConfigurations.default then
 else
   {
     inherit machines;
+    again = machine: extend machine configurations.${machine};
     network = {
       inherit description;
     };

@@ -15,10 +15,8 @@ from pathlib import Path
 _MIB = 2**20
 # Nix begins with this heap where there is memory for it (libexpr/eval.cc: initGC).
 _DEFAULT_HEAP = 384 * _MIB
-# With nixpkgs a larger heap saves no more time for one machine, nor for each further one.
+# With nixpkgs a larger heap saves no more time. A machine leaves its memory to the next one.
 _LARGE_HEAP = 1024 * _MIB
-_MORE_HEAP = 256 * _MIB
-_LARGEST_HEAP = 4096 * _MIB
 # Several evaluations may run at once, beside builds.
 _SHARE = 8
 # The part of it for the evaluations of one run.
@@ -90,8 +88,7 @@ def heap(environment: Mapping[str, str], machines: int = 1, free: int | None = N
     free = available() if free is None else free
     if _HEAP in {**os.environ, **environment} or free is None:
         return {}
-    wish = min(_LARGEST_HEAP, max(_LARGE_HEAP, machines * _MORE_HEAP))
-    size = min(wish, free // max(_SHARE, _RUN * min(machines, cores())))
+    size = min(_LARGE_HEAP, free // max(_SHARE, _RUN * min(machines, cores())))
     return {_HEAP: str(size)} if size > _DEFAULT_HEAP else {}
 
 

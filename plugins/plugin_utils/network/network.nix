@@ -129,16 +129,20 @@ let
     };
   };
 
-  evaluated = machine: {
-    name = machine;
-    value = evalConfig {
+  evaluated =
+    machine:
+    evalConfig {
       inherit system;
       specialArgs = specialArgs machine;
       modules = modulesOf machine ++ modulesOf "defaults" ++ [ (stuff machine) ];
     };
-  };
 
-  nodes = builtins.listToAttrs (map evaluated names);
+  nodes = builtins.listToAttrs (
+    map (name: {
+      inherit name;
+      value = evaluated name;
+    }) names
+  );
 
   resources = (builtins.foldl' (all: some: all // some) { } (builtins.catAttrs "resources" networks)) // {
     machines = builtins.mapAttrs (_: node: node.config) nodes;
@@ -158,6 +162,7 @@ in
       throw "the network sets meta.nodeNixpkgs: all machines of a network have one nixpkgs"
     else
       nodes;
+  again = evaluated;
   network =
     let
       merged = builtins.foldl' (all: some: all // some) { } settings;

@@ -638,7 +638,14 @@ def test_many_machines_are_defined_at_once_and_instantiated_as_wanted(
 
 
 def test_definitions_of_a_run_are_evaluated_once(tmp_path: Path, calls: list[tuple[str, ...]]) -> None:
-    files = write(tmp_path, n='{ a = { }; b.deployment.tags = [ "x" ]; }')
+    text = """{
+      a = { };
+      b = { nodes, ... }: {
+        deployment.tags = [ "x" ];
+        environment.etc.a.text = nodes.a.config.networking.hostName;
+      };
+    }"""
+    files = write(tmp_path, n=text)
     first = definitions(network(*files))
     assert first.derivations == {}
     assert len(calls) == 1
@@ -652,7 +659,7 @@ def test_definitions_of_a_run_are_evaluated_once(tmp_path: Path, calls: list[tup
     assert definitions(network(*files)).definitions == first.definitions
     assert len(calls) == 3
     assert evaluate(network(*files), remembered={"a": Remembered(state_version="22.11")}).derivations == found
-    write(tmp_path, n='{ a = { }; b.deployment.tags = [ "y" ]; }')
+    write(tmp_path, n=text.replace('"x"', '"y"'))
     assert definitions(network(*files)).definitions["b"].tags == ("y",)
 
 
