@@ -26,11 +26,13 @@ let
     }");
 
   # Nix keeps the values of an attribute set, but not what a function returns. So a machine leaves its memory to the next
-  # one. If the addresses are not known, machines read each other's, and each must be evaluated only once.
+  # one. If the addresses are not known, systems read those of other machines, and each must be evaluated only once.
   alone =
     name:
-    if given.names != null && given.addresses != null then
-      builtins.seq (machine name) (source.again name)
+    if
+      source.machines ? ${name} && (wanted == [ ] || (given.names != null && given.addresses != null))
+    then
+      source.again name
     else
       machine name;
 
@@ -75,7 +77,7 @@ in
     if given.names != null then
       { }
     else
-      builtins.mapAttrs (_: import ./definition.nix) source.machines;
+      builtins.mapAttrs (name: _: import ./definition.nix (alone name)) source.machines;
   derivations = builtins.listToAttrs (
     map (one: {
       inherit (one) name;
