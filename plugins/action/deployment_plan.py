@@ -91,6 +91,7 @@ class ActionModule(OpsAction):
         return {
             "machines": machines,
             "elsewhere": rollout.elsewhere(run, machines),
+            "since": time.monotonic(),
             "checkouts": {
                 network: {"revision": one.revision, "modified": one.modified} for network, one in found.items()
             },

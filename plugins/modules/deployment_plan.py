@@ -169,6 +169,11 @@ checkouts:
   type: dict
   sample:
     /home/alice/target.network.yml: {revision: 3f0c1c7d5f5f0b8b0c0f3a9d6a2c8f1e4b7d9a61, modified: false}
+since:
+  description: When the run began, for O(nix.ops.deployment_prepare#module:since), in seconds of the controller's monotonic clock.
+  returned: for the stage check
+  type: float
+  sample: 51937.25
 elsewhere:
   description: The hosts whose systems are not built on the controller, with the hosts that build; empty for itself.
   returned: for the stage check
