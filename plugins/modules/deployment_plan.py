@@ -170,7 +170,9 @@ checkouts:
   sample:
     /home/alice/target.network.yml: {revision: 3f0c1c7d5f5f0b8b0c0f3a9d6a2c8f1e4b7d9a61, modified: false}
 since:
-  description: When the run began, for O(nix.ops.deployment_prepare#module:since), in seconds of the controller's monotonic clock.
+  description:
+    - When the run began, in seconds of the controller's monotonic clock.
+    - For the option O(nix.ops.deployment_prepare#module:since).
   returned: for the stage check
   type: float
   sample: 51937.25

@@ -132,7 +132,7 @@ def reach(
 def wait_until(timeout: float, since: float | None, *, now: float) -> float:
     """Return until when to wait for a machine's SSH server.
 
-    The machines of a run boot at the same time, so all of them together are waited for once, however many run at a time.
+    The machines of a run boot at the same time, so that all of them together are waited for once.
 
     :param timeout: seconds to wait.
     :param since: when the run began to wait; None for now.
