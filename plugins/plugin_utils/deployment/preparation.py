@@ -27,6 +27,9 @@ from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Remem
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Heartbeat
 
+# Seconds between two attempts to reach a machine.
+_PAUSE = 1.0
+
 # Seconds to wait for a machine whose turn comes after the time for all machines is over.
 _LATE = 10.0
 
@@ -113,10 +116,10 @@ def reach(
             )
         except ConnectionLost as lost:
             refusals[:] = [lost]
-            if time.monotonic() > deadline or any(text in str(lost).lower() for text in _FINAL):
+            if time.monotonic() + _PAUSE > deadline or any(text in str(lost).lower() for text in _FINAL):
                 raise
             # A refused connection answers at once, so that this would be a busy loop.
-            time.sleep(1)
+            time.sleep(_PAUSE)
             continue
         record = records.read(found.record, subject.uuid)
         if record is None and addresses is not None and addresses.now != addresses.told:
