@@ -135,6 +135,7 @@ class ActionModule(OpsAction):
         deploy, rolls_back = history.new_id(now), run.rolls_back
         return {
             "made": now,
+            "check": (self.variables.get("rollout_check") or {}).get("since"),
             "machines": {
                 host: {
                     **asdict(one),
