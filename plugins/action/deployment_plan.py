@@ -91,6 +91,7 @@ class ActionModule(OpsAction):
         return {
             "machines": machines,
             "elsewhere": rollout.elsewhere(run, machines),
+            "since": time.monotonic(),
             "checkouts": {
                 network: {"revision": one.revision, "modified": one.modified} for network, one in found.items()
             },
@@ -134,6 +135,7 @@ class ActionModule(OpsAction):
         deploy, rolls_back = history.new_id(now), run.rolls_back
         return {
             "made": now,
+            "check": (self.variables.get("rollout_check") or {}).get("since"),
             "machines": {
                 host: {
                     **asdict(one),

@@ -85,6 +85,7 @@ class ActionModule(KeysAction):
         reach = partial(
             preparation.reach,
             *(machine, addresses, subject),
+            since=options["since"],
             on_line=self.live(),
             keys=keys,
             generations=options["generations"],

@@ -255,6 +255,7 @@ DEPLOYMENT_PREPARE = {
         "older": {"type": "bool", "default": False},
         "take_over": {"type": "bool", "default": False},
         "timeout": {"type": "int", "default": 60},
+        "since": {"type": "float"},
         "accept_new_host_keys": {"type": "bool", "default": False},
         "keys": {"type": "dict", "no_log": False, "options": _KEYS},
         "generations": {"type": "bool", "default": False},

@@ -169,6 +169,18 @@ checkouts:
   type: dict
   sample:
     /home/alice/target.network.yml: {revision: 3f0c1c7d5f5f0b8b0c0f3a9d6a2c8f1e4b7d9a61, modified: false}
+check:
+  description: C(since) of the stage V(check) of the same deploy, so that the playbook knows its newest plan.
+  returned: for the stage decide
+  type: float
+  sample: 51937.25
+since:
+  description:
+    - When the run began, in seconds of the controller's monotonic clock.
+    - For the option O(nix.ops.deployment_prepare#module:since).
+  returned: for the stage check
+  type: float
+  sample: 51937.25
 elsewhere:
   description: The hosts whose systems are not built on the controller, with the hosts that build; empty for itself.
   returned: for the stage check

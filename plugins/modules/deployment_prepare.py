@@ -87,6 +87,13 @@ options:
     description: Seconds to wait for the SSH server of a machine that is not in the fact cache yet.
     type: int
     default: 60
+  since:
+    description:
+      - When the run began to wait, as C(since) in the result of M(nix.ops.deployment_plan) with the stage V(check).
+      - O(timeout) counts from then on, so that all machines that can't be reached cost the run one O(timeout) together.
+        A machine whose turn comes later is waited for ten seconds, or O(timeout) if that is less.
+      - By default O(timeout) counts from the start of each machine's own task.
+    type: float
   accept_new_host_keys:
     description:
       - Whether to accept the host key of a machine of which no host key is known. It is shown, and remembered on the

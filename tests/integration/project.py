@@ -79,10 +79,12 @@ class Project:
     """A directory with files; Ansible is run in it.
 
     :param environment: variables for the runs, beside those of the tests' own.
+    :param within: the words of a command that runs Ansible, for example in a network namespace.
     """
 
     directory: Path
     environment: dict[str, str] = field(default_factory=dict)
+    within: tuple[str, ...] = ()
 
     def write(self, name: str, text: str) -> Path:
         """Write a file of the directory."""
@@ -130,7 +132,7 @@ class Project:
     def start(self, program: str, *words: str) -> subprocess.Popen[str]:
         """Start one of Ansible's programs, its output in a pipe."""
         return subprocess.Popen(
-            [str(BIN / program), *words],
+            [*self.within, str(BIN / program), *words],
             cwd=self.directory,
             env=self.variables(),
             stdin=subprocess.DEVNULL,

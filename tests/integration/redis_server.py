@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,11 +27,12 @@ class Redis:
 
     directory: Path
     port: int
+    address: str = "127.0.0.1"
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        words = ["--port", str(self.port), "--bind", "127.0.0.1", "--requirepass", PASSWORD, "--appendonly", "yes"]
+        words = ["--port", str(self.port), "--bind", self.address, "--requirepass", PASSWORD, "--appendonly", "yes"]
         # Kept where the next start finds it.
         self.process = subprocess.Popen(
             ["redis-server", *words, "--dir", str(self.directory)], stdout=subprocess.DEVNULL
@@ -38,7 +40,7 @@ class Redis:
         deadline = time.monotonic() + 20
         while True:
             try:
-                socket.create_connection(("127.0.0.1", self.port)).close()
+                socket.create_connection((self.address, self.port)).close()
                 return
             except ConnectionRefusedError:
                 assert time.monotonic() < deadline and self.process.poll() is None, "the server does not answer"
@@ -55,16 +57,23 @@ class Redis:
         project.environment |= {
             "ANSIBLE_COLLECTIONS_PATH": f"{os.environ['ANSIBLE_COLLECTIONS_PATH']}:{OTHERS}",
             "ANSIBLE_CACHE_PLUGIN": "community.general.redis",
-            "ANSIBLE_CACHE_PLUGIN_CONNECTION": f"127.0.0.1:{self.port}:0:{password}",
+            "ANSIBLE_CACHE_PLUGIN_CONNECTION": f"{self.address}:{self.port}:0:{password}",
         }
 
 
 @pytest.fixture
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
     """A Redis server that runs."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
+    with serving(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@contextmanager
+def serving(directory: Path, address: str = "127.0.0.1") -> Iterator[Redis]:
+    """Run a Redis server at an address of this computer."""
+    with socket.create_server((address, 0)) as free:
         port = free.getsockname()[1]
-    server = Redis(tmp_path_factory.mktemp("redis"), port)
+    server = Redis(directory, port, address)
     server.start()
     try:
         yield server

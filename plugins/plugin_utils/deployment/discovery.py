@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,8 +106,13 @@ def deployed(deployment: Deployment, machines: Iterable[str], tell: LineSink) ->
     """
     hosts = dict.fromkeys([*map(deployment.host, machines), *deployment.hosts.values()])
     found = {host: state for host in hosts if (state := remembered(host, deployment.uuid, tell))}
-    members = dict.fromkeys(member for state in found.values() for member in state.members if member not in hosts)
-    found |= {host: state for host in members if (state := remembered(host, deployment.uuid, tell))}
+    known: Collection[State] = found.values()
+    # Of a large deployment, only machines that have left may remember others that have left.
+    while gone := dict.fromkeys(member for state in known for member in state.members if member not in hosts):
+        hosts |= gone
+        more = {host: state for host in gone if (state := remembered(host, deployment.uuid, tell))}
+        found |= more
+        known = more.values()
     # A machine that was only asked counts as not deployed.
     return {host: state for host, state in found.items() if state.revision or state.activations}
 

@@ -27,6 +27,12 @@ from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Remem
 from ansible_collections.nix.ops.plugins.plugin_utils.process import LineSink
 from ansible_collections.nix.ops.plugins.plugin_utils.waiting import Heartbeat
 
+# Seconds between two attempts to reach a machine.
+_PAUSE = 1.0
+
+# Seconds to wait for a machine whose turn comes after the time for all machines is over.
+_LATE = 10.0
+
 # Errors not worth retrying: the SSH server is there and refuses.
 _FINAL = ("permission denied", "host key", "too many authentication failures")
 
@@ -75,6 +81,7 @@ def reach(
     subject: Subject,
     *,
     timeout: float,
+    since: float | None = None,
     on_line: LineSink,
     check: bool = False,
     keys: str | None = None,
@@ -83,6 +90,7 @@ def reach(
     """Describe a machine, at the first of its addresses that answers and is not another machine's.
 
     :param timeout: seconds to wait for the machine's SSH server.
+    :param since: when the wait began, by the monotonic clock; None for now.
     :param check: ask for its load, disks and so on too.
     :param keys: the keys to compare, as :func:`description.describe` takes them.
     :param generations: ask for the versions of its generations too.
@@ -92,7 +100,7 @@ def reach(
     """
     if timeout:
         on_line("waiting for SSH...")
-    deadline = time.monotonic() + timeout
+    deadline = wait_until(timeout, since, now=time.monotonic())
     refusals: list[ConnectionLost] = []
     heartbeat = Heartbeat("its SSH server", on_line, lambda: first_line(refusals[-1]) if refusals else "")
     while True:
@@ -108,10 +116,10 @@ def reach(
             )
         except ConnectionLost as lost:
             refusals[:] = [lost]
-            if time.monotonic() > deadline or any(text in str(lost).lower() for text in _FINAL):
+            if time.monotonic() + _PAUSE > deadline or any(text in str(lost).lower() for text in _FINAL):
                 raise
             # A refused connection answers at once, so that this would be a busy loop.
-            time.sleep(1)
+            time.sleep(_PAUSE)
             continue
         record = records.read(found.record, subject.uuid)
         if record is None and addresses is not None and addresses.now != addresses.told:
@@ -122,6 +130,18 @@ def reach(
             continue
         _check_record(record, machine, addresses, subject, on_line)
         return found, record
+
+
+def wait_until(timeout: float, since: float | None, *, now: float) -> float:
+    """Return until when to wait for a machine's SSH server.
+
+    The machines of a run boot at the same time, so that all of them together are waited for once.
+
+    :param timeout: seconds to wait.
+    :param since: when the run began to wait; None for now.
+    """
+    left = timeout if since is None else since + timeout - now
+    return now + min(timeout, max(_LATE, left))
 
 
 def check_owner(found: Description, machine: Machine, addresses: Addresses | None, subject: Subject) -> None:

@@ -278,16 +278,22 @@ def _gone(deployment: Deployment, known: Mapping[str, State | None], warn: LineS
     """
     hosts = {deployment.host(name) for name in known} | set(deployment.hosts.values())
     told: dict[str, list[str]] = {}
-    for name, state in known.items():
-        for member in state.members if state else ():
-            if member not in hosts:
-                told.setdefault(member, []).append(name)
+    found: dict[str, State | None] = {}
+    left = [state for state in known.values() if state]
+    # Of a large deployment, only machines that have left may remember others that have left.
+    while left:
+        teller = left.pop()
+        for member in {*teller.members} - hosts:
+            told.setdefault(member, []).append(teller.machine)
+            if member not in found:
+                state = found[member] = discovery.remembered(member, deployment.uuid, warn)
+                left += [state] if state else []
     gone, notes = [], []
-    for member, by in sorted(told.items()):
-        state = discovery.remembered(member, deployment.uuid, warn)
-        if state is None:
+    for member, state in sorted(found.items()):
+        by = [name for name in sorted(told[member]) if name in known]
+        if state is None and by:
             notes.append(f"{member} was a machine of this deployment, says what is remembered of {', '.join(by)}.")
-        elif state.machine not in known:
+        elif state and state.machine not in known:
             gone.append(_obsolete(member, state))
     return gone, notes
 

@@ -36,6 +36,9 @@ _PLANNED, _ENDED = "rollout_plan", "rollout_end"
 # The tags of the tasks of each step of the rollout.
 _TAGS = {"copy": {"copy", "activate"}, "activate": {"activate"}}
 
+# The settings that decide what a machine needs.
+_OF_NEED = ("deploy_action", "deploy_reboot", "deploy_force", "deploy_specialisation")
+
 # The variables of a host that decide what a deploy does there.
 _BOUND = {
     "keys": ("nix_deployment_keys",),
@@ -169,17 +172,18 @@ class Run:
         """The variables of the deploy of the hosts so far."""
         return {}
 
-    def settings(self, host: str, only: str | None = None) -> dict[str, Any]:
+    def settings(self, host: str, only: Collection[str] | None = None) -> dict[str, Any]:
         """Return the variables of the deploy that count for a host.
 
-        :param only: the name of the only one to return, so that no other template is evaluated.
+        :param only: the names of those to return, so that no other template is evaluated. Defaults of roles are
+            variables of the play too, and may read the variables of all hosts.
         """
         if host in self._settings:
             return self._settings[host]
         own = self.of(host)
-        of_host = {name: own[name] for name in own if settings.concerns(name) and only in (None, name)}
+        of_host = {name: own[name] for name in own if settings.concerns(name) and (only is None or name in only)}
         given = self._settings_of_play.items()
-        of_play = {name: self.template(value, host) for name, value in given if only in (None, name)}
+        of_play = {name: self.template(value, host) for name, value in given if only is None or name in only}
         found = {**self.defaults, **of_host, **of_play}
         if only is None:
             self._settings[host] = found
@@ -187,7 +191,7 @@ class Run:
 
     def setting(self, name: str, host: str) -> Any:
         """Return the value of a setting for a host."""
-        return settings.read(name, self.settings(host, only=name))
+        return settings.read(name, self.settings(host, only=[name]))
 
 
 @dataclass(frozen=True)
@@ -299,7 +303,7 @@ def check_approval(run: Run) -> None:
     elif run.previewed is not None:
         approval.check(run.previewed, run.extra_values)
     else:
-        settings.check({run.host: run.settings(run.host, only=approval.NEEDED)})
+        settings.check({run.host: run.settings(run.host, only=[approval.NEEDED])})
         if run.setting(approval.NEEDED, run.host):
             raise approval.missing()
 
@@ -475,10 +479,10 @@ def _deployed(run: Run, needs: Mapping[str, Need]) -> dict[str, approval.Deploye
 def _bound(run: Run, host: str) -> dict[str, dict[str, Any]]:
     """Return what decides what a deploy does on a host, beside its toplevel."""
     own = run.of(host)
-    given = run.settings(host).items()
-    of_preview = (approval.VARIABLE, approval.NEEDED)
+    binding = settings.SETTINGS.keys() - {approval.VARIABLE, approval.NEEDED}
+    given = run.settings(host, only=binding)
     return {
-        "settings": {name: value for name, value in given if name in settings.SETTINGS and name not in of_preview},
+        "settings": {name: value for name, value in given.items() if name in binding},
         **{word: {name: own[name] for name in names if name in own} for word, names in _BOUND.items()},
     }
 
@@ -593,7 +597,7 @@ def _built(run: Run, host: str, key: str) -> Any:
 def _need(run: Run, host: str, toplevel: str) -> Need:
     own, found = run.of(host), run.result(host, _PREPARED)
     standing = description.standing_of(found)
-    chosen = run.settings(host)
+    chosen = run.settings(host, only=_OF_NEED)
     action, reboot = (settings.read(name, chosen) for name in ("deploy_action", "deploy_reboot"))
     force = settings.read("deploy_force", {"deploy_force": own.get("nix_always_activate", False), **chosen})
     special = settings.read("deploy_specialisation", chosen)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
@@ -28,7 +29,10 @@ ACTIONS = ("switch", "boot", "test")
 # How many activations are remembered.
 _KEPT = 20
 
-# Remember no member names of larger deployments: each machine would remember all of them.
+# How many members a machine remembers. If it were all, a deploy of many machines would cost more with each further one.
+_NEIGHBOURS = 50
+
+# How many members a state may have: earlier versions remembered up to so many.
 _MEMBERS = 500
 
 _HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]{0,254}")
@@ -112,7 +116,7 @@ class State:
     :param revision: how often the outcomes have been written.
     :param activations: its activations, the latest first.
     :param acknowledged: where it was last reached.
-    :param members: the hosts of the deployment's machines at its last activation; empty if there were too many.
+    :param members: hosts of the deployment's machines at its last activation, of a large deployment those next to it.
     """
 
     uuid: str
@@ -245,8 +249,17 @@ def is_news(state: State, toplevel: str, action: str) -> bool:
 
 def activated(state: State, latest: Activated, members: Sequence[str]) -> State:
     """Add an activation to a state."""
-    known = tuple(members) if len(members) <= _MEMBERS else ()
+    known = _neighbours(members, state.machine)
     return replace(state, activations=(latest, *state.activations)[:_KEPT], members=known)
+
+
+def _neighbours(members: Sequence[str], machine: str) -> tuple[str, ...]:
+    """Return the members that a machine remembers: those that follow it in a ring, so that others remember each one."""
+    if len(members) <= _NEIGHBOURS:
+        return tuple(members)
+    ring = sorted(members)
+    first = bisect_right(ring, machine)
+    return tuple([*ring[first:], *ring[:first]][:_NEIGHBOURS])
 
 
 @dataclass(frozen=True)

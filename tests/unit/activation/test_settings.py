@@ -181,7 +181,7 @@ def test_the_role_sets_every_variable_of_its_stages() -> None:
     of_stages: dict[str, Any] = {}
     for stage in given:
         of_stages |= variables(f"roles/{stage}/defaults/main.yml")
-    own = {"prepare_network", "prepare_checkout", "copy_toplevel", "activate_toplevel"}
+    own = {"prepare_network", "prepare_checkout", "prepare_since", "copy_toplevel", "activate_toplevel"}
     # A message shows the value of a variable that is not valid, and these are secret.
     own |= {"prepare_key_contents", "activate_key_contents", "keys_contents", "keys_names"}
     # The playbook sets them.

@@ -111,6 +111,24 @@ def test_the_ssh_server_of_a_new_machine_is_waited_for(reach, said):
 
 
 @pytest.mark.parametrize(
+    ("timeout", "since", "until"),
+    [
+        (60, None, 160),
+        (60, 100, 160),
+        (60, 70, 130),
+        # The last of many machines that can't be reached.
+        (60, 30, 110),
+        (5, 30, 105),
+        (0, 30, 100),
+        # A clock that was read on another computer.
+        (60, 5000, 160),
+    ],
+)
+def test_all_machines_together_are_waited_for_once(timeout, since, until):
+    assert preparation.wait_until(timeout, since, now=100) == until
+
+
+@pytest.mark.parametrize(
     "what", ["Permission denied (publickey)", "Host key verification failed", "Too many authentication failures"]
 )
 def test_a_refusal_is_final(reach, what):

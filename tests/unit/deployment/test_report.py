@@ -177,6 +177,19 @@ def test_member_that_left_has_a_row_where_it_is_remembered_itself(report):
     ]
 
 
+def test_member_that_left_is_found_if_only_another_that_left_remembers_it(report):
+    cached = {"a": state("a", "b"), "b": state("b", "c", "forgotten"), "c": state("c", "a", "b")}
+    told = report(["a"], cached)
+    assert [(one.name, one.status) for one in told.machines] == [
+        ("a", Status.OUTDATED),
+        ("b", Status.OBSOLETE),
+        ("c", Status.OBSOLETE),
+    ]
+    assert told.notes == ()
+    one = Deployment("/net/example.network.yml", "example", UUID, NETWORK)
+    assert discovery.deployed(one, ["a"], print) == cached
+
+
 def test_record_that_lies_invents_no_rows(report):
     told = report(["a", "b"], {"a": state("a", "a", "b", "evil"), "b": state("b", "b", "evil")})
     assert [one.name for one in told.machines] == ["a", "b"]

@@ -99,6 +99,20 @@ def test_a_template_of_the_play_counts_for_each_host_as_it_is_there() -> None:
     assert [one.settings(host)["deploy_action"] for host in hosts] == ["{{ host }} of a", "{{ host }} of b"]
 
 
+def test_a_plan_evaluates_no_template_that_it_does_not_need() -> None:
+    # Defaults of roles are variables of the play too, and one of them reads the variables of all hosts.
+    play = {"build_elsewhere": "{{ all hosts }}", "deploy_compress": "{{ host }}", "deploy_action": "{{ boot }}"}
+    evaluated: list[Any] = []
+
+    def template(value: Any, host: str) -> str:
+        evaluated.append(value)
+        return "boot"
+
+    one = replace(run({"a": machine("a"), "b": machine("b")}, play=play), template=template)
+    assert [need.action for need in rollout.make_plan(one).values()] == ["boot", "boot"]
+    assert evaluated == ["{{ boot }}"] * 2
+
+
 @pytest.mark.parametrize(
     ("always", "variables", "activates"),
     [

@@ -187,10 +187,19 @@ def test_the_latest_activation_comes_first_and_not_all_are_kept():
     assert states.read(written(state), UUID) == state
 
 
-def test_the_names_of_very_many_machines_are_not_kept():
-    many = [f"machine{number}" for number in range(501)]
-    assert states.activated(STATE, activation("c"), many).members == ()
-    assert len(states.activated(STATE, activation("c"), many[:500]).members) == 500
+def test_of_many_machines_each_remembers_its_neighbours():
+    many = [f"machine{number:03}" for number in range(120)]
+    told = {
+        name: states.activated(replace(STATE, machine=name), activation("c"), many).members
+        for name in (*many, "machine005.example.org", "zeta")
+    }
+    assert told["machine000"] == tuple(many[1:51])
+    assert told["machine118"] == (many[119], *many[:49])
+    # The names of hosts may be others than those of machines.
+    assert told["machine005.example.org"] == tuple(many[6:56])
+    assert told["zeta"] == tuple(many[:50])
+    assert all(sum(name in one for one in told.values()) >= 50 for name in many)
+    assert states.activated(STATE, activation("c"), many[:50]).members == tuple(many[:50])
 
 
 def test_what_two_runs_did_at_once_is_all_remembered():
