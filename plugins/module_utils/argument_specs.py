@@ -131,7 +131,7 @@ _HEALTH_CHECKS = {
 }
 
 _KEYS = {
-    "definitions": {"type": "dict", "default": {}},
+    "definitions": {"type": "dict"},
     # Its values are secret.
     "contents": {"type": "dict", "default": {}, "no_log": True},
     "network": {"type": "path"},

@@ -188,9 +188,8 @@ options:
     type: dict
     suboptions:
       definitions:
-        description: The keys, by name.
+        description: The keys, by name. By default those of the variable C(nix_deployment_keys) of the inventory.
         type: dict
-        default: {}
       contents:
         description: The contents by name. They win over those of the network.
         type: dict

@@ -24,12 +24,11 @@ extends_documentation_fragment: [nix.ops.attributes, nix.ops.waits]
 options:
   definitions:
     description:
-      - The keys, by name. The variable C(nix_deployment_keys) of the inventory has them.
+      - The keys, by name. By default those of the variable C(nix_deployment_keys) of the inventory.
       - Each has C(path), and may have C(user), C(group), C(permissions), C(after) for a key that a deploy sends after
         the acknowledgement, C(file) for the file on the controller, and C(source), the option of the network that gives
         the content (C(text), C(keyFile) or C(keyCommand)).
     type: dict
-    default: {}
   contents:
     description:
       - The contents by name. They win over those of the network.
@@ -89,7 +88,6 @@ seealso:
 EXAMPLES = r"""
 - name: Send the keys of the network
   nix.ops.nixos_keys:
-    definitions: "{{ nix_deployment_keys }}"
     contents: "{{ nix_keys | default({}) }}"
     network: "{{ nix_network }}"
     machine: "{{ nix_machine }}"

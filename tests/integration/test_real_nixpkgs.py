@@ -219,8 +219,8 @@ if LIB:
             in
             {{
               unit = evaluated.config.systemd.units."nix-ops-boot-guard.service".text;
-              keys = map (package: package.text) evaluated.config.systemd.packages
-                ++ [ evaluated.config.systemd.units."nixops-keys.service".text ];
+              keys = map (package: package.keys) evaluated.config.systemd.packages;
+              unitOfAll = evaluated.config.systemd.units."nixops-keys.service".text;
               owners = evaluated.config.system.activationScripts.nixops-keys.text;
               dependencies = map toString evaluated.config.system.extraDependencies;
             }}
@@ -234,6 +234,7 @@ if LIB:
         )
         told = json.loads(answer.stdout)
         assert "X-RestartIfChanged=false" in told["unit"]
-        assert ["RequiresMountsFor" in unit for unit in told["keys"]] == [False, True, False]
-        assert "set_key_owner /run/keys/a root root 0600" in told["owners"].replace("'", "")
+        assert told["keys"] == ["a /run/keys/a /run/keys/a\nb /var/keys/b /var/keys/b\n"]
+        assert "/run/keys/done" in told["unitOfAll"]
+        assert "set_key_owners /nix/store/" in told["owners"]
         assert [path.endswith("-health-checks") for path in told["dependencies"]] == [True]

@@ -31,6 +31,16 @@ write_table() { # NAME USER GROUP PERMISSIONS PATH HASH SIZE CONTENT...
     done >"$work/table"
 }
 
+# Print the lines of the table, without those of keys with one of these words as their hash. With hundreds of keys, sed and
+# cut are quicker than `read`, which takes a byte at a time in some shells.
+lines_without() { # HASH...
+    expression=''
+    for one in "$@"; do
+        expression="$expression/^\\([^ ]* \\)\\{5\\}$one /d;"
+    done
+    sed "$expression" "$work/table"
+}
+
 # Write the keys that differ to the file differing (see write_differing), and tell them.
 compare() {
     : >"$work/differing"
@@ -39,17 +49,21 @@ compare() {
 
 # Return whether all keys are as they shall be. That is usual, and told by a few processes for hundreds of keys.
 is_all_same() {
-    set --
-    while read -r _ _ user group permissions hash _ path; do
-        if is_left_alone "$hash"; then continue; fi
-        [ ! -L "$path" ] || return 1
-        set -- "$@" "$path"
-        echo "$permissions $user $group"
-    done <"$work/table" >"$work/expected"
-    [ "$#" -gt 0 ] || return 0
-    stat -c '%a %U %G' -- "$@" 2>/dev/null | cmp -s - "$work/expected" || return 1
-    found=$({ printf %s "$salt" && sha256sum -- "$@" 2>/dev/null | cut -c 1-64; } | sha256sum)
-    [ "${found%% *}" = "$sum" ]
+    lines_without - later >"$work/compared"
+    [ -s "$work/compared" ] || return 0
+    # The paths have no spaces.
+    set -f
+    # shellcheck disable=SC2046
+    set -- $(cut -d ' ' -f 8- "$work/compared")
+    set +f
+    for path in "$@"; do
+        [ -f "$path" ] && [ ! -L "$path" ] || return 1
+    done
+    sha256sum -- "$@" >"$work/hashes" 2>/dev/null || return 1
+    found=$({ printf %s "$salt" && cut -c 1-64 "$work/hashes"; } | sha256sum)
+    [ "${found%% *}" = "$sum" ] || return 1
+    sed 's/^[^ ]* [^ ]* \([^ ]*\) \([^ ]*\) \([^ ]*\) .*/\3 \1 \2/' "$work/compared" >"$work/expected"
+    stat -c '%a %U %G' -- "$@" 2>/dev/null | cmp -s - "$work/expected"
 }
 
 # Set for each key that is there the variables found_NUMBER to its salted hash, and owner_NUMBER to its mode and owner. A few
@@ -144,9 +158,7 @@ is_same() {
 
 # Write the keys of the deployment as the machine remembers them: lines "NAME PATH".
 write_listed() {
-    while read -r _ name _ _ _ _ _ path; do
-        echo "$name $path"
-    done <"$work/table" >"$work/listed"
+    cut -d ' ' -f 2,8- "$work/table" >"$work/listed"
 }
 
 # Find the keys that this deployment has sent and that are not its any more: lines "NAME PATH".

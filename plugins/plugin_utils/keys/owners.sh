@@ -1,18 +1,7 @@
-# shellcheck shell=sh disable=SC2154
+# shellcheck shell=sh
 # Part of the activation of a machine with keys: gives the keys that are there to users that have just been made.
 
-# Print a line for each file that is there: its mode, user, group, kind and path. One process for hundreds of keys.
-describe_keys() { # PATH...
-    LC_ALL=C stat -c '%a %U %G %F %n' -- "$@" 2>/dev/null || :
-}
-
-# The variable `described` is what describe_keys has printed.
 set_key_owner() { # PATH USER GROUP PERMISSIONS
-    case "
-$described
-" in *"
-${4#0} $2 $3 regular file $1
-"*) return 0 ;; esac
     [ -f "$1" ] && [ ! -L "$1" ] || return 0
     # A user who can write to the directory could put a link there meanwhile.
     # shellcheck disable=SC2094
@@ -22,5 +11,17 @@ ${4#0} $2 $3 regular file $1
     } 9<"$1" || echo "warning: the key $1 could not be given to $2:$3" >&2
 }
 
-[ -d /run/keys ] || mkdir -m 0750 /run/keys
-chown root:keys /run/keys || :
+# Set the owners and modes that differ. A few processes for hundreds of keys: activations have no time to lose.
+# Changes no variable of the activation.
+set_key_owners() ( # FILE-WITH-LINES-"regular file PERMISSIONS USER GROUP PATH"
+    list=$1
+    # The paths have no spaces.
+    set -f
+    # shellcheck disable=SC2046
+    set -- $(cut -d ' ' -f 6- "$list")
+    right=$(LC_ALL=C stat -c '%F %a %U %G %n' -- "$@" 2>/dev/null) || :
+    [ -n "$right" ] || return 0
+    grep -vxF -e "$right" -- "$list" | while read -r _ _ permissions user group path; do
+        set_key_owner "$path" "$user" "$group" "$permissions"
+    done
+)

@@ -29,11 +29,10 @@ name_temporary() { # PATH
 
 # A directory of a key may be on a file system that is mounted later.
 mount_directories() {
-    set --
-    while read -r _ _ _ _ _ hash _ path; do
-        ! is_left_alone "$hash" || continue
-        case $path in /run/*) ;; *) set -- "$@" "$path" ;; esac
-    done <"$work/table"
+    set -f
+    # shellcheck disable=SC2046
+    set -- $(lines_without - later | cut -d ' ' -f 8- | grep -v '^/run/')
+    set +f
     [ "$#" -gt 0 ] && [ -d /run/systemd/system ] || return 0
     timeout 90 systemd-run --quiet --wait --collect --property=RequiresMountsFor="$*" "$(command -v sync)" --version \
         </dev/null >&2 ||
@@ -49,27 +48,31 @@ write_list() { # FILE...
 # Remove what this run can't finish.
 drop_temporary() {
     set --
-    while read -r _ path; do
+    while read -r _ _ _ _ _ _ path; do
         name_temporary "$path"
         set -- "$@" "$new"
-    done <"$work/listed"
-    rm -f -- "$@"
+    done <"$work/differing"
+    [ "$#" = 0 ] || rm -f -- "$@"
     rmdir "$new_directory" 2>/dev/null || :
 }
 
 # Remove what runs that were killed have left.
 drop_abandoned() {
-    while read -r _ path; do
+    set -f
+    # shellcheck disable=SC2046
+    set -- $(cut -d ' ' -f 2- "$work/listed")
+    set +f
+    for path in "$@"; do
         name_old "$path"
         [ -f "$nix_ops_old_keys" ] || echo "$old"
         [ "${path%/*}" = "$nix_ops_keys_directory" ] || find_abandoned "${path%/*}/.${path##*/}"
-    done <"$work/listed" >"$work/abandoned"
+    done >"$work/abandoned"
     find_abandoned "$nix_ops_keys_directory/" >>"$work/abandoned"
-    set --
-    while read -r path; do
-        set -- "$@" "$path"
-    done <"$work/abandoned"
-    rm -rf -- "$@"
+    set -f
+    # shellcheck disable=SC2046
+    set -- $(cat "$work/abandoned")
+    set +f
+    [ "$#" = 0 ] || rm -rf -- "$@"
 }
 
 # Print the temporary files of processes that are gone.
@@ -209,13 +212,15 @@ remove() {
 # Let the unit nixops-keys start once all keys in /run/keys are there. What a switch starts may wait for it, so that it does
 # not wait for keys that come later.
 tell_units() {
-    all=''
-    while read -r _ _ _ _ _ hash _ path; do
-        case $path in "$nix_ops_keys_directory"/*) ;; *) continue ;; esac
-        all=yes
-        [ "$hash" = later ] || [ -e "$path" ] || return 0
-    done <"$work/table"
-    [ -z "$all" ] || [ -e "$nix_ops_keys_directory/done" ] || : >"$nix_ops_keys_directory/done"
+    set -f
+    # shellcheck disable=SC2046
+    set -- $(lines_without later | cut -d ' ' -f 8-)
+    set +f
+    for path in "$@"; do
+        case $path in "$nix_ops_keys_directory"/*) [ -e "$path" ] || return 0 ;; esac
+    done
+    ! grep -qF " $nix_ops_keys_directory/" "$work/table" || [ -e "$nix_ops_keys_directory/done" ] ||
+        : >"$nix_ops_keys_directory/done"
 }
 
 restart() {

@@ -22,6 +22,8 @@ class KeysAction(OpsAction):
         :param options: the options of keys.
         :raises OpsError: if keys lack contents, or contents have no key.
         """
+        if options["definitions"] is None:
+            options = {**options, "definitions": self._definitions()}
         task = Task(
             self.transport.name,
             self.transport.machine,
@@ -33,3 +35,9 @@ class KeysAction(OpsAction):
             host_keys.is_checked(self.transport.connection),
         )
         return of_options(options, task)
+
+    def _definitions(self) -> Mapping[str, Any]:
+        """Return the keys that the inventory has."""
+        # There may be hundreds, and Ansible copies and searches each of an option.
+        found = self.variables.get("nix_deployment_keys") or {}
+        return found if isinstance(found, Mapping) else self._templar.template(found)

@@ -15,9 +15,6 @@ let
 
   pathOf = key: toString key.path;
 
-  # /run is mounted before every unit.
-  isInRun = key: lib.hasPrefix "/run/" (pathOf key);
-
   wait = pkgs.writeScript "wait-for-key" (
     "#!${pkgs.runtimeShell}\n"
     + lib.replaceStrings [ "@sleep@" ] [ "${pkgs.coreutils}/bin/sleep" ] (
@@ -25,36 +22,38 @@ let
     )
   );
 
-  waiting = path: ''"${wait}" "${lib.replaceStrings [ "$" ] [ "$$" ] path}"'';
+  # systemd replaces variables.
+  wordOf = path: lib.replaceStrings [ "$" ] [ "$$" ] path;
 
-  # A machine may have hundreds of keys. A file is evaluated and built in a fraction of the time of a service, which nixpkgs
-  # gives a script of its own. What the network says of systemd.services."NAME-key" is added to it.
-  unitOf =
-    name: key:
-    let
-      unit = "${name}-key.service";
-    in
-    pkgs.writeTextFile {
-      name = "unit-${lib.replaceStrings [ ":" ] [ "-" ] unit}";
-      destination = "/lib/systemd/system/${unit}";
-      # A restart would restart the services that require the key.
-      text =
-        "[Unit]\nDescription=Wait for the key ${name}\n"
-        + lib.optionalString (!isInRun key) "RequiresMountsFor=${pathOf key}\n"
-        + "\n[Service]\nType=oneshot\nRemainAfterExit=true\nTimeoutStartSec=infinity\nX-RestartIfChanged=false\n"
-        + "ExecStart=${waiting (pathOf key)}\n";
-    };
+  # One derivation for all keys, since a machine may have hundreds: nixpkgs evaluates hundreds of options for a service, and
+  # builds two derivations. What the network says of systemd.services."NAME-key" is added to the unit.
+  units =
+    pkgs.runCommand "key-units"
+      {
+        inherit wait;
+        keys = lib.concatStrings (
+          lib.mapAttrsToList (name: key: "${name} ${pathOf key} ${wordOf (pathOf key)}\n") keys
+        );
+        passAsFile = [ "keys" ];
+        preferLocalBuild = true;
+        allowSubstitutes = false;
+      }
+      (builtins.readFile ../keys/units.sh);
 
+  # As stat tells what is right.
   ownerOf =
     key:
-    "set_key_owner ${
-      lib.escapeShellArgs [
-        (pathOf key)
-        key.user
-        key.group
-        key.permissions
-      ]
-    }\n";
+    lib.concatStringsSep " " [
+      "regular file"
+      (lib.removePrefix "0" key.permissions)
+      key.user
+      key.group
+      (pathOf key)
+    ];
+
+  owners = pkgs.writeText "key-owners" (
+    lib.concatMapStrings (key: ownerOf key + "\n") (lib.attrValues keys)
+  );
 in
 {
   config = lib.mkIf (keys != { }) {
@@ -66,13 +65,15 @@ in
         "users"
         "groups"
       ];
-      text =
-        builtins.readFile ../keys/owners.sh
-        + "described=$(describe_keys ${lib.escapeShellArgs (map pathOf (lib.attrValues keys))})\n"
-        + lib.concatMapStrings ownerOf (lib.attrValues keys);
+      text = ''
+        [ -d /run/keys ] || mkdir -m 0750 /run/keys
+        chown root:keys /run/keys || :
+      ''
+      + builtins.readFile ../keys/owners.sh
+      + "set_key_owners ${owners}\n";
     };
 
-    systemd.packages = lib.mapAttrsToList unitOf keys;
+    systemd.packages = [ units ];
 
     systemd.services.nixops-keys = {
       # As send.sh, which makes the file.
@@ -86,7 +87,7 @@ in
         Type = "oneshot";
         RemainAfterExit = true;
         TimeoutStartSec = "infinity";
-        ExecStart = waiting "/run/keys/done";
+        ExecStart = "${wait} /run/keys/done";
       };
     };
   };

@@ -14,8 +14,7 @@ import pytest
 
 from ansible_collections.nix.ops.plugins.plugin_utils.keys import sending
 
-# What follows the functions changes this computer's /run/keys.
-OWNERS = Path(sending.__file__).with_name("owners.sh").read_text().partition("[ -d /run/keys ]")[0]
+OWNERS = Path(sending.__file__).with_name("owners.sh")
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="a key's owner is set by root")
 
@@ -29,20 +28,21 @@ def test_owners_and_modes_are_set_where_they_differ(tmp_path: Path, shell: str) 
     (tmp_path / "link").symlink_to(tmp_path / "other")
     (tmp_path / "other").touch(mode=0o600)
     keys = {
-        "mode": "root root 0440",
-        "owner": "daemon daemon 0640",
-        "missing": "root root 0600",
-        "right": "root root 0600",
+        "mode": "440 root root",
+        "owner": "640 daemon daemon",
+        "missing": "600 root root",
+        "right": "600 root root",
+        "link": "666 daemon daemon",
     }
-    keys["link"] = "daemon daemon 0666"
     right = (tmp_path / "right").stat().st_ctime_ns
-    script = [OWNERS, f"described=$(describe_keys {shlex.join(str(tmp_path / name) for name in keys)})"]
-    script += [f"set_key_owner {shlex.quote(str(tmp_path / name))} {owner}" for name, owner in keys.items()]
-    done = subprocess.run([*shell.split(), "-euc", "\n".join(script)], check=True, capture_output=True, text=True)
+    lines = [f"regular file {key} {tmp_path / name}\n" for name, key in keys.items()]
+    (tmp_path / "list").write_text("".join(lines))
+    script = f"{OWNERS.read_text()}\nset_key_owners {shlex.quote(str(tmp_path / 'list'))}"
+    done = subprocess.run([*shell.split(), "-euc", script], check=True, capture_output=True, text=True)
     assert done.stderr == ""
     for name in ("mode", "owner", "right"):
         path = tmp_path / name
-        assert f"{path.owner()} {path.group()} {path.stat().st_mode & 0o777:04o}" == keys[name]
+        assert f"{path.stat().st_mode & 0o777:o} {path.owner()} {path.group()}" == keys[name]
     assert not (tmp_path / "missing").exists()
     assert (tmp_path / "other").owner() == "root"
     assert (tmp_path / "right").stat().st_ctime_ns == right
