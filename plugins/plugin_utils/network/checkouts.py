@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 from array import array
+from collections import deque
 from collections.abc import Sequence
 
 from ansible_collections.nix.ops.plugins.plugin_utils.network import place
@@ -42,16 +43,18 @@ def look(real: str) -> tuple[str, float]:
         top = os.fsencode(real)
         # Before its entries are listed: what changes meanwhile has another status afterwards.
         statuses = {top: os.lstat(top)}
-        directories, files = [top], list[bytes]()
-        for directory in directories:
+        directories, files, left = list[bytes](), list[bytes](), deque([top])
+        while left:
+            directory = left.popleft()
+            directories.append(directory)
             with os.scandir(directory) as entries:
                 for entry in sorted(entries, key=lambda entry: entry.name):
                     if entry.is_dir(follow_symlinks=False):
-                        directories.append(entry.path)
+                        left.append(entry.path)
                         statuses[entry.path] = os.lstat(entry.path)
                     else:
                         files.append(entry.path)
-            if len(directories) + len(files) > MOST:
+            if len(statuses) + len(files) > MOST:
                 raise TooLarge(real)
         found = [*(statuses[directory] for directory in directories), *map(os.lstat, files)]
         names = b"\0".join([*directories, *files])

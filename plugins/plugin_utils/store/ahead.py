@@ -132,7 +132,8 @@ def build_ahead(
     :param prepare: is called with derivations before they are built, and raises an exception if they must not be.
     :param goes_on: as of :class:`Ahead`.
     """
-    with build.held(next(iter(roots.values())), "ahead") as link:
+    first, *_others = roots.values()
+    with build.held(first, "ahead") as link:
 
         def realise(derivations: Sequence[str], look: Callable[[], None]) -> Built:
             prepare(derivations)
