@@ -57,9 +57,11 @@ class ActionModule(OpsAction):
         """Have the user confirm that the machine is forgotten."""
         answer = display.ask(f"Forget {self.host}? Its key and its state are removed; it stays as it is (y/N)")
         if (answer or "").lower() not in ("y", "yes"):
-            no_terminal = "there is no terminal to ask for a confirmation"
+            why = "the user did not confirm"
+            if answer is None:
+                why = "the user can't confirm, since this run has no terminal"
             raise OpsError(
-                no_terminal if answer is None else "the user did not confirm",
+                why,
                 machine=self.host,
                 state="nothing was forgotten",
                 next_step="Answer with y, or give -e destroy_confirm=true.",

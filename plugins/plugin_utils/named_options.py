@@ -49,11 +49,11 @@ def read(
 
 
 def _follow(value: Any, variables: Mapping[str, Any]) -> Any:
-    """Return the value of the variable that a value only names, as long as that is so."""
+    """Return a variable's value. If the value is a template that only names another variable, follow that one."""
     seen = set()
     while isinstance(value, str) and (alias := _ALIAS.fullmatch(value)) and is_trusted_as_template(value):
         name = alias[1]
-        # The evaluation tells what is wrong with them.
+        # Ansible reports a loop or an undefined variable when it evaluates the template.
         if name in seen or name not in variables:
             break
         seen.add(name)

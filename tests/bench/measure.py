@@ -83,7 +83,10 @@ class Bench:
         self.disconnect()
 
     def write(self, side: str, case: str) -> None:
-        """Change what the machines shall be, to what no run before has built; every key changes along with the file."""
+        """Write new definitions of the machines, so that each run builds something new.
+
+        A changed file comes with new contents of all keys.
+        """
         self.words += 1
         addresses = "".join(f'{machine.name} = "{machine.address}"; ' for machine in self.machines)
         new = f"{os.getpid()}-{time.time()}-{self.words}"

@@ -79,7 +79,7 @@ def test_from_a_new_name_to_nothing(network: Network) -> None:
         assert "still has machines: target\n" in refused and "-e delete_force=true" in refused
         # Without a terminal, nothing is asked.
         refused = run(network, "destroy", fails=True).of(FORGET)["msg"]
-        assert "there is no terminal to ask for a confirmation\nState: nothing was forgotten\nNext: " in refused
+        assert "the user can't confirm, since this run has no terminal\nState: nothing was forgotten\nNext: " in refused
         assert len(run(network, "destroy", "--check").of(FORGET)["removed"]) == 3
     running = target.inspect()["running"]
     forgotten = run(network, "destroy", "-e", "destroy_confirm=true").of(FORGET)

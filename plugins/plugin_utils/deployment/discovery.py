@@ -107,7 +107,7 @@ def deployed(deployment: Deployment, machines: Iterable[str], tell: LineSink) ->
     hosts = dict.fromkeys([*map(deployment.host, machines), *deployment.hosts.values()])
     found = {host: state for host in hosts if (state := remembered(host, deployment.uuid, tell))}
     known: Collection[State] = found.values()
-    # Of a large deployment, only machines that have left may remember others that have left.
+    # In a large deployment, a machine that has left may be remembered only by another that has left.
     while gone := dict.fromkeys(member for state in known for member in state.members if member not in hosts):
         hosts |= gone
         more = {host: state for host in gone if (state := remembered(host, deployment.uuid, tell))}

@@ -280,7 +280,7 @@ def _gone(deployment: Deployment, known: Mapping[str, State | None], warn: LineS
     told: dict[str, list[str]] = {}
     found: dict[str, State | None] = {}
     left = [state for state in known.values() if state]
-    # Of a large deployment, only machines that have left may remember others that have left.
+    # In a large deployment, a machine that has left may be remembered only by another that has left.
     while left:
         teller = left.pop()
         for member in {*teller.members} - hosts:

@@ -29,10 +29,10 @@ ACTIONS = ("switch", "boot", "test")
 # How many activations are remembered.
 _KEPT = 20
 
-# How many members a machine remembers. If it were all, a deploy of many machines would cost more with each further one.
+# How many members a machine remembers. With all of them, the state of each machine would grow with the deployment.
 _NEIGHBOURS = 50
 
-# How many members a state may have: earlier versions remembered up to so many.
+# How many members a state may have. Earlier versions remembered up to this number.
 _MEMBERS = 500
 
 _HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]{0,254}")

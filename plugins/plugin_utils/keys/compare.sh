@@ -31,8 +31,8 @@ write_table() { # NAME USER GROUP PERMISSIONS PATH HASH SIZE CONTENT...
     done >"$work/table"
 }
 
-# Print the lines of the table, without those of keys with one of these words as their hash. With hundreds of keys, sed and
-# cut are quicker than `read`, which takes a byte at a time in some shells.
+# Print the lines of the table whose hash is none of these words. For hundreds of keys, sed and cut are quicker than `read`,
+# with which some shells read one byte at a time.
 lines_without() { # HASH...
     expression=''
     for one in "$@"; do
@@ -47,7 +47,7 @@ compare() {
     is_all_same || { read_present && write_differing; }
 }
 
-# Return whether all keys are as they shall be. That is usual, and told by a few processes for hundreds of keys.
+# Return whether the contents, owners and modes of all keys are right. Usually they are, so this check starts few processes.
 is_all_same() {
     lines_without - later >"$work/compared"
     [ -s "$work/compared" ] || return 0
@@ -66,8 +66,8 @@ is_all_same() {
     stat -c '%a %U %G' -- "$@" 2>/dev/null | cmp -s - "$work/expected"
 }
 
-# Set for each key that is there the variables found_NUMBER to its salted hash, and owner_NUMBER to its mode and owner. A few
-# processes for all of them: a machine may have hundreds.
+# Set two variables for each key that is there: found_NUMBER is its salted hash, owner_NUMBER its mode and owner. This starts few
+# processes, since a machine may have hundreds of keys.
 read_present() {
     mkdir "$work/hashed"
     set --

@@ -11,8 +11,8 @@ set_key_owner() { # PATH USER GROUP PERMISSIONS
     } 9<"$1" || echo "warning: the key $1 could not be given to $2:$3" >&2
 }
 
-# Set the owners and modes that differ. A few processes for hundreds of keys: activations have no time to lose.
-# Changes no variable of the activation.
+# Set the owners and modes that differ. This starts few processes, since a machine may have hundreds of keys. The subshell
+# keeps its variables from the rest of the activation.
 set_key_owners() ( # FILE-WITH-LINES-"regular file PERMISSIONS USER GROUP PATH"
     list=$1
     # The paths have no spaces.

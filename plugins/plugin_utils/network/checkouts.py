@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Fingerprints of checkouts of nixpkgs, which have tens of thousands of files.
 
-A file can't change without its ctime, which no program can set, and no name can appear in a directory without the
-ctime of the directory. So the names that were found last time need only be looked at, not be found again.
+A change of a file changes its ctime, and a new name changes the ctime of its directory. No program can set a ctime. So
+a later run does not list the directories again. It compares the status of each file and directory of the last run.
 """
 
 from __future__ import annotations

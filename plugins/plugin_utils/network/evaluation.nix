@@ -25,8 +25,8 @@ let
       builtins.concatStringsSep ", " (builtins.attrNames source.machines)
     }");
 
-  # Nix keeps the values of an attribute set, but not what a function returns. So a machine leaves its memory to the next
-  # one. If the addresses are not known, systems read those of other machines, and each must be evaluated only once.
+  # Nix keeps the values of an attribute set in memory, but frees what a function has returned. So each machine is evaluated
+  # by a function, and the next one can use its memory. If the addresses are not known, systems read those of other machines, and each must be evaluated only once.
   alone =
     name:
     if

@@ -8,6 +8,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import shlex
 import shutil
 import signal
 import stat
@@ -484,3 +485,33 @@ def test_run_whose_connection_hangs_keeps_nobody_waiting(target: Host) -> None:
         assert b"lacks 0\nlacks 1\n" in hanging.stdout.read()
     assert target.files() == {"a": b"5", "b": b"6"}
     assert not [*target.root.rglob("*.nix-ops-new.*")]
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash", "busybox sh"])
+def test_owners_and_modes_are_set_where_they_differ(tmp_path: Path, shell: str) -> None:
+    for name in ("right", "mode", "owner"):
+        (tmp_path / name).touch(mode=0o600)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "owner").chmod(0o640)
+    (tmp_path / "link").symlink_to(tmp_path / "other")
+    (tmp_path / "other").touch(mode=0o600)
+    keys = {
+        "mode": "440 root root",
+        "owner": "640 daemon daemon",
+        "missing": "600 root root",
+        "right": "600 root root",
+        "link": "666 daemon daemon",
+    }
+    right = (tmp_path / "right").stat().st_ctime_ns
+    lines = [f"regular file {key} {tmp_path / name}\n" for name, key in keys.items()]
+    (tmp_path / "list").write_text("".join(lines))
+    owners = Path(sending.__file__).with_name("owners.sh").read_text()
+    script = f"{owners}\nset_key_owners {shlex.quote(str(tmp_path / 'list'))}"
+    done = subprocess.run([*shell.split(), "-euc", script], check=True, capture_output=True, text=True)
+    assert done.stderr == ""
+    for name in ("mode", "owner", "right"):
+        path = tmp_path / name
+        assert f"{path.stat().st_mode & 0o777:o} {path.owner()} {path.group()}" == keys[name]
+    assert not (tmp_path / "missing").exists()
+    assert (tmp_path / "other").owner() == "root"
+    assert (tmp_path / "right").stat().st_ctime_ns == right
