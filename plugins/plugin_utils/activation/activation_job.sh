@@ -4,7 +4,7 @@
 # sh job DIRECTORY guard   systemd runs this after the job. It cleans up if the job was killed.
 # The action switch is done in four steps: test, acknowledgement, profile, boot. A machine that breaks in between still
 # boots what it ran before, and a machine that can't be reached any more goes back to it.
-# Before this text stand the user's variables, places.sh, kept.sh, system.sh, lock.sh, old_keys.sh, shared.sh,
+# Before this text stand the user's variables, places.sh, kept.sh, system.sh, lock.sh, lines.sh, old_keys.sh, shared.sh,
 # failed_units.sh and the settings (job_NAME).
 # Files of the directory:
 #   journal_end where the journal ended when the switch began

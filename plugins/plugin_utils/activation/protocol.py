@@ -69,7 +69,7 @@ _REFUSALS = {
 
 
 _PARTS_OF_JOB = (
-    *("machine/places", "machine/kept", "machine/system", "machine/lock", "machine/old_keys"),
+    *("machine/places", "machine/kept", "machine/system", "machine/lock", "machine/lines", "machine/old_keys"),
     *("activation/shared", "activation/failed_units"),
 )
 _JOB = "activation/activation_job"

@@ -44,12 +44,14 @@ lines_without() { # HASH...
 # Write the keys that differ to the file differing (see write_differing), and tell them.
 compare() {
     : >"$work/differing"
+    hashed=''
     is_all_same || { read_present && write_differing; }
 }
 
 # Return whether the contents, owners and modes of all keys are right. Usually they are, so this check starts few processes.
 is_all_same() {
     lines_without - later >"$work/compared"
+    if grep -q '^[^ ]* [^ ]* [^ ]* [^ ]* [^ ]* differs ' "$work/compared"; then return 1; fi
     [ -s "$work/compared" ] || return 0
     # The paths have no spaces.
     set -f
@@ -60,6 +62,7 @@ is_all_same() {
         [ -f "$path" ] && [ ! -L "$path" ] || return 1
     done
     sha256sum -- "$@" >"$work/hashes" 2>/dev/null || return 1
+    hashed=yes
     found=$({ printf %s "$salt" && cut -c 1-64 "$work/hashes"; } | sha256sum)
     [ "${found%% *}" = "$sum" ] || return 1
     sed 's/^[^ ]* [^ ]* \([^ ]*\) \([^ ]*\) \([^ ]*\) .*/\3 \1 \2/' "$work/compared" >"$work/expected"
@@ -70,29 +73,39 @@ is_all_same() {
 # processes, since a machine may have hundreds of keys.
 read_present() {
     mkdir "$work/hashed"
-    set --
-    : >"$work/present"
-    while read -r number _ _ _ _ hash _ path; do
-        if is_left_alone "$hash" || [ -L "$path" ]; then continue; fi
-        if [ -d "$path" ]; then refuse directory "$number" "$path is a directory"; fi
-        if [ -f "$path" ]; then
-            echo "$number" >>"$work/present"
-            set -- "$@" "$path"
-        fi
-    done <"$work/table"
-    [ "$#" -gt 0 ] || return 0
-    if ! sha256sum -- "$@" >"$work/hashes" || ! stat -c '%a %U %u %G %g' -- "$@" >"$work/stats"; then
+    present='' files=''
+    each_line "$work/table" add_present
+    [ -n "$present" ] || return 0
+    # If all keys are there, they have been hashed.
+    if ! { [ -n "$hashed" ] || with_words "$files" sha256sum -- >"$work/hashes"; } ||
+        ! with_words "$files" stat -c '%a %U %u %G %g' -- >"$work/stats"; then
         refuse read - "keys can't be read"
     fi
-    # shellcheck disable=SC2034
-    while read -r number <&3 && read -r hash _ <&4 && read -r line <&5; do
-        printf '%s%s' "$salt" "$hash" >"$work/hashed/$number"
-        eval "owner_$number=\$line"
-    done 3<"$work/present" 4<"$work/hashes" 5<"$work/stats"
-    (cd "$work/hashed" && sha256sum -- *) >"$work/salted"
-    while read -r hash number; do
-        eval "found_$number=\$hash"
-    done <"$work/salted"
+    # shellcheck disable=SC2046
+    set -- $(cut -c 1-64 "$work/hashes")
+    for number in $present; do
+        printf '%s%s' "$salt" "$1" >"$work/hashed/$number"
+        shift
+    done
+    # shellcheck disable=SC2046
+    set -- $(cd "$work/hashed" && with_words "$present" sha256sum --)
+    while [ "$#" -gt 0 ]; do
+        eval "found_$2=\$1"
+        shift 2
+    done
+    # shellcheck disable=SC2046
+    set -- $(cat "$work/stats")
+    for number in $present; do
+        eval "owner_$number=\"\$1 \$2 \$3 \$4 \$5\""
+        shift 5
+    done
+}
+
+add_present() { # LINE-OF-TABLE
+    if is_left_alone "$6" || [ -L "$8" ]; then return; fi
+    if [ -d "$8" ]; then refuse directory "$1" "$8 is a directory"; fi
+    if [ "$6" = differs ] || [ ! -f "$8" ]; then return; fi
+    present="$present $1" files="$files $8"
 }
 
 # Set `mode` to a mode as stat prints it.
@@ -116,35 +129,42 @@ is_known() { # passwd|group NAME
 # Write the keys that differ: NUMBER NAME OWNER PERMISSIONS SKIPPED SIZE PATH. The owner and the mode are those that the
 # file gets now; SKIPPED is how many bytes of standard input come before its content.
 write_differing() {
-    known=' passwd:root  group:root ' skipped=0
-    while read -r number name user group permissions hash size path; do
-        ! is_left_alone "$hash" || continue
-        for one in "user passwd $user" "group group $group"; do
-            # shellcheck disable=SC2086
-            set -- $one
-            if is_known "$2" "$3"; then continue; fi
-            [ "$tolerance" = lenient ] || refuse "$1" "$number" "the $1 $3 of $path is missing"
-            user=root group=root permissions=600
-            tell "waits $number"
-            break
-        done
-        set_mode "$permissions"
-        if [ ! -e "$path" ] && [ ! -L "$path" ]; then
-            tell "added $number"
-        elif is_same; then
-            case $size in - | w*) ;; *) skipped=$((skipped + size)) ;; esac
-            continue
-        else
-            tell "changed $number"
-        fi
-        case $size in
-            w*) echo "$number $name $user:$group $permissions 0 $size $path" ;;
-            *)
-                echo "$number $name $user:$group $permissions $skipped $size $path"
-                skipped=0
-                ;;
-        esac >>"$work/differing"
-    done <"$work/table"
+    known=' passwd:root  group:root ' skipped=0 differing=''
+    each_line "$work/table" compare_key
+    printf %s "$differing" >"$work/differing"
+}
+
+compare_key() { # LINE-OF-TABLE
+    number=$1 name=$2 user=$3 group=$4 permissions=$5 hash=$6 size=$7 path=$8
+    ! is_left_alone "$hash" || return 0
+    if ! is_known passwd "$user"; then
+        accept_missing user "$user"
+    elif ! is_known group "$group"; then
+        accept_missing group "$group"
+    fi
+    set_mode "$permissions"
+    if [ ! -e "$path" ] && [ ! -L "$path" ]; then
+        tell "added $number"
+    elif is_same; then
+        case $size in - | w*) ;; *) skipped=$((skipped + size)) ;; esac
+        return
+    else
+        tell "changed $number"
+    fi
+    case $size in
+        w*) differing="$differing$number $name $user:$group $permissions 0 $size $path$nl" ;;
+        *)
+            differing="$differing$number $name $user:$group $permissions $skipped $size $path$nl"
+            skipped=0
+            ;;
+    esac
+}
+
+# Until an activation makes its user and group, the key is root's.
+accept_missing() { # user|group NAME
+    [ "$tolerance" = lenient ] || refuse "$1" "$number" "the $1 $2 of $path is missing"
+    user=root group=root permissions=600
+    tell "waits $number"
 }
 
 is_same() {

@@ -4,7 +4,7 @@
 # a hash of the salt and their hashes. Then eight words a key: its name, user, group, permissions, path, the salted hash of its
 # content, the content's size, or - if it is not sent, and the content if it is a short text. Then w is before its size, and it is
 # not among those on standard input. With - as its hash, a key is left alone; with later too, since a deploy sends it after its
-# acknowledgement.
+# acknowledgement. With differs it is replaced without a comparison.
 #   look     only compares.
 #   lenient  accepts users and groups that the next activation makes. Until then the key is root's.
 #   before   an activation follows: keeps the old keys, so that the machine gets them back if it goes back.
@@ -47,13 +47,15 @@ write_list() { # FILE...
 
 # Remove what this run can't finish.
 drop_temporary() {
-    set --
-    while read -r _ _ _ _ _ _ path; do
-        name_temporary "$path"
-        set -- "$@" "$new"
-    done <"$work/differing"
-    [ "$#" = 0 ] || rm -f -- "$@"
+    files=''
+    each_line "$work/differing" add_temporary
+    [ -z "$files" ] || with_words "$files" rm -f --
     rmdir "$new_directory" 2>/dev/null || :
+}
+
+add_temporary() { # LINE-OF-DIFFERING
+    name_temporary "$7"
+    files="$files $new"
 }
 
 # Remove what runs that were killed have left.
@@ -108,19 +110,24 @@ create() { # FILE
 # Write the new contents beside the keys: owner and mode are right before the first byte. Few processes: a machine may
 # have hundreds of keys.
 stage() {
-    while read -r number _ _ _ _ _ path; do
-        name_temporary "$path"
-        { make_directory "${path%/*}" && make_directory "${new%/*}" && create "$new"; } || fail_writing "$number" "$path"
-    done <"$work/differing"
+    each_line "$work/differing" create_new
     set_owners
-    while read -r number _ owner permissions skipped size path <&3; do
-        name_temporary "$path"
-        if ! take "$skipped" /dev/null 2>"$work/said" || ! write_content 2>"$work/said"; then
-            cat "$work/said" >&2
-            fail_writing "$number" "$path"
-        fi
-    done 3<"$work/differing"
+    each_line "$work/differing" write_new
     check_sizes
+}
+
+create_new() { # LINE-OF-DIFFERING
+    name_temporary "$7"
+    { make_directory "${7%/*}" && make_directory "${new%/*}" && create "$new"; } || fail_writing "$1" "$7"
+}
+
+write_new() { # LINE-OF-DIFFERING
+    number=$1 owner=$3 permissions=$4 size=$6 path=$7
+    name_temporary "$path"
+    if ! take "$5" /dev/null 2>"$work/said" || ! write_content 2>"$work/said"; then
+        cat "$work/said" >&2
+        fail_writing "$number" "$path"
+    fi
 }
 
 # Users can write only to directories outside of /run/keys. There they could put a link in the place of the new file.
@@ -149,64 +156,80 @@ take() { # SIZE FILE
     [ "$1" = 0 ] || dd bs="$1" count=1 iflag=fullblock of="$2" conv=notrunc
 }
 
+# Set the owners and modes of the new files in /run/keys, by two processes for all that have the same.
 set_owners() {
-    cut -d ' ' -f 3,4 "$work/differing" | sort -u >"$work/owners"
-    while read -r owner permissions <&3; do
-        set --
-        while read -r _ _ of mode _ _ path; do
-            name_temporary "$path"
-            case $path in "$nix_ops_keys_directory"/*) [ "$of $mode" != "$owner $permissions" ] || set -- "$@" "$new" ;; esac
-        done <"$work/differing"
-        [ "$#" = 0 ] || { chown -- "$owner" "$@" && chmod -- "$permissions" "$@"; } || fail_writing - "the files of $owner"
-    done 3<"$work/owners"
+    left=$(cut -d ' ' -f 3,4 "$work/differing" | sort -u)
+    while [ -n "$left" ]; do
+        owner_and_mode=${left%%"$nl"*}
+        left=${left#"$owner_and_mode"}
+        left=${left#"$nl"}
+        files=''
+        each_line "$work/differing" add_of_owner
+        [ -z "$files" ] || {
+            with_words "$files" chown -- "${owner_and_mode% *}" && with_words "$files" chmod -- "${owner_and_mode#* }"
+        } || fail_writing - "the files of ${owner_and_mode% *}"
+    done
+}
+
+add_of_owner() { # LINE-OF-DIFFERING
+    [ "$3 $4" = "$owner_and_mode" ] || return 0
+    case $7 in "$nix_ops_keys_directory"/*) add_temporary "$@" ;; esac
 }
 
 # Fail unless all contents came whole, and are on their disks.
 check_sizes() {
-    set --
-    while read -r _ _ _ _ _ _ path; do
-        name_temporary "$path"
-        set -- "$@" "$new"
-    done <"$work/differing"
-    [ "$#" -gt 0 ] || return 0
-    stat -c %s -- "$@" >"$work/sizes" || fail_writing - keys
-    set --
-    while read -r number _ _ _ _ size path <&3 && read -r found <&4; do
-        [ "$found" = "${size#w}" ] || fail_writing "$number" "$path"
-        name_temporary "$path"
-        case $path in /run/*) ;; *) set -- "$@" "$new" ;; esac
-    done 3<"$work/differing" 4<"$work/sizes"
-    [ "$#" = 0 ] || sync "$@" || fail_writing - "$*"
+    [ -s "$work/differing" ] || return 0
+    files=''
+    each_line "$work/differing" add_temporary
+    with_words "$files" stat -c %s -- >"$work/sizes" || fail_writing - keys
+    cut -d ' ' -f 1,6- "$work/differing" | sed 's/ w/ /' | paste -d ' ' "$work/sizes" - >"$work/written"
+    files=''
+    each_line "$work/written" check_size
+    [ -z "$files" ] || with_words "$files" sync || fail_writing - "$files"
+}
+
+check_size() { # FOUND NUMBER SIZE PATH
+    [ "$1" = "$3" ] || fail_writing "$2" "$4"
+    name_temporary "$4"
+    case $4 in /run/*) ;; *) files="$files $new" ;; esac
 }
 
 place() {
     cut -d ' ' -f 2,7- "$work/differing" >"$work/placed"
     if [ "$extent" = before ] || [ "$keeps" != forget ]; then
-        keep_old_keys "$work/before" <"$work/placed" || fail_writing - keys
+        keep_old_keys "$work/placed" "$work/before" || fail_writing - keys
     fi
-    set --
-    while read -r number _ _ _ _ _ path; do
-        name_temporary "$path"
-        if [ "${new%/*}" = "$new_directory" ]; then
-            set -- "$@" "$new"
-        else
-            mv -f -T -- "$new" "$path" || fail_writing "$number" "$path"
-        fi
-    done <"$work/differing"
-    [ "$#" = 0 ] || mv -f -- "$@" "$nix_ops_keys_directory/" || fail_writing - "keys in $nix_ops_keys_directory"
+    files=''
+    each_line "$work/differing" rename_new
+    [ -z "$files" ] || with_words "$files $nix_ops_keys_directory/" mv -f -- ||
+        fail_writing - "keys in $nix_ops_keys_directory"
     remove
     drop_temporary
     tell_units
 }
 
+# Give a new file its name. Those in /run/keys follow, all at once.
+rename_new() { # LINE-OF-DIFFERING
+    name_temporary "$7"
+    if [ "${new%/*}" = "$new_directory" ]; then
+        files="$files $new"
+    else
+        mv -f -T -- "$new" "$7" || fail_writing "$1" "$7"
+    fi
+}
+
 # Remove the keys that are gone.
 remove() {
-    [ "$keeps" = forget ] || keep_gone_keys <"$work/gone" || fail_writing - keys
-    while read -r _ path; do
-        name_temporary "$path"
-        rm -f -- "$new"
-        [ -L "$path" ] || rm -f -- "$path"
-    done <"$work/gone"
+    [ "$keeps" = forget ] || keep_gone_keys "$work/gone" || fail_writing - keys
+    files=''
+    each_line "$work/gone" add_gone
+    [ -z "$files" ] || with_words "$files" rm -f --
+}
+
+add_gone() { # NAME PATH
+    name_temporary "$2"
+    files="$files $new"
+    [ -L "$2" ] || files="$files $2"
 }
 
 # Let the unit nixops-keys start once all keys in /run/keys are there. What a switch starts may wait for it, so that it does
@@ -224,20 +247,13 @@ tell_units() {
 }
 
 restart() {
-    set --
-    while read -r _ name _; do
-        set -- "$@" "$name"
-    done <"$work/differing"
     # shellcheck disable=SC2046
-    restart_keys "$@" $(is_activating || is_kept || replaced_keys)
+    restart_keys $(cut -d ' ' -f 2 "$work/differing") $(is_activating || is_kept || replaced_keys)
     for unit in $restarted; do
         tell "restarted $unit"
     done
-    set --
-    while read -r name _; do
-        set -- "$@" "$name-key.service"
-    done <"$work/gone"
-    [ "$#" = 0 ] || timeout 60 systemctl stop -- "$@" 2>/dev/null || :
+    [ ! -s "$work/gone" ] ||
+        with_words "$(sed 's/ .*/-key.service/' "$work/gone")" timeout 60 systemctl stop -- 2>/dev/null || :
 }
 
 settle() {
@@ -317,9 +333,7 @@ main() { # DEPLOYMENT look|send strict|lenient before|part|whole forget|anew|on 
     find_gone
     : >"$work/lacks"
     if [ "$action" = send ]; then
-        while read -r number _ _ _ _ size _; do
-            [ "$size" != - ] || echo "lacks $number"
-        done <"$work/differing" >"$work/lacks"
+        sed -n 's/^\([0-9]*\) \([^ ]* \)\{4\}- .*/lacks \1/p' "$work/differing" >"$work/lacks"
         [ -s "$work/lacks" ] || send
     fi
     cat "$work/answer" "$work/lacks"

@@ -22,7 +22,7 @@ from ansible_collections.nix.ops.plugins.plugin_utils.machine.host import Connec
 from ansible_collections.nix.ops.plugins.plugin_utils.network.model import Key
 
 # What the scripts of keys have in common.
-_PARTS = ("machine/lock", "machine/old_keys")
+_PARTS = ("machine/lock", "machine/lines", "machine/old_keys")
 
 _UUID = re.compile("[0-9a-f-]{36}")
 
@@ -161,6 +161,8 @@ def send(machine: Machine, keys: Sequence[Key], contents: Mapping[str, bytes], h
         told = _ask(machine, keys, contents, attached, how)
         if "lacks" not in told:
             break
+        # Another run may have replaced what differed.
+        how = replace(how, differing=None)
         attached = [*attached, *(keys[number].name for number in _numbers(machine, keys, told, "lacks"))]
     else:
         raise OpsError(
@@ -236,7 +238,8 @@ def _ask(
     for key in keys:
         content = contents.get(key.name)
         words += [key.name, key.user, key.group, _mode(key.permissions), key.path]
-        words.append(hashes.of_key(key))
+        is_known_to_differ = content is not None and how.differing is not None and key.name in how.differing
+        words.append("differs" if is_known_to_differ and key.name in attached else hashes.of_key(key))
         if content is None or key.name not in attached:
             words += ["-", ""]
         elif len(content) <= _SHORT and _TEXT.fullmatch(content):

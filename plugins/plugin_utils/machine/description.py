@@ -80,7 +80,7 @@ DESCRIPTION = {
     "keys_unknown": Key(answer.YES),
 }
 # Tells more than a description: compares keys.
-_COMPARING_KEYS = ("keys/compare", "keys/look")
+_COMPARING_KEYS = ("machine/lines", "keys/compare", "keys/look")
 # The first two numbers of os-release's VERSION_ID. NixOS up to 21.05 has its whole version there.
 _RELEASE = re.compile(r"[0-9]{2}\.[0-9]{2}")
 

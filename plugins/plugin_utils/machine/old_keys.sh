@@ -1,6 +1,6 @@
 # shellcheck shell=sh disable=SC2154
 # Keeps the keys that a deploy has replaced, beside the new ones, until its activation has ended: a machine that goes back
-# to its old system gets its old keys back. Needs lock.sh. The file nix_ops_old_keys has a line for each: "changed NAME PATH", or
+# to its old system gets its old keys back. Needs lock.sh and lines.sh. The file nix_ops_old_keys has a line for each: "changed NAME PATH", or
 # "new NAME PATH" for a key that the deployment had not sent before. With the line "kept", the new system stays, and the old
 # keys are there for a deploy that takes back what it has activated; then "gone NAME PATH" is a key that was removed.
 
@@ -13,50 +13,50 @@ name_old() { # PATH
 }
 
 # Keep keys that are about to be replaced. The first ones count, if several deploys came to no activation.
-# Standard input: lines "NAME PATH".
-keep_old_keys() { # LIST-OF-SENT-KEYS
-    sent=$nl$(cat "$1")$nl
+keep_old_keys() { # FILE-WITH-LINES-"NAME PATH" LIST-OF-SENT-KEYS
+    sent=$nl$(cat "$2")$nl
     known=$nl$(cat "$nix_ops_old_keys" 2>/dev/null)$nl
-    set --
-    kept=''
-    while read -r name path; do
-        case $known in *"${nl}changed $name $path$nl"* | *"${nl}new $name $path$nl"*) continue ;; esac
-        if [ -f "$path" ] && [ ! -L "$path" ]; then
-            kept="${kept}changed $name $path$nl"
-            set -- "$@" "$path"
-        else
-            case $sent in *"$nl$name $path$nl"*) ;; *) kept="${kept}new $name $path$nl" ;; esac
-        fi
-    done
-    keep_files "$@" && printf %s "$kept" >>"$nix_ops_old_keys"
+    kept='' files=''
+    each_line "$1" keep_old_key && write_kept
 }
 
-# Keep keys that are about to be removed. Standard input: lines "NAME PATH".
-keep_gone_keys() {
-    set --
-    kept=''
-    while read -r name path; do
-        if [ -f "$path" ] && [ ! -L "$path" ]; then
-            kept="${kept}gone $name $path$nl"
-            set -- "$@" "$path"
-        fi
-    done
-    keep_files "$@" && printf %s "$kept" >>"$nix_ops_old_keys"
+keep_old_key() { # NAME PATH
+    case $known in *"${nl}changed $1 $2$nl"* | *"${nl}new $1 $2$nl"*) return ;; esac
+    if [ -f "$2" ] && [ ! -L "$2" ]; then
+        kept="${kept}changed $1 $2$nl"
+        keep_file "$2"
+        return
+    fi
+    case $sent in *"$nl$1 $2$nl"*) ;; *) kept="${kept}new $1 $2$nl" ;; esac
 }
 
-keep_files() { # PATH...
-    count=$#
-    while [ "$count" -gt 0 ]; do
-        path=$1 count=$((count - 1))
-        shift
-        if [ "${path%/*}" = "$nix_ops_keys_directory" ]; then
-            set -- "$@" "$path"
-        else
-            name_old "$path"
-            ln -f -- "$path" "$old" 2>/dev/null || cp -p -- "$path" "$old" || return
-        fi
-    done
-    [ "$#" = 0 ] || { { [ -d "$old_directory" ] || mkdir -m 0700 "$old_directory"; } && ln -f -- "$@" "$old_directory/"; }
+# Keep keys that are about to be removed.
+keep_gone_keys() { # FILE-WITH-LINES-"NAME PATH"
+    kept='' files=''
+    each_line "$1" keep_gone_key && write_kept
+}
+
+keep_gone_key() { # NAME PATH
+    [ -f "$2" ] && [ ! -L "$2" ] || return 0
+    kept="${kept}gone $1 $2$nl"
+    keep_file "$2"
+}
+
+keep_file() { # PATH
+    if [ "${1%/*}" = "$nix_ops_keys_directory" ]; then
+        files="$files $1"
+    else
+        name_old "$1"
+        ln -f -- "$1" "$old" 2>/dev/null || cp -p -- "$1" "$old"
+    fi
+}
+
+write_kept() {
+    if [ -n "$files" ]; then
+        { [ -d "$old_directory" ] || mkdir -m 0700 "$old_directory"; } &&
+            with_words "$files $old_directory/" ln -f -- || return
+    fi
+    printf %s "$kept" >>"$nix_ops_old_keys"
 }
 
 is_kept() {
@@ -71,13 +71,16 @@ keep_on() {
 # Remove the replaced keys.
 forget_old_keys() {
     [ -f "$nix_ops_old_keys" ] || return 0
-    set --
-    while read -r _ _ path; do
-        [ -z "$path" ] || name_old "$path"
-        [ -z "$path" ] || set -- "$@" "$old"
-    done <"$nix_ops_old_keys"
-    on_any_disk rm -f -- "$@" || :
+    files=''
+    each_line "$nix_ops_old_keys" add_old
+    with_words "$files" on_any_disk rm -f -- || :
     end_old_keys
+}
+
+add_old() { # KIND [NAME PATH]
+    [ -n "${3-}" ] || return 0
+    name_old "$3"
+    files="$files $old"
 }
 
 end_old_keys() {

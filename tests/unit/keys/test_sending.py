@@ -294,9 +294,28 @@ def test_keys_that_are_not_chosen_are_left_alone(target: Host) -> None:
     assert target.send({}, b) == Sent(removed=("a",))
 
 
+def test_names_of_files_are_no_patterns(target: Host) -> None:
+    names = ("a*", "[ab]", "?", "a", "ab")
+    keys = [Key(f"k{number}", str(target.root / "keys" / name)) for number, name in enumerate(names)]
+    old, new = ({key.name: f"{key.name} {word}".encode() for key in keys} for word in ("old", "new"))
+    target.send(old, *keys)
+    before = replace(HOW, before=True, differing=("k0", "k1", "k2"))
+    assert target.send({**old, **{name: new[name] for name in before.differing or ()}}, *keys, how=before).changed == (
+        "k0",
+        "k1",
+        "k2",
+    )
+    assert sending.treat_old(Machine("m", target.execute, {}), UUID, "unstarted") == ("k0", "k1", "k2")
+    assert set(target.files().values()) == set(old.values())
+    assert target.send({}, keys[3]).removed == ("k0", "k1", "k2", "k4")
+    assert target.send(new, *keys).changed == ("k3",)
+    assert set(target.files().values()) == set(new.values())
+
+
 def taken_back(target: Host, command: str = "take_keys_back") -> None:
     """Run a function of a job on the machine."""
-    text = "\n".join([*map(host.script, ("machine/places", "machine/lock", "machine/old_keys")), command])
+    parts = ("machine/places", "machine/system", "machine/lock", "machine/lines", "machine/old_keys")
+    text = "\n".join([*map(host.script, parts), command])
     subprocess.run([*target.shell.split(), "-c", text], check=True, capture_output=True)
 
 
@@ -343,7 +362,7 @@ def test_deploy_that_may_be_taken_back_keeps_what_it_replaces_and_removes(target
     for kept_before in (False, True):
         target.send(old, how=anew if kept_before else HOW)
         target.send({"a": b"4", "d": b"6"}, *keys, how=replace(anew, before=True))
-        taken_back(target, "keep_old_keys")
+        taken_back(target, "keep_on")
         assert target.send({"b": b"5"}, *keys, how=on) == Sent(changed=("b",), removed=("c",))
         assert sending.treat_old(machine, UUID, "unstarted") == ()
         assert sending.treat_old(machine, UUID, "back") == ("a", "b", "c")
@@ -422,14 +441,14 @@ def test_keys_are_compared_again_if_a_run_that_replaced_them_meanwhile_was_kille
     target.send(dict.fromkeys(names, b"old"))
     mark = target.root / "run" / "nix-ops-keys-replaced"
     mark.write_text("begun 1 1.00\n")
-    # The other run replaces a key right after this one has looked at each of them.
+    # The other run replaces a key right after this one has looked at all of them.
     shim = tmp_path / "bin" / "sha256sum"
     shim.parent.mkdir()
     shim.write_text(
         f"""#!/bin/sh
         {shutil.which("sha256sum")} "$@" || exit
         case $* in *first*) echo look >>{tmp_path}/looks ;; *) exit 0 ;; esac
-        [ "$(wc -l <{tmp_path}/looks)" != 2 ] || printf other >{target.root}/keys/first
+        [ "$(wc -l <{tmp_path}/looks)" != 1 ] || printf other >{target.root}/keys/first
         """
     )
     shim.chmod(0o755)
