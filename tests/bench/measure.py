@@ -26,10 +26,12 @@ from statistics import median
 from bench import evaluating, keys, switching
 from bench.usage import Usage, machine_seconds, measured
 from fleet import Fleet, Kind, Machine
-from fleet.fleet import fleets_directory
 from integration.project import BIN, Project
 
 HERE = Path(__file__).resolve().parent
+# The machines' disks. Some file systems take long to write anew what was removed within the last minutes, and each round begins
+# with new machines.
+DISKS = Path("/dev/shm/nix-ops-bench")
 CHECKOUT = HERE.parents[1]
 CASES = {
     "first": "first deploy",
@@ -286,7 +288,7 @@ def main() -> None:
         print("\n".join(lines))
         return
     others = dict(one.split("=", 1) for one in arguments.other)
-    fleet = Fleet(fleets_directory() / "bench")
+    fleet = Fleet(DISKS)
     try:
         fleet.up_all({f"machine{index}": Kind() for index in range(max(arguments.machines))})
         with tempfile.TemporaryDirectory(prefix="bench-") as directory:
