@@ -1,8 +1,8 @@
 # shellcheck shell=sh disable=SC2154
-# Works on many lines and words quickly. With `read`, some shells read one byte at a time, and each process takes its time.
+# Loops over many lines and words. `read` would be slow: some shells read one byte at a time with it.
 
-# Call a function with the words of each line of a file, and end with the first call that fails. It must not be called in such
-# a function.
+# Call a function for each line of a file, with the line's words as arguments. Stop at the first call that fails. Calls can't be
+# nested.
 each_line() { # FILE FUNCTION
     case $- in *f*) line_patterns='' ;; *) line_patterns=yes ;; esac
     set -f
@@ -23,7 +23,7 @@ each_line() { # FILE FUNCTION
     return "$line_result"
 }
 
-# Run a command with more words at its end. They have no spaces, and are no patterns.
+# Run a command with words added at its end. Patterns in them are not expanded.
 with_words() { # WORDS COMMAND...
     case $- in *f*) word_patterns='' ;; *) word_patterns=yes ;; esac
     set -f
