@@ -1,17 +1,16 @@
 # shellcheck shell=sh disable=SC2154
 # Compares the keys of this machine with what the controller has. The variables `work` (a directory of its own), `list`
-# (of the keys that were sent), `salt`, `tolerance` and `extent` are those of send.sh and look.sh.
+# (of the keys that were sent), `salt`, `tolerance` and `extent` are those of send.sh and look.sh. Tables are in variables, not in
+# files, since /run may be full.
 
 refuse() { # WHY NUMBER TEXT
-    # What was found is no longer true.
-    echo "refused $1 $2" >"$work/answer"
-    cat "$work/answer"
+    echo "refused $1 $2"
     echo "$3" >&2
     exit 0
 }
 
 tell() { # LINE
-    echo "$1" >>"$work/answer"
+    answer=$answer$1$nl
 }
 
 # Return whether a key is left alone.
@@ -19,16 +18,16 @@ is_left_alone() { # HASH
     case $1 in - | later) return 0 ;; *) return 1 ;; esac
 }
 
-# Write a line a key: NUMBER NAME USER GROUP PERMISSIONS HASH SIZE PATH. A short content is a word, and becomes the variable
+# Set `table` to a line a key: NUMBER NAME USER GROUP PERMISSIONS HASH SIZE PATH. A short content is a word, and becomes the variable
 # content_NUMBER; then SIZE begins with w.
-write_table() { # NAME USER GROUP PERMISSIONS PATH HASH SIZE CONTENT...
-    number=0
+set_table() { # NAME USER GROUP PERMISSIONS PATH HASH SIZE CONTENT...
+    table='' number=0
     while [ "$#" -ge 8 ]; do
         eval "content_$number=\$8"
-        echo "$number $1 $2 $3 $4 $6 $7 $5"
+        table="$table$number $1 $2 $3 $4 $6 $7 $5$nl"
         number=$((number + 1))
         shift 8
-    done >"$work/table"
+    done
 }
 
 # Print the lines of the table whose hash is none of these words. For hundreds of keys, sed and cut are quicker than `read`,
@@ -38,35 +37,45 @@ lines_without() { # HASH...
     for one in "$@"; do
         expression="$expression/^\\([^ ]* \\)\\{5\\}$one /d;"
     done
-    sed "$expression" "$work/table"
+    printf %s "$table" | sed "$expression"
 }
 
-# Write the keys that differ to the file differing (see write_differing), and tell them.
+# Set `answer` to what is told of the keys, and `differing` to those that differ, a line each: NUMBER NAME OWNER PERMISSIONS SKIPPED
+# SIZE PATH. The owner and the mode are those that the file gets now. SKIPPED is how many bytes of standard input come before its
+# content.
 compare() {
-    : >"$work/differing"
-    hashed=''
-    is_all_same || { read_present && write_differing; }
+    answer='' differing='' hashes=''
+    is_all_same || {
+        read_present
+        known=' passwd:root  group:root ' skipped=0
+        each_line "$table" compare_key
+    }
 }
 
 # Return whether the contents, owners and modes of all keys are right. Usually they are, so this check starts few processes.
 is_all_same() {
-    lines_without - later >"$work/compared"
-    if grep -q '^[^ ]* [^ ]* [^ ]* [^ ]* [^ ]* differs ' "$work/compared"; then return 1; fi
-    [ -s "$work/compared" ] || return 0
+    case $table in *' differs '*) return 1 ;; esac
+    compared=$(lines_without - later)
+    [ -n "$compared" ] || return 0
     # The paths have no spaces.
     set -f
     # shellcheck disable=SC2046
-    set -- $(cut -d ' ' -f 8- "$work/compared")
+    set -- $(echo "$compared" | cut -d ' ' -f 8-)
     set +f
     for path in "$@"; do
         [ -f "$path" ] && [ ! -L "$path" ] || return 1
     done
-    sha256sum -- "$@" >"$work/hashes" 2>/dev/null || return 1
-    hashed=yes
-    found=$({ printf %s "$salt" && cut -c 1-64 "$work/hashes"; } | sha256sum)
+    hash_files "$*" 2>/dev/null || return 1
+    found=$(printf '%s%s\n' "$salt" "$hashes" | sha256sum)
     [ "${found%% *}" = "$sum" ] || return 1
-    sed 's/^[^ ]* [^ ]* \([^ ]*\) \([^ ]*\) \([^ ]*\) .*/\3 \1 \2/' "$work/compared" >"$work/expected"
-    stat -c '%a %U %G' -- "$@" 2>/dev/null | cmp -s - "$work/expected"
+    expected=$(echo "$compared" | sed 's/^[^ ]* [^ ]* \([^ ]*\) \([^ ]*\) \([^ ]*\) .*/\3 \1 \2/')
+    [ "$(stat -c '%a %U %G' -- "$@" 2>/dev/null)" = "$expected" ]
+}
+
+# Set `hashes` to the hashes of files, a line each.
+hash_files() { # PATHS
+    hashed=$(with_words "$1" sha256sum --) || return
+    hashes=$(echo "$hashed" | cut -c 1-64)
 }
 
 # Set two variables for each key that is there: found_NUMBER is its salted hash, owner_NUMBER its mode and owner. This starts few
@@ -74,15 +83,15 @@ is_all_same() {
 read_present() {
     mkdir "$work/hashed"
     present='' files=''
-    each_line "$work/table" add_present
+    each_line "$table" add_present
     [ -n "$present" ] || return 0
     # If all keys are there, they have been hashed.
-    if ! { [ -n "$hashed" ] || with_words "$files" sha256sum -- >"$work/hashes"; } ||
-        ! with_words "$files" stat -c '%a %U %u %G %g' -- >"$work/stats"; then
+    if ! { [ -n "$hashes" ] || hash_files "$files"; } ||
+        ! stats=$(with_words "$files" stat -c '%a %U %u %G %g' --); then
         refuse read - "keys can't be read"
     fi
-    # shellcheck disable=SC2046
-    set -- $(cut -c 1-64 "$work/hashes")
+    # shellcheck disable=SC2086
+    set -- $hashes
     for number in $present; do
         printf '%s%s' "$salt" "$1" >"$work/hashed/$number"
         shift
@@ -93,8 +102,8 @@ read_present() {
         eval "found_$2=\$1"
         shift 2
     done
-    # shellcheck disable=SC2046
-    set -- $(cat "$work/stats")
+    # shellcheck disable=SC2086
+    set -- $stats
     for number in $present; do
         eval "owner_$number=\"\$1 \$2 \$3 \$4 \$5\""
         shift 5
@@ -124,14 +133,6 @@ is_known() { # passwd|group NAME
     case $known in *" $1:$2 "*) return 0 ;; esac
     case $2 in *[!0-9]*) getent "$1" "$2" >/dev/null || grep -q "^$2:" "/etc/$1" || return 1 ;; esac
     known="$known $1:$2 "
-}
-
-# Write the keys that differ: NUMBER NAME OWNER PERMISSIONS SKIPPED SIZE PATH. The owner and the mode are those that the
-# file gets now; SKIPPED is how many bytes of standard input come before its content.
-write_differing() {
-    known=' passwd:root  group:root ' skipped=0 differing=''
-    each_line "$work/table" compare_key
-    printf %s "$differing" >"$work/differing"
 }
 
 compare_key() { # LINE-OF-TABLE
@@ -176,32 +177,32 @@ is_same() {
         { [ "$4" = "$group" ] || [ "$5" = "$group" ]; }
 }
 
-# Write the keys of the deployment as the machine remembers them: lines "NAME PATH".
-write_listed() {
-    cut -d ' ' -f 2,8- "$work/table" >"$work/listed"
+# Set `listed` to the keys of the deployment as the machine remembers them: lines "NAME PATH".
+set_listed() {
+    listed=$(printf %s "$table" | cut -d ' ' -f 2,8-)
 }
 
-# Find the keys that this deployment has sent and that are not its any more: lines "NAME PATH".
+# Set `gone` to the keys that this deployment has sent and that are not its any more: lines "NAME PATH".
 find_gone() {
-    : >"$work/gone"
+    gone=''
     [ -f "$list" ] || return 0
     # Without a pattern, that of busybox finds every line.
-    if [ -s "$work/listed" ]; then grep -vxF -f "$work/listed" -- "$list"; else cat "$list"; fi >"$work/left"
+    if [ -n "$listed" ]; then left=$(echo "$listed" | grep -vxF -f - -- "$list"); else left=$(cat "$list"); fi
+    [ -n "$left" ] || return 0
     # The file may be that of a key with another name, or of another deployment.
-    {
-        cut -d ' ' -f 2- "$work/listed"
-        for other in "${list%/*}"/*; do
-            [ "$other" = "$list" ] || [ ! -f "$other" ] || cut -d ' ' -f 2- "$other"
-        done
-    } >"$work/kept"
-    while read -r name path; do
-        grep -qxF -- "$path" "$work/kept" || echo "$name $path"
-    done <"$work/left" >"$work/gone"
+    kept=$nl$(echo "$listed" | cut -d ' ' -f 2-)$nl
+    for other in "${list%/*}"/*; do
+        [ "$other" = "$list" ] || [ ! -f "$other" ] || kept=$kept$(cut -d ' ' -f 2- "$other")$nl
+    done
     does=removed
     [ "$extent" = whole ] || does=left
-    while read -r name path; do
-        # It may never have been sent to its end, or be gone after a reboot. A link is not ours.
-        if [ -e "$path" ] && [ ! -L "$path" ]; then tell "$does $name"; fi
-    done <"$work/gone"
-    [ "$extent" = whole ] || : >"$work/gone"
+    each_line "$left" add_gone
+    [ "$extent" = whole ] || gone=''
+}
+
+add_gone() { # NAME PATH
+    case $kept in *"$nl$2$nl"*) return ;; esac
+    gone="$gone$1 $2$nl"
+    # It may never have been sent to its end, or be gone after a reboot. A link is not ours.
+    if [ -e "$2" ] && [ ! -L "$2" ]; then tell "$does $1"; fi
 }

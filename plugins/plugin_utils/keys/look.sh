@@ -17,11 +17,12 @@ look() (
     work=$(mktemp -d "$nix_ops_keys_work.XXXXXXXX") || exit
     trap 'rm -rf -- "$work"' EXIT
     trap 'exit 1' HUP INT TERM
-    [ "$(id -u)" = 0 ] && : >"$work/answer" && cat >"$work/table" || exit
-    write_listed
+    [ "$(id -u)" = 0 ] || exit
+    table=$(cat)$nl
+    set_listed
     compare
     find_gone
-    sed 's/^left /key_gone /;t;s/^[a-z]*/key_differs/' "$work/answer"
+    printf %s "$answer" | sed 's/^left /key_gone /;t;s/^[a-z]*/key_differs/'
 )
 
 print_compared_keys() {

@@ -40,15 +40,17 @@ mount_directories() {
 }
 
 # Remember which keys are here, so that they can be removed once they leave the network.
-write_list() { # FILE...
-    (umask 077 && mkdir -p "${list%/*}") && sort -u -- "$@" >"$work/list" || return
-    cmp -s "$work/list" "$list" || { cat "$work/list" >"$list.new" && sync "$list.new" && mv -f "$list.new" "$list"; }
+write_list() { # LINES-"NAME PATH"
+    sorted=$(echo "$1" | sed '/^$/d' | sort -u)
+    if [ -f "$list" ] && [ "$(cat "$list")" = "$sorted" ]; then return; fi
+    (umask 077 && mkdir -p "${list%/*}") && printf %s "$sorted${sorted:+$nl}" >"$list.new" && sync "$list.new" &&
+        mv -f "$list.new" "$list"
 }
 
 # Remove what this run can't finish.
 drop_temporary() {
     files=''
-    each_line "$work/differing" add_temporary
+    each_line "$differing" add_temporary
     [ -z "$files" ] || with_words "$files" rm -f --
     rmdir "$new_directory" 2>/dev/null || :
 }
@@ -62,26 +64,23 @@ add_temporary() { # LINE-OF-DIFFERING
 drop_abandoned() {
     set -f
     # shellcheck disable=SC2046
-    set -- $(cut -d ' ' -f 2- "$work/listed")
+    set -- $(echo "$listed" | cut -d ' ' -f 2-)
     set +f
+    files=''
     for path in "$@"; do
         name_old "$path"
-        [ -f "$nix_ops_old_keys" ] || echo "$old"
-        [ "${path%/*}" = "$nix_ops_keys_directory" ] || find_abandoned "${path%/*}/.${path##*/}"
-    done >"$work/abandoned"
-    find_abandoned "$nix_ops_keys_directory/" >>"$work/abandoned"
-    set -f
-    # shellcheck disable=SC2046
-    set -- $(cat "$work/abandoned")
-    set +f
-    [ "$#" = 0 ] || rm -rf -- "$@"
+        [ -f "$nix_ops_old_keys" ] || files="$files $old"
+        [ "${path%/*}" = "$nix_ops_keys_directory" ] || drop_temporary_of_others "${path%/*}/.${path##*/}"
+    done
+    [ -z "$files" ] || with_words "$files" rm -f --
+    drop_temporary_of_others "$nix_ops_keys_directory/"
 }
 
-# Print the temporary files of processes that are gone.
-find_abandoned() { # BEGINNING-OF-NAME
-    for path in "$1".nix-ops-new.*; do
-        if [ ! -e "$path" ] || is_running "${path##*.}"; then continue; fi
-        echo "$path"
+# Remove the temporary files of processes that are gone. Users may write to a key's directory, so these names may have spaces.
+drop_temporary_of_others() { # BEGINNING-OF-NAME
+    for other in "$1".nix-ops-new.*; do
+        if [ ! -e "$other" ] || is_running "${other##*.}"; then continue; fi
+        rm -rf -- "$other"
     done
 }
 
@@ -110,9 +109,9 @@ create() { # FILE
 # Write the new contents beside the keys: owner and mode are right before the first byte. Few processes: a machine may
 # have hundreds of keys.
 stage() {
-    each_line "$work/differing" create_new
+    each_line "$differing" create_new
     set_owners
-    each_line "$work/differing" write_new
+    each_line "$differing" write_new
     check_sizes
 }
 
@@ -158,13 +157,13 @@ take() { # SIZE FILE
 
 # Set the owners and modes of the new files in /run/keys, by two processes for all that have the same.
 set_owners() {
-    left=$(cut -d ' ' -f 3,4 "$work/differing" | sort -u)
+    left=$(printf %s "$differing" | cut -d ' ' -f 3,4 | sort -u)
     while [ -n "$left" ]; do
         owner_and_mode=${left%%"$nl"*}
         left=${left#"$owner_and_mode"}
         left=${left#"$nl"}
         files=''
-        each_line "$work/differing" add_of_owner
+        each_line "$differing" add_of_owner
         [ -z "$files" ] || {
             with_words "$files" chown -- "${owner_and_mode% *}" && with_words "$files" chmod -- "${owner_and_mode#* }"
         } || fail_writing - "the files of ${owner_and_mode% *}"
@@ -178,29 +177,28 @@ add_of_owner() { # LINE-OF-DIFFERING
 
 # Fail unless all contents came whole, and are on their disks.
 check_sizes() {
-    [ -s "$work/differing" ] || return 0
+    [ -n "$differing" ] || return 0
     files=''
-    each_line "$work/differing" add_temporary
-    with_words "$files" stat -c %s -- >"$work/sizes" || fail_writing - keys
-    cut -d ' ' -f 1,6- "$work/differing" | sed 's/ w/ /' | paste -d ' ' "$work/sizes" - >"$work/written"
+    each_line "$differing" add_temporary
+    sizes=$(with_words "$files" stat -c %s --) || fail_writing - keys
     files=''
-    each_line "$work/written" check_size
+    each_line "$differing" check_size
     [ -z "$files" ] || with_words "$files" sync || fail_writing - "$files"
 }
 
-check_size() { # FOUND NUMBER SIZE PATH
-    [ "$1" = "$3" ] || fail_writing "$2" "$4"
-    name_temporary "$4"
-    case $4 in /run/*) ;; *) files="$files $new" ;; esac
+check_size() { # LINE-OF-DIFFERING
+    found=${sizes%%"$nl"*}
+    sizes=${sizes#*"$nl"}
+    [ "$found" = "${6#w}" ] || fail_writing "$1" "$7"
+    case $7 in /run/*) ;; *) add_temporary "$@" ;; esac
 }
 
 place() {
-    cut -d ' ' -f 2,7- "$work/differing" >"$work/placed"
     if [ "$extent" = before ] || [ "$keeps" != forget ]; then
-        keep_old_keys "$work/placed" "$work/before" || fail_writing - keys
+        keep_old_keys "$(printf %s "$differing" | cut -d ' ' -f 2,7-)" "$before" || fail_writing - keys
     fi
     files=''
-    each_line "$work/differing" rename_new
+    each_line "$differing" rename_new
     [ -z "$files" ] || with_words "$files $nix_ops_keys_directory/" mv -f -- ||
         fail_writing - "keys in $nix_ops_keys_directory"
     remove
@@ -220,13 +218,13 @@ rename_new() { # LINE-OF-DIFFERING
 
 # Remove the keys that are gone.
 remove() {
-    [ "$keeps" = forget ] || keep_gone_keys "$work/gone" || fail_writing - keys
+    [ "$keeps" = forget ] || keep_gone_keys "$gone" || fail_writing - keys
     files=''
-    each_line "$work/gone" add_gone
+    each_line "$gone" add_removed
     [ -z "$files" ] || with_words "$files" rm -f --
 }
 
-add_gone() { # NAME PATH
+add_removed() { # NAME PATH
     name_temporary "$2"
     files="$files $new"
     [ -L "$2" ] || files="$files $2"
@@ -242,18 +240,19 @@ tell_units() {
     for path in "$@"; do
         case $path in "$nix_ops_keys_directory"/*) [ -e "$path" ] || return 0 ;; esac
     done
-    ! grep -qF " $nix_ops_keys_directory/" "$work/table" || [ -e "$nix_ops_keys_directory/done" ] ||
-        : >"$nix_ops_keys_directory/done"
+    case $table in
+        *" $nix_ops_keys_directory/"*) [ -e "$nix_ops_keys_directory/done" ] || : >"$nix_ops_keys_directory/done" ;;
+    esac
 }
 
 restart() {
     # shellcheck disable=SC2046
-    restart_keys $(cut -d ' ' -f 2 "$work/differing") $(is_activating || is_kept || replaced_keys)
+    restart_keys $(printf %s "$differing" | cut -d ' ' -f 2) $(is_activating || is_kept || replaced_keys)
     for unit in $restarted; do
         tell "restarted $unit"
     done
-    [ ! -s "$work/gone" ] ||
-        with_words "$(sed 's/ .*/-key.service/' "$work/gone")" timeout 60 systemctl stop -- 2>/dev/null || :
+    [ -z "$gone" ] ||
+        with_words "$(printf %s "$gone" | sed 's/ .*/-key.service/')" timeout 60 systemctl stop -- 2>/dev/null || :
 }
 
 settle() {
@@ -264,15 +263,15 @@ settle() {
 bring() {
     # What an earlier deploy has kept is of no use any more.
     if [ "$keeps" != on ] && is_kept; then forget_old_keys; fi
-    : >"$work/before"
-    [ ! -f "$list" ] || cat "$list" >"$work/before"
-    if ! write_list "$work/listed" "$work/before"; then
+    before=''
+    [ ! -f "$list" ] || before=$(cat "$list")
+    if ! write_list "$listed$nl$before"; then
         drop_temporary
         refuse room - "$list could not be written"
     fi
     drop_abandoned
     place
-    if [ "$extent" = whole ] && [ "$keeps" = forget ]; then write_list "$work/listed" || :; fi
+    if [ "$extent" = whole ] && [ "$keeps" = forget ]; then write_list "$listed" || :; fi
     # Before an activation nothing is restarted: until its job is at work, the machine would not go back by itself.
     [ "$extent" = before ] || restart </dev/null >&2
     [ "$extent" = before ] || is_activating || settle
@@ -290,10 +289,9 @@ send() {
     fi
     # A run that was killed has left some keys old and some new.
     case $(last_replaced) in begun*) note_replacing ended ;; esac
-    if [ -s "$work/differing" ] && [ "$(last_replaced)" != "$replaced" ]; then
+    if [ -n "$differing" ] && [ "$(last_replaced)" != "$replaced" ]; then
         drop_temporary
-        : >"$work/answer"
-        sed 's/^\([0-9]*\) .*/lacks \1/' "$work/differing" >"$work/lacks"
+        answer=$(printf %s "$differing" | sed 's/^\([0-9]*\) .*/lacks \1/')
         return 0
     fi
     note_replacing begun
@@ -319,10 +317,9 @@ main() { # DEPLOYMENT look|send strict|lenient before|part|whole forget|anew|on 
     }
     trap 'unlock; rm -rf -- "$work"' EXIT
     trap 'exit 1' HUP INT TERM
-    : >"$work/answer" || exit
     [ "$(id -u)" = 0 ] || refuse root - "it needs root: set become"
-    write_table "$@"
-    write_listed
+    set_table "$@"
+    set_listed
     if [ "$extent" = before ] && is_activating; then
         echo "activating yes"
         exit 0
@@ -331,10 +328,10 @@ main() { # DEPLOYMENT look|send strict|lenient before|part|whole forget|anew|on 
     replaced=$(last_replaced)
     compare
     find_gone
-    : >"$work/lacks"
+    lacks=''
     if [ "$action" = send ]; then
-        sed -n 's/^\([0-9]*\) \([^ ]* \)\{4\}- .*/lacks \1/p' "$work/differing" >"$work/lacks"
-        [ -s "$work/lacks" ] || send
+        lacks=$(printf %s "$differing" | sed -n 's/^\([0-9]*\) \([^ ]* \)\{4\}- .*/lacks \1/p')
+        [ -n "$lacks" ] || send
     fi
-    cat "$work/answer" "$work/lacks"
+    printf '%s\n%s\n' "$answer" "$lacks" | sed '/^$/d'
 }

@@ -1,14 +1,14 @@
 # shellcheck shell=sh disable=SC2154
 # Loops over many lines and words. `read` would be slow: some shells read one byte at a time with it.
 
-# Call a function for each line of a file, with the line's words as arguments. Stop at the first call that fails. Calls can't be
+# Call a function for each line of a text, with the line's words as arguments. Stop at the first call that fails. Calls can't be
 # nested.
-each_line() { # FILE FUNCTION
+each_line() { # TEXT FUNCTION
     case $- in *f*) line_patterns='' ;; *) line_patterns=yes ;; esac
     set -f
     IFS=$nl
-    # shellcheck disable=SC2046
-    set -- "$2" $(cat -- "$1")
+    # shellcheck disable=SC2086
+    set -- "$2" $1
     unset IFS
     line_function=$1 line_result=0
     shift

@@ -13,8 +13,8 @@ name_old() { # PATH
 }
 
 # Keep keys that are about to be replaced. The first ones count, if several deploys came to no activation.
-keep_old_keys() { # FILE-WITH-LINES-"NAME PATH" LIST-OF-SENT-KEYS
-    sent=$nl$(cat "$2")$nl
+keep_old_keys() { # LINES-"NAME PATH" LINES-OF-SENT-KEYS
+    sent=$nl$2$nl
     known=$nl$(cat "$nix_ops_old_keys" 2>/dev/null)$nl
     kept='' files=''
     each_line "$1" keep_old_key && write_kept
@@ -31,7 +31,7 @@ keep_old_key() { # NAME PATH
 }
 
 # Keep keys that are about to be removed.
-keep_gone_keys() { # FILE-WITH-LINES-"NAME PATH"
+keep_gone_keys() { # LINES-"NAME PATH"
     kept='' files=''
     each_line "$1" keep_gone_key && write_kept
 }
@@ -72,7 +72,7 @@ keep_on() {
 forget_old_keys() {
     [ -f "$nix_ops_old_keys" ] || return 0
     files=''
-    each_line "$nix_ops_old_keys" add_old
+    each_line "$(cat "$nix_ops_old_keys")" add_old
     with_words "$files" on_any_disk rm -f -- || :
     end_old_keys
 }

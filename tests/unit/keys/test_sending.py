@@ -312,6 +312,43 @@ def test_names_of_files_are_no_patterns(target: Host) -> None:
     assert set(target.files().values()) == set(new.values())
 
 
+def test_what_users_leave_beside_a_key_is_removed_by_its_own_name_alone(target: Host, tmp_path: Path) -> None:
+    def execute(command: str, stdin: bytes, wait: Wait) -> Completed:
+        return target.execute(f"cd {tmp_path}/home; {command}", stdin, wait)
+
+    mine = tmp_path / "home" / "mine"
+    mine.mkdir(parents=True)
+    target.send({"a": b"1"})
+    left = [target.root / "keys" / f"{name}.nix-ops-new.1-1 mine" for name in ("", ".a")]
+    for file in left:
+        file.touch()
+    sending.send(Machine("m", execute, {}), [target.key("a")], {"a": b"2"}, HOW)
+    assert mine.is_dir()
+    # That in the directory is looked for where all keys have one directory, that beside the key elsewhere.
+    assert [file.exists() for file in left] in ([False, True], [True, False])
+
+
+@pytest.mark.parametrize("how", [HOW, replace(HOW, before=True, keeps="anew")])
+def test_machine_without_room_in_run_changes_or_removes_no_key_unsaid(target: Host, how: Sending) -> None:
+    new = {"a": b"2", "b": b"3" * 10_000}
+    target.send({"a": b"1", "c": b"3"})
+    keys = [target.key(name) for name in new]
+    full = target.root / "run"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(full)], check=True)
+    try:
+        (full / "filler").write_bytes(b"x" * (64 - 4) * 1024)
+        before = target.files()
+        with suppress(OpsError):
+            told = target.send(new, *keys, how=how)
+            assert (told.added, told.changed) == (("b",), ("a",))
+            before = {**before, **new}
+            if how is HOW:
+                del before["c"]
+        assert target.files() == before
+    finally:
+        subprocess.run(["umount", str(full)], check=True)
+
+
 def taken_back(target: Host, command: str = "take_keys_back") -> None:
     """Run a function of a job on the machine."""
     parts = ("machine/places", "machine/system", "machine/lock", "machine/lines", "machine/old_keys")
