@@ -72,7 +72,7 @@ drop_abandoned() {
         [ -f "$nix_ops_old_keys" ] || files="$files $old"
         [ "${path%/*}" = "$nix_ops_keys_directory" ] || drop_temporary_of_others "${path%/*}/.${path##*/}"
     done
-    [ -z "$files" ] || with_words "$files" rm -f --
+    [ -z "$files" ] || with_words "$files" rm -rf --
     drop_temporary_of_others "$nix_ops_keys_directory/"
 }
 
