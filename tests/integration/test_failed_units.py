@@ -65,6 +65,13 @@ FORGIVEN = r"""
   '';
 """
 CRASHES = 'systemd.services.crashes = { wantedBy = [ "multi-user.target" ]; script = "false"; };'
+# The journal has nothing of what follows until a second later.
+LATE = """
+  systemctl kill --signal=STOP systemd-journald.service
+  systemd-run --on-active=1 --timer-property=AccuracySec=10ms systemctl kill --signal=CONT systemd-journald.service
+  echo why it failed
+  false
+"""
 
 # What fails, and the systems with which it does.
 FOREIGN = {
@@ -107,6 +114,7 @@ def systems(target: Machine, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         **{what: (RELOADED.format("old") + config, "one") for what, (_unit, config) in {**FOREIGN, **OWN}.items()},
         "ng": RELOADED.format("new") + "system.switch.enableNg = true;",
         "users' units": (RELOADED.format("old") + USERS_UNITS, "one"),
+        "a late journal": (RELOADED.format("old") + started_late(LATE) + FORGIVEN, "one"),
         "a reload": RELOADED.format("new") + TEMPLATE + started_late(VISITED),
     }
     return provide(target, tmp_path_factory.mktemp("systems"), described)
@@ -176,6 +184,16 @@ def test_a_reload_that_fails_beside_a_unit_that_does_not_count(
     assert ran.activation is not None
     assert "Reload failed for reloaded.service." in ran.activation.journal["reloaded.service"]
     assert ran.activation.foreign_units == ("visit@1001.service",)
+    assert stands(target.inspect()) == stands(before)
+
+
+def test_a_journal_that_is_late(
+    target: Machine, systems: dict[str, str], controller: Controller, before: dict[str, Any]
+) -> None:
+    ran = controller.activate(systems["a late journal"])
+    assert "units failed (exit code 4 of switch-to-configuration switch): late.service, so" in ran.undone
+    assert ran.activation is not None
+    assert "why it failed" in ran.activation.journal["late.service"]
     assert stands(target.inspect()) == stands(before)
 
 

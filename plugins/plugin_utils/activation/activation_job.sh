@@ -53,6 +53,7 @@ write_line() { # LINE FILE
 # Print the ends of the journals of the units that failed in this activation.
 print_journals() {
     since=$(cat "$job_directory/journal_end" 2>/dev/null)
+    await_journal
     {
         systemctl list-units --failed --plain --no-legend --full 2>/dev/null
         sed -n 's/^own //p' "$job_directory/failed" 2>/dev/null
@@ -239,6 +240,7 @@ only_boots() {
 # If the only units that failed are not the system's own, the switch counts as good.
 judge_failed_units() { # END-OF-JOURNAL
     [ "$job_code" = 4 ] || return 0
+    await_journal
     failed=$(print_failed_units "$job_directory/log" "$1" "${job_old:-$job_new}" "$job_new")
     echo "$failed" >"$job_directory/failed"
     foreign=$(echo "$failed" | sed -n 's/^foreign //p' | paste -s -d , | sed 's/,/, /g')

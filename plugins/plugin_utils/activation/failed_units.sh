@@ -8,6 +8,11 @@ journal_end() {
     timeout 30 journalctl --lines=0 --show-cursor --no-pager 2>/dev/null | sed -n 's/^-- cursor: //p'
 }
 
+# Wait until the journal has all that was logged so far. On a busy machine, entries come late.
+await_journal() {
+    timeout 30 journalctl --sync >/dev/null 2>&1 || :
+}
+
 # Print the values of UNIT in systemd's own entries since then that match.
 print_units_since() { # END-OF-JOURNAL MATCH...
     since=$1
