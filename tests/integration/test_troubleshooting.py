@@ -27,8 +27,10 @@ PAGE = TESTS.parent / "docs" / "troubleshooting.md"
 MOST = 15
 
 GATE = 'system.activationScripts.gate = "echo at the gate; while [ -e /run/gate ]; do sleep 0.1; done";'
+# The journal has its line before the unit fails, so that the switch always shows it.
 BAD_UNIT = """systemd.services.bad = {
-  wantedBy = [ "multi-user.target" ]; serviceConfig.Type = "oneshot"; script = "echo no such database; exit 1";
+  wantedBy = [ "multi-user.target" ]; serviceConfig.Type = "oneshot";
+  script = "echo no such database; /usr/bin/journalctl --sync; exit 1";
 };"""
 UNHEALTHY = 'deployment.healthChecks = { commands = [ "test -e /run/app.sock" ]; deadline = 2; };'
 
