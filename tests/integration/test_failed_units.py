@@ -114,7 +114,7 @@ def systems(target: Machine, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         **{what: (RELOADED.format("old") + config, "one") for what, (_unit, config) in {**FOREIGN, **OWN}.items()},
         "ng": RELOADED.format("new") + "system.switch.enableNg = true;",
         "users' units": (RELOADED.format("old") + USERS_UNITS, "one"),
-        "a late journal": (RELOADED.format("old") + started_late(LATE) + FORGIVEN, "one"),
+        "a late journal": (RELOADED.format("old") + started_late(LATE), "one"),
         "a reload": RELOADED.format("new") + TEMPLATE + started_late(VISITED),
     }
     return provide(target, tmp_path_factory.mktemp("systems"), described)
