@@ -29,8 +29,8 @@ from fleet import Fleet, Kind, Machine
 from integration.project import BIN, Project
 
 HERE = Path(__file__).resolve().parent
-# The machines' disks. Each round begins with new machines, and some file systems take long to write anew what was
-# removed within the last minutes.
+# The machines' disks are in memory. Each round removes and creates all their files, and ext4 takes seconds to reuse
+# inodes that were just freed.
 DISKS = Path("/dev/shm/nix-ops-bench")
 CHECKOUT = HERE.parents[1]
 CASES = {

@@ -65,7 +65,7 @@ FORGIVEN = r"""
   '';
 """
 CRASHES = 'systemd.services.crashes = { wantedBy = [ "multi-user.target" ]; script = "false"; };'
-# The journal has nothing of what follows until a second later.
+# The unit stops the journal for a second, so that its own line is late.
 LATE = """
   systemctl kill --signal=STOP systemd-journald.service
   systemd-run --on-active=1 --timer-property=AccuracySec=10ms systemctl kill --signal=CONT systemd-journald.service

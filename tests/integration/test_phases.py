@@ -97,7 +97,7 @@ def bring_about(target: Machine, fault: str, running: Running) -> None:
         running.kill()
     elif fault == "killed activation":
         target.run(f"systemctl kill --signal=SIGKILL {UNIT}")
-        # A health check that passes before systemd has run the guard is still acknowledged.
+        # Before the guard has decided, a health check could pass and be acknowledged.
         decided = "for one in /run/nix-ops-*; do [ -e $one/rc ] || readlink $one/decision; done | grep ."
         wait_on(target, f"{decided} >/dev/null", "what the activation's guard decides")
     elif fault == "reboot":

@@ -27,7 +27,7 @@ PAGE = TESTS.parent / "docs" / "troubleshooting.md"
 MOST = 15
 
 GATE = 'system.activationScripts.gate = "echo at the gate; while [ -e /run/gate ]; do sleep 0.1; done";'
-# The journal has its line before the unit fails, so that the switch always shows it.
+# The unit fails only after the journal has its line. Otherwise the switch does not always show the line.
 BAD_UNIT = """systemd.services.bad = {
   wantedBy = [ "multi-user.target" ]; serviceConfig.Type = "oneshot";
   script = "echo no such database; /usr/bin/journalctl --sync; exit 1";

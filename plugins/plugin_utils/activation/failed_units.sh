@@ -8,7 +8,7 @@ journal_end() {
     timeout 30 journalctl --lines=0 --show-cursor --no-pager 2>/dev/null | sed -n 's/^-- cursor: //p'
 }
 
-# Wait until the journal has all that was logged so far. On a busy machine, entries come late.
+# Wait until the journal has written all messages so far. On a busy machine it lags behind.
 await_journal() {
     timeout 30 journalctl --sync >/dev/null 2>&1 || :
 }

@@ -13,13 +13,13 @@ tell() { # LINE
     answer=$answer$1$nl
 }
 
-# Return whether a key is left alone.
+# Return whether a hash says to leave its key alone.
 is_left_alone() { # HASH
     case $1 in - | later) return 0 ;; *) return 1 ;; esac
 }
 
-# Set `table` to a line a key: NUMBER NAME USER GROUP PERMISSIONS HASH SIZE PATH. A short content is a word, and becomes the variable
-# content_NUMBER; then SIZE begins with w.
+# Set `table` to one line for each key: NUMBER NAME USER GROUP PERMISSIONS HASH SIZE PATH. If the content comes as a word, set the
+# variable content_NUMBER to it. Its SIZE begins with w.
 set_table() { # NAME USER GROUP PERMISSIONS PATH HASH SIZE CONTENT...
     table='' number=0
     while [ "$#" -ge 8 ]; do
@@ -30,8 +30,8 @@ set_table() { # NAME USER GROUP PERMISSIONS PATH HASH SIZE CONTENT...
     done
 }
 
-# Print the lines of the table whose hash is none of these words. For hundreds of keys, sed and cut are quicker than `read`,
-# with which some shells read one byte at a time.
+# Print the table without the lines that have one of these hashes. A machine may have hundreds of keys, and sed is faster than a
+# loop with `read`.
 lines_without() { # HASH...
     expression=''
     for one in "$@"; do
@@ -40,9 +40,9 @@ lines_without() { # HASH...
     printf %s "$table" | sed "$expression"
 }
 
-# Set `answer` to what is told of the keys, and `differing` to those that differ, a line each: NUMBER NAME OWNER PERMISSIONS SKIPPED
-# SIZE PATH. The owner and the mode are those that the file gets now. SKIPPED is how many bytes of standard input come before its
-# content.
+# Set `answer` to the lines for the controller, and `differing` to one line for each key that differs: NUMBER NAME OWNER PERMISSIONS
+# SKIPPED SIZE PATH. OWNER and PERMISSIONS are those of the new file. SKIPPED is the number of bytes on standard input to skip before
+# the content.
 compare() {
     answer='' differing='' hashes=''
     is_all_same || {
@@ -78,14 +78,14 @@ hash_files() { # PATHS
     hashes=$(echo "$hashed" | cut -c 1-64)
 }
 
-# Set two variables for each key that is there: found_NUMBER is its salted hash, owner_NUMBER its mode and owner. This starts few
-# processes, since a machine may have hundreds of keys.
+# For each key whose file exists, set found_NUMBER to its salted hash, and owner_NUMBER to its mode and owner. Start few processes,
+# since a machine may have hundreds of keys.
 read_present() {
     mkdir "$work/hashed"
     present='' files=''
     each_line "$table" add_present
     [ -n "$present" ] || return 0
-    # If all keys are there, they have been hashed.
+    # If no file is missing, is_all_same has hashed them already.
     if ! { [ -n "$hashes" ] || hash_files "$files"; } ||
         ! stats=$(with_words "$files" stat -c '%a %U %u %G %g' --); then
         refuse read - "keys can't be read"
@@ -161,7 +161,7 @@ compare_key() { # LINE-OF-TABLE
     esac
 }
 
-# Until an activation makes its user and group, the key is root's.
+# Give a key to root until an activation creates its user and group.
 accept_missing() { # user|group NAME
     [ "$tolerance" = lenient ] || refuse "$1" "$number" "the $1 $2 of $path is missing"
     user=root group=root permissions=600
@@ -177,19 +177,19 @@ is_same() {
         { [ "$4" = "$group" ] || [ "$5" = "$group" ]; }
 }
 
-# Set `listed` to the keys of the deployment as the machine remembers them: lines "NAME PATH".
+# Set `listed` to the keys of the deployment, as lines "NAME PATH". The machine remembers them in this form.
 set_listed() {
     listed=$(printf %s "$table" | cut -d ' ' -f 2,8-)
 }
 
-# Set `gone` to the keys that this deployment has sent and that are not its any more: lines "NAME PATH".
+# Set `gone` to the keys that the deployment has sent and no longer has, as lines "NAME PATH".
 find_gone() {
     gone=''
     [ -f "$list" ] || return 0
-    # Without a pattern, that of busybox finds every line.
+    # Without a pattern, the grep of busybox prints every line.
     if [ -n "$listed" ]; then left=$(echo "$listed" | grep -vxF -f - -- "$list"); else left=$(cat "$list"); fi
     [ -n "$left" ] || return 0
-    # The file may be that of a key with another name, or of another deployment.
+    # Keep files that are now those of a key with another name, or of another deployment.
     kept=$nl$(echo "$listed" | cut -d ' ' -f 2-)$nl
     for other in "${list%/*}"/*; do
         [ "$other" = "$list" ] || [ ! -f "$other" ] || kept=$kept$(cut -d ' ' -f 2- "$other")$nl
@@ -203,6 +203,6 @@ find_gone() {
 add_gone() { # NAME PATH
     case $kept in *"$nl$2$nl"*) return ;; esac
     gone="$gone$1 $2$nl"
-    # It may never have been sent to its end, or be gone after a reboot. A link is not ours.
+    # The file is missing after an interrupted sending, or after a reboot. A symbolic link was not made by a sending.
     if [ -e "$2" ] && [ ! -L "$2" ]; then tell "$does $1"; fi
 }

@@ -47,7 +47,7 @@ write_list() { # LINES-"NAME PATH"
         mv -f "$list.new" "$list"
 }
 
-# Remove what this run can't finish.
+# Remove the temporary files of this run.
 drop_temporary() {
     files=''
     each_line "$differing" add_temporary
@@ -60,7 +60,7 @@ add_temporary() { # LINE-OF-DIFFERING
     files="$files $new"
 }
 
-# Remove what runs that were killed have left.
+# Remove the files that killed runs have left.
 drop_abandoned() {
     set -f
     # shellcheck disable=SC2046
@@ -76,7 +76,8 @@ drop_abandoned() {
     drop_temporary_of_others "$nix_ops_keys_directory/"
 }
 
-# Remove the temporary files of processes that are gone. Users may write to a key's directory, so these names may have spaces.
+# Remove the temporary files of killed runs. Users may write to a key's directory, and make names with spaces there. If such a name
+# were split into words, other files would be removed.
 drop_temporary_of_others() { # BEGINNING-OF-NAME
     for other in "$1".nix-ops-new.*; do
         if [ ! -e "$other" ] || is_running "${other##*.}"; then continue; fi
@@ -155,7 +156,7 @@ take() { # SIZE FILE
     [ "$1" = 0 ] || dd bs="$1" count=1 iflag=fullblock of="$2" conv=notrunc
 }
 
-# Set the owners and modes of the new files in /run/keys, by two processes for all that have the same.
+# Set the owners and modes of the new files in /run/keys. Start two processes for all files with the same owner and mode.
 set_owners() {
     left=$(printf %s "$differing" | cut -d ' ' -f 3,4 | sort -u)
     while [ -n "$left" ]; do
@@ -175,7 +176,7 @@ add_of_owner() { # LINE-OF-DIFFERING
     case $7 in "$nix_ops_keys_directory"/*) add_temporary "$@" ;; esac
 }
 
-# Fail unless all contents came whole, and are on their disks.
+# Fail unless all contents have arrived completely. Write those outside of /run to their disks.
 check_sizes() {
     [ -n "$differing" ] || return 0
     files=''
@@ -206,7 +207,7 @@ place() {
     tell_units
 }
 
-# Give a new file its name. Those in /run/keys follow, all at once.
+# Rename a new file to its key. Those in /run/keys are only collected: one process renames all of them.
 rename_new() { # LINE-OF-DIFFERING
     name_temporary "$7"
     if [ "${new%/*}" = "$new_directory" ]; then

@@ -161,7 +161,7 @@ def send(machine: Machine, keys: Sequence[Key], contents: Mapping[str, bytes], h
         told = _ask(machine, keys, contents, attached, how)
         if "lacks" not in told:
             break
-        # Another run may have replaced what differed.
+        # Another run may have replaced keys meanwhile, so compare all of them again.
         how = replace(how, differing=None)
         attached = [*attached, *(keys[number].name for number in _numbers(machine, keys, told, "lacks"))]
     else:
@@ -238,8 +238,8 @@ def _ask(
     for key in keys:
         content = contents.get(key.name)
         words += [key.name, key.user, key.group, _mode(key.permissions), key.path]
-        is_known_to_differ = content is not None and how.differing is not None and key.name in how.differing
-        words.append("differs" if is_known_to_differ and key.name in attached else hashes.of_key(key))
+        is_known_to_differ = key.name in attached and key.name in (how.differing or ())
+        words.append("differs" if is_known_to_differ else hashes.of_key(key))
         if content is None or key.name not in attached:
             words += ["-", ""]
         elif len(content) <= _SHORT and _TEXT.fullmatch(content):

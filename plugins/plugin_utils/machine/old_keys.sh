@@ -12,7 +12,7 @@ name_old() { # PATH
     if [ "${1%/*}" = "$nix_ops_keys_directory" ]; then old=$old_directory/${1##*/}; fi
 }
 
-# Keep keys that are about to be replaced. The first ones count, if several deploys came to no activation.
+# Keep keys that are about to be replaced. Keys that an earlier deploy without an activation has kept stay as they are.
 keep_old_keys() { # LINES-"NAME PATH" LINES-OF-SENT-KEYS
     sent=$nl$2$nl
     known=$nl$(cat "$nix_ops_old_keys" 2>/dev/null)$nl

@@ -312,7 +312,7 @@ def test_names_of_files_are_no_patterns(target: Host) -> None:
     assert set(target.files().values()) == set(new.values())
 
 
-def test_what_users_leave_beside_a_key_is_removed_by_its_own_name_alone(target: Host, tmp_path: Path) -> None:
+def test_leftover_with_a_space_in_its_name_is_removed_as_one_file(target: Host, tmp_path: Path) -> None:
     def execute(command: str, stdin: bytes, wait: Wait) -> Completed:
         return target.execute(f"cd {tmp_path}/home; {command}", stdin, wait)
 
@@ -324,12 +324,12 @@ def test_what_users_leave_beside_a_key_is_removed_by_its_own_name_alone(target: 
         file.touch()
     sending.send(Machine("m", execute, {}), [target.key("a")], {"a": b"2"}, HOW)
     assert mine.is_dir()
-    # That in the directory is looked for where all keys have one directory, that beside the key elsewhere.
+    # Keys in /run/keys share a directory for temporary files. Those of other keys are beside the key.
     assert [file.exists() for file in left] in ([False, True], [True, False])
 
 
 @pytest.mark.parametrize("how", [HOW, replace(HOW, before=True, keeps="anew")])
-def test_machine_without_room_in_run_changes_or_removes_no_key_unsaid(target: Host, how: Sending) -> None:
+def test_machine_with_a_full_run_has_the_keys_that_are_reported(target: Host, how: Sending) -> None:
     new = {"a": b"2", "b": b"3" * 10_000}
     target.send({"a": b"1", "c": b"3"})
     keys = [target.key(name) for name in new]
